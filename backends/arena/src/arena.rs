@@ -1,0 +1,144 @@
+//! The handle everyone holds.
+
+use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use crate::block::{BlockToken, CodeBlock};
+use crate::builder::{ArenaBuilder, Config};
+use crate::error::ArenaError;
+use crate::place::{self, Function};
+use crate::state::State;
+use crate::stats::ArenaStats;
+
+/// Executable memory that several code generators can share.
+///
+/// A clone is another handle to the same arena. One lock guards it; placing costs about a microsecond per
+/// function under the lock, so compile in parallel and place in batches.
+#[derive(Clone)]
+pub struct Arena {
+    shared: Arc<Shared>,
+}
+
+/// What handles and blocks share.
+pub(crate) struct Shared {
+    state: Mutex<State>,
+}
+
+impl Shared {
+    /// The lock. A panic cannot leave the state half-changed (nothing in it calls foreign code), so poison is ignored.
+    pub(crate) fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The block's owner went away.
+    pub(crate) fn free_owned(&self, token: BlockToken) {
+        self.lock().free(&[token]);
+    }
+
+    /// The block's owner leaves it to its token.
+    pub(crate) fn release(&self, token: BlockToken) {
+        if let Some((region, granule)) = self.lock().find(token) {
+            region.release(granule);
+        }
+    }
+}
+
+impl Arena {
+    /// An arena with default options: dual-mapped 64 MiB regions without limit, unwinding on, no perf map.
+    pub fn builder() -> ArenaBuilder {
+        ArenaBuilder::default()
+    }
+
+    pub(crate) fn with_config(config: Config, perf_map: bool) -> Result<Self, ArenaError> {
+        let shared = Arc::new(Shared { state: Mutex::new(State::new(config, perf_map)) });
+        #[cfg(unix)]
+        crate::fork::watch(&shared)?;
+        Ok(Self { shared })
+    }
+
+    /// Places a batch of functions and answers their owners in the same order.
+    ///
+    /// Writes the code, applies relocations, cleans the instruction cache, makes it executable and registers its
+    /// unwind information, in that order. The entries are ready for every thread that learns of them through a
+    /// Release store (or a lock, or a channel) of the caller. The cost does not depend on the code already
+    /// placed. An empty batch is fine and touches nothing.
+    ///
+    /// # Errors
+    /// [`ArenaError`]; nothing of the batch stays placed.
+    pub fn place(&self, batch: &[Function<'_>]) -> Result<Vec<CodeBlock>, ArenaError> {
+        place::check(batch)?;
+        if batch.is_empty() {
+            return Ok(Vec::new());
+        }
+        let mut state = self.shared.lock();
+        let placed = place::place(&mut state, batch)?;
+        if let Some(perf) = &mut state.perf {
+            perf.name(
+                placed
+                    .iter()
+                    .zip(batch)
+                    .map(|(place, function)| (place.token(), place.entry.addr(), function)),
+            );
+        }
+        drop(state);
+        let owners = placed.iter().zip(batch).map(|(place, function)| CodeBlock {
+            arena: Arc::clone(&self.shared),
+            entry: place.entry,
+            len: function.code.len(),
+            token: place.token(),
+        });
+        Ok(owners.collect())
+    }
+
+    /// Frees the blocks of all tokens and answers how many bytes (of granules) that were.
+    ///
+    /// Takes the lock once and replaces each unwind table concerned once, so it is much cheaper than dropping blocks
+    /// one by one. The caller knows that no thread executes the code or will call its entry.
+    ///
+    /// # Errors
+    /// [`ArenaError::NotLive`] for the first token that names no block given up by
+    /// [`CodeBlock::into_token`], was freed, or occurs twice; nothing is freed then.
+    pub fn free_many(&self, tokens: &[BlockToken]) -> Result<usize, ArenaError> {
+        let mut state = self.shared.lock();
+        for (position, &token) in tokens.iter().enumerate() {
+            if !state.find(token).is_some_and(|(region, granule)| region.reclaim(granule)) {
+                for &earlier in &tokens[..position] {
+                    if let Some((region, granule)) = state.find(earlier) {
+                        region.release(granule);
+                    }
+                }
+                return Err(ArenaError::NotLive { token, position });
+            }
+        }
+        Ok(state.free(tokens))
+    }
+
+    /// What the arena holds and has done.
+    pub fn stats(&self) -> ArenaStats {
+        self.shared.lock().stats()
+    }
+
+    /// Gives all wholly free pages back to the system, and unmaps empty regions except one. Costs a system call
+    /// per run of free, once used pages; call it when a burst of frees is over.
+    pub fn trim(&self) {
+        self.shared.lock().trim();
+    }
+
+    /// The name a live block was placed with, if the arena keeps names ([`ArenaBuilder::perf_map`]).
+    pub fn name_for(&self, token: BlockToken) -> Option<String> {
+        let mut state = self.shared.lock();
+        state.find(token)?;
+        state.perf.as_ref()?.get(token).map(str::to_owned)
+    }
+
+    /// Address of the first instruction of a live block; `None` for a token that names none.
+    pub fn entry_for(&self, token: BlockToken) -> Option<*const u8> {
+        self.shared.lock().find(token).map(|(region, granule)| region.address(granule))
+    }
+}
+
+impl fmt::Debug for Arena {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Arena").field("stats", &self.stats()).finish_non_exhaustive()
+    }
+}

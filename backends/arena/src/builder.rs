@@ -1,0 +1,115 @@
+//! What can be chosen about an arena.
+
+use crate::arena::Arena;
+use crate::error::ArenaError;
+use crate::mapping::page_size;
+use crate::unwind::Unwinder;
+
+/// How code memory is written without ever being writable and executable at once.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Aliasing {
+    /// Two views of the same shared memory, one writable, one executable. Functions share pages and are freed
+    /// one by one, and a placement changes no protection. The writable view exists permanently, at an
+    /// address unrelated to the code: someone who can already write anywhere can write code. Linux and Android.
+    #[default]
+    DualMapped,
+    /// One private view. A placement gets pages of its own, is written, and becomes executable by one `mprotect`; no
+    /// writable view of it exists afterwards. Its pages are reused when all its functions are freed, so place
+    /// many functions together. Freed bytes cannot be poisoned one by one.
+    Private,
+}
+
+/// The limits the state works with.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Config {
+    pub(crate) region_bytes: usize,
+    pub(crate) max_bytes: Option<usize>,
+    pub(crate) aliasing: Aliasing,
+    pub(crate) unwinder: Unwinder,
+}
+
+/// Options of an [`Arena`]; made by [`Arena::builder`].
+#[derive(Clone, Debug)]
+pub struct ArenaBuilder {
+    pub(crate) region_bytes: usize,
+    pub(crate) max_bytes: Option<usize>,
+    pub(crate) aliasing: Aliasing,
+    pub(crate) unwind: bool,
+    pub(crate) perf_map: bool,
+    pub(crate) unwinder: Option<Unwinder>,
+}
+
+impl Default for ArenaBuilder {
+    fn default() -> Self {
+        Self {
+            region_bytes: 64 << 20,
+            max_bytes: None,
+            aliasing: Aliasing::default(),
+            unwind: true,
+            perf_map: false,
+            unwinder: None,
+        }
+    }
+}
+
+impl ArenaBuilder {
+    /// Bytes of address space reserved at a time, rounded up to pages; 64 MiB by default. Reserving touches nothing.
+    /// Where so much is refused, smaller regions are tried.
+    pub fn region_bytes(mut self, bytes: usize) -> Self {
+        self.region_bytes = bytes;
+        self
+    }
+
+    /// Upper bound of code memory in bytes, unlimited by default. It bounds the regions that take new code plus the live
+    /// blocks of regions sealed by a fork, so regions are made no larger than it.
+    pub fn max_bytes(mut self, bytes: Option<usize>) -> Self {
+        self.max_bytes = bytes;
+        self
+    }
+
+    /// How memory is mapped; [`Aliasing::DualMapped`] by default.
+    pub fn aliasing(mut self, aliasing: Aliasing) -> Self {
+        self.aliasing = aliasing;
+        self
+    }
+
+    /// Whether functions' unwind information is registered with the process's unwinder; on by default.
+    pub fn unwind(mut self, register: bool) -> Self {
+        self.unwind = register;
+        self
+    }
+
+    /// Whether placed functions are named in `/tmp/perf-PID.map`; off by default. Names are then kept in memory too, see
+    /// [`Arena::name_for`].
+    pub fn perf_map(mut self, write: bool) -> Self {
+        self.perf_map = write;
+        self
+    }
+
+    /// The arena. Nothing is mapped until the first placement.
+    ///
+    /// # Errors
+    /// [`ArenaError::Unsupported`] on platforms without executable memory or without the chosen mapping,
+    /// [`ArenaError::ForkHandlersRefused`] when the process cannot be told about forks.
+    pub fn build(self) -> Result<Arena, ArenaError> {
+        if !cfg!(unix) {
+            return Err(ArenaError::Unsupported { what: "executable memory" });
+        }
+        if self.aliasing == Aliasing::DualMapped && !cfg!(any(target_os = "linux", target_os = "android")) {
+            return Err(ArenaError::Unsupported {
+                what: "a second view of code memory (use Aliasing::Private)",
+            });
+        }
+        let unwinder =
+            if self.unwind { self.unwinder.unwrap_or_else(Unwinder::detect) } else { Unwinder::None };
+        let config = Config {
+            // At most what 32-bit tokens can name twice, so that rounding cannot overflow.
+            region_bytes: self.region_bytes.clamp(page_size(), 1 << 36),
+            max_bytes: self.max_bytes,
+            aliasing: self.aliasing,
+            unwinder,
+        };
+        Arena::with_config(config, self.perf_map)
+    }
+}

@@ -1,0 +1,309 @@
+//! Placing a batch, step by step in the order [`icache`](crate::icache) explains.
+
+use crate::block::BlockToken;
+use crate::error::ArenaError;
+use crate::region::{GRANULE, POISON, Region, page_granules};
+use crate::relocate::{self, RelocationError, RelocationKind};
+use crate::state::State;
+use crate::unwind::{NewRecord, UnwindInfo};
+use crate::{Aliasing, icache};
+
+/// One function to be placed.
+#[derive(Clone, Copy, Debug)]
+pub struct Function<'a> {
+    /// Name for error messages and the perf map.
+    pub name: &'a str,
+    /// Machine code and the constants that follow it.
+    pub code: &'a [u8],
+    /// Alignment of the first byte: a power of two, at most 1 GiB. Up to 32 costs nothing.
+    pub align: usize,
+    /// Fields to be computed once addresses are known.
+    pub relocations: &'a [Relocation],
+    /// How to unwind through the function. Without it a panic that reaches its frames aborts the process.
+    pub unwind: Option<&'a UnwindInfo>,
+}
+
+/// A field of a function's code that depends on an address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Relocation {
+    /// Offset of the field in the code, in bytes.
+    pub offset: u32,
+    /// How the field is computed.
+    pub kind: RelocationKind,
+    /// The address it refers to.
+    pub target: Target,
+    /// Added to the address, in bytes.
+    pub addend: i64,
+}
+
+/// What a relocation refers to. Resolving names is the caller's business.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Target {
+    /// An address that is known already.
+    Address(u64),
+    /// A function of the same batch by its index (its own included), and a byte offset inside it; the offset may be
+    /// one past the end.
+    Local(u32, u32),
+}
+
+/// Most bytes of one function, and the largest alignment.
+const MAX_CODE: usize = 1 << 30;
+
+/// A function of the batch with its place.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Placed {
+    /// Key of its region.
+    region: u32,
+    granule: u32,
+    granules: u32,
+    pub(crate) entry: *const u8,
+}
+
+impl Placed {
+    pub(crate) fn token(&self) -> BlockToken {
+        BlockToken::from_bits(self.region + self.granule)
+    }
+}
+
+/// Private mode: region and first granule of the pages of a placement.
+type ExtentKey = (u32, u32);
+
+/// What can be refused without touching the arena.
+pub(crate) fn check(batch: &[Function<'_>]) -> Result<(), ArenaError> {
+    for function in batch {
+        let name = || function.name.to_owned();
+        if function.code.is_empty() {
+            return Err(ArenaError::EmptyCode { function: name() });
+        }
+        if function.code.len() > MAX_CODE {
+            return Err(ArenaError::TooLarge { function: name(), bytes: function.code.len() });
+        }
+        if !function.align.is_power_of_two() || function.align > MAX_CODE {
+            return Err(ArenaError::BadAlignment { function: name(), align: function.align });
+        }
+        for relocation in function.relocations {
+            check_relocation(batch, function, relocation)?;
+        }
+    }
+    Ok(())
+}
+
+fn check_relocation(
+    batch: &[Function<'_>],
+    function: &Function<'_>,
+    relocation: &Relocation,
+) -> Result<(), ArenaError> {
+    let Relocation { offset, kind, target, .. } = *relocation;
+    let name = || function.name.to_owned();
+    if !kind.is_native() {
+        return Err(ArenaError::ForeignRelocation { function: name(), offset, kind });
+    }
+    let (width, len) = (kind.width(), function.code.len());
+    if offset as usize + width > len {
+        let source = RelocationError::OutsideCode { kind, width, len };
+        return Err(ArenaError::Relocation { function: name(), offset, source });
+    }
+    if let Target::Local(index, target_offset) = target
+        && batch.get(index as usize).is_none_or(|target| target_offset as usize > target.code.len())
+    {
+        let batch = batch.len();
+        return Err(ArenaError::LocalOutsideBatch { function: name(), offset, index, target_offset, batch });
+    }
+    Ok(())
+}
+
+/// Places a batch that was checked. On an error everything is as it was.
+pub(crate) fn place(state: &mut State, batch: &[Function<'_>]) -> Result<Vec<Placed>, ArenaError> {
+    let private = state.config.aliasing == Aliasing::Private;
+    let (placed, extent) =
+        if private { allocate_extent(state, batch)? } else { (allocate_each(state, batch)?, None) };
+    match fill(state, batch, &placed, extent) {
+        Ok(()) => {
+            state.work_done();
+            Ok(placed)
+        }
+        Err(error) => {
+            roll_back(state, &placed);
+            Err(error)
+        }
+    }
+}
+
+/// Steps 1 to 5 for functions that have their places.
+fn fill(
+    state: &mut State,
+    batch: &[Function<'_>],
+    placed: &[Placed],
+    extent: Option<ExtentKey>,
+) -> Result<(), ArenaError> {
+    write(state, batch, placed, extent)?;
+    synchronize(state, batch, placed);
+    protect(state, extent)?;
+    register(state, batch, placed);
+    icache::fence();
+    Ok(())
+}
+
+/// Finds a place for every function by itself, in the smallest holes that fit.
+fn allocate_each(state: &mut State, batch: &[Function<'_>]) -> Result<Vec<Placed>, ArenaError> {
+    let mut placed = Vec::with_capacity(batch.len());
+    for function in batch {
+        let (granules, align) = (granules(function.code.len()), granules(function.align));
+        let take = |region: &mut Region| {
+            let granule = region.take(granules, align)?;
+            Some(Placed { region: region.first_token(), granule, granules, entry: region.address(granule) })
+        };
+        match state.find_room(u64::from(granules) + u64::from(align) - 1, take) {
+            Ok(found) => placed.push(found),
+            Err(error) => {
+                roll_back(state, &placed);
+                return Err(error);
+            }
+        }
+    }
+    Ok(placed)
+}
+
+/// Private mode: one run of pages for the whole batch.
+fn allocate_extent(
+    state: &mut State,
+    batch: &[Function<'_>],
+) -> Result<(Vec<Placed>, Option<ExtentKey>), ArenaError> {
+    let (mut offsets, mut end, mut align) = (Vec::with_capacity(batch.len()), 0u64, 1);
+    for function in batch {
+        let own = granules(function.align);
+        end = end.next_multiple_of(own.into());
+        offsets.push(end);
+        end += u64::from(granules(function.code.len()));
+        align = align.max(own);
+    }
+    if batch.is_empty() {
+        return Ok((Vec::new(), None));
+    }
+    let room = end.next_multiple_of(page_granules().into()) + u64::from(align) - 1;
+    state.find_room(room, |region| {
+        let start = region.take_extent(u32::try_from(end).ok()?, align)?;
+        let placed = batch.iter().zip(&offsets).map(|(function, &offset)| {
+            // The sum fitted 32 bits above, so each part does.
+            let (granule, granules) = (start + offset as u32, granules(function.code.len()));
+            region.occupy(granule, granules);
+            Placed { region: region.first_token(), granule, granules, entry: region.address(granule) }
+        });
+        let placed = placed.collect();
+        Some((placed, Some((region.first_token(), start))))
+    })
+}
+
+/// Step 1: copies the code and applies its relocations, in the writable view.
+fn write(
+    state: &mut State,
+    batch: &[Function<'_>],
+    placed: &[Placed],
+    extent: Option<ExtentKey>,
+) -> Result<(), ArenaError> {
+    if let Some((region, first)) = extent {
+        state.with_region(region, |region, work| region.unprotect(first, work)).transpose()?;
+    }
+    for (function, place) in batch.iter().zip(placed) {
+        let bytes = place.granules as usize * GRANULE as usize;
+        let fill = |view: &mut [u8]| {
+            let (code, padding) = view.split_at_mut(function.code.len());
+            code.copy_from_slice(function.code);
+            padding.fill(POISON);
+            function.relocations.iter().try_for_each(|relocation| {
+                relocate(function, relocation, placed, place.entry.addr() as u64, code).map_err(|source| {
+                    ArenaError::Relocation {
+                        function: function.name.to_owned(),
+                        offset: relocation.offset,
+                        source,
+                    }
+                })
+            })
+        };
+        let written =
+            state.with_region(place.region, |region, work| region.write(place.granule, bytes, work, fill));
+        written.flatten().transpose()?;
+    }
+    Ok(())
+}
+
+fn relocate(
+    function: &Function<'_>,
+    relocation: &Relocation,
+    placed: &[Placed],
+    base: u64,
+    code: &mut [u8],
+) -> Result<(), RelocationError> {
+    let address = |target: Target| match target {
+        Target::Address(address) => address,
+        // Checked before: the index is inside the batch.
+        Target::Local(index, offset) => placed[index as usize].entry.addr() as u64 + u64::from(offset),
+    };
+    // A low part is computed from the instruction with the high part, which its target names.
+    let source = if relocation.kind == RelocationKind::RiscvPcRelLo12I {
+        let names = |high: &&Relocation| {
+            high.kind == RelocationKind::RiscvPcRelHi20
+                && base + u64::from(high.offset) == address(relocation.target)
+        };
+        function.relocations.iter().find(names).ok_or(RelocationError::Unpaired { kind: relocation.kind })?
+    } else {
+        relocation
+    };
+    let place = base + u64::from(source.offset);
+    let field = &mut code[relocation.offset as usize..];
+    relocate::apply(relocation.kind, place, address(source.target), source.addend, field)
+}
+
+/// Step 2: cleans the data cache and invalidates the instruction cache over each function.
+fn synchronize(state: &mut State, batch: &[Function<'_>], placed: &[Placed]) {
+    for (function, place) in batch.iter().zip(placed) {
+        state.with_region(place.region, |region, _| {
+            let (written, executed) = region.views(place.granule, function.code.len());
+            icache::synchronize(written, executed, function.code.len());
+        });
+    }
+}
+
+/// Step 3: private pages change from writable to executable, once.
+fn protect(state: &mut State, extent: Option<ExtentKey>) -> Result<(), ArenaError> {
+    match extent {
+        Some((region, first)) => {
+            state.with_region(region, |region, work| region.protect(first, work)).transpose()?;
+            Ok(())
+        }
+        None => Ok(()),
+    }
+}
+
+/// Step 4: describes the batch to the unwinder, one call per region it lies in.
+fn register(state: &mut State, batch: &[Function<'_>], placed: &[Placed]) {
+    let mut records: Vec<(u32, NewRecord<'_>)> = batch
+        .iter()
+        .zip(placed)
+        .filter_map(|(function, place)| {
+            let record =
+                NewRecord { granule: place.granule, len: function.code.len(), unwind: function.unwind? };
+            Some((place.region, record))
+        })
+        .collect();
+    records.sort_by_key(|&(region, _)| region);
+    for group in records.chunk_by(|(a, _), (b, _)| a == b) {
+        let records: Vec<_> = group.iter().map(|&(_, record)| record).collect();
+        state.with_region(group[0].0, |region, work| {
+            region.tables.add(&records);
+            work.unwind_records += region.tables.take_written();
+        });
+    }
+}
+
+/// Takes back what a failed placement took; nothing of it was ever visible.
+fn roll_back(state: &mut State, placed: &[Placed]) {
+    for place in placed {
+        state.with_region(place.region, |region, work| region.free(&[place.granule], work));
+    }
+    state.settle_empty();
+}
+
+fn granules(bytes: usize) -> u32 {
+    bytes.div_ceil(GRANULE as usize) as u32
+}

@@ -1,0 +1,10 @@
+//! Unwind information: from a code generator's DWARF to the process's unwinder.
+
+mod image;
+mod info;
+mod register;
+mod table;
+
+pub use info::{FdeRecord, UnwindInfo};
+pub(crate) use register::Unwinder;
+pub(crate) use table::{NewRecord, Tables};
