@@ -1,0 +1,150 @@
+//! The convention between the interpreter, native code and the runtime; the one place where it is written down.
+//!
+//! A function is called as `extern "C" fn(callee_bits, ctx, depth, a0, a1, a2) -> NativeResult`, all six arguments in
+//! integer registers on x86-64 (System V) and aarch64:
+//!
+//! | argument | content |
+//! |---|---|
+//! | `callee_bits` | names the callee, for the entry stub that serves all functions without code; compiled code ignores it |
+//! | `ctx` | the [`Context`] of the running VM |
+//! | `depth` | frames left: the callee fails if it is 0, and passes `depth - 1` to what it calls |
+//! | `a0`, `a1`, `a2` | the first parameters; floats as their bits; undefined beyond the callee's parameters |
+//!
+//! Parameters beyond the third are in [`Context::args`]; the caller writes them right before the call and the callee reads them
+//! before it does anything else. So one signature fits every function, a caller may leave out register arguments the callee does not
+//! have, and a shared stub never reads stack memory nobody wrote.
+//!
+//! The result comes in two registers: the value, and a status that is 0, or not if the run has ended with an error. The error is then
+//! recorded in the context, the value is meaningless, and the caller returns the same status at once.
+//!
+//! **Host stack.** The interpreter runs calls between interpreted functions without recursion; only a change from native code to the
+//! interpreter nests Rust frames. Since `depth` is counted in every tier, a run has at most [`Limits::frames`](crate::Limits::frames) frames of
+//! any kind. At 10,000 frames and [`STACK_BYTES`], each may take 26,843 bytes. An interpreter activation with its stub takes less than 1 KiB
+//! optimised (about 10 KiB without optimisation), and a native frame holds at most the 256 registers of a function, twice over for
+//! values in both classes, and 64 bytes of saved registers: below 5 KiB. The depth limit is always hit first.
+#![allow(unsafe_code, reason = "native code is called through an address")]
+
+use std::io::Write;
+use std::mem::{offset_of, transmute};
+use std::ptr::NonNull;
+
+use crate::bytecode::PrintKind;
+use crate::error::Trap;
+use crate::heap::Heap;
+use crate::hir::FuncIndex;
+use crate::program::Program;
+
+/// Parameters passed in registers.
+pub const REGISTER_ARGS: usize = 3;
+/// The host stack a VM that runs native code needs, in bytes, for the default [`Limits`](crate::Limits).
+pub const STACK_BYTES: usize = 256 << 20;
+
+/// What a native function returns, in two registers.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NativeResult {
+    /// The result, meaningless unless `status` is 0.
+    pub value: u64,
+    /// 0, or not 0 if the run has failed and the error is recorded in the context.
+    pub status: u64,
+}
+
+impl NativeResult {
+    /// The run has failed.
+    pub const FAILED: Self = Self { value: 0, status: 1 };
+
+    /// A value.
+    #[must_use]
+    pub fn ok(value: u64) -> Self {
+        Self { value, status: 0 }
+    }
+}
+
+/// The state of a run that native code and the runtime share. Native code itself only writes and reads `args`.
+#[repr(C)]
+#[allow(missing_debug_implementations, reason = "holds the host's output")]
+pub struct Context<'p> {
+    /// Parameters beyond the third, on their way from caller to callee.
+    pub args: [u64; 5],
+    pub(crate) program: &'p Program,
+    pub(crate) heap: Heap,
+    pub(crate) output: Box<dyn Write + Send + 'p>,
+    pub(crate) frames_limit: u64,
+    /// The error that ends the run, with its line.
+    pub(crate) trap: Option<(u32, Trap)>,
+}
+
+impl Context<'_> {
+    /// Where [`args`](Self::args) is, in bytes from the address of the context.
+    pub const ARGS_OFFSET: usize = offset_of!(Context<'_>, args);
+
+    #[cold]
+    pub(crate) fn fail(&mut self, line: u32, trap: Trap) -> NativeResult {
+        self.trap = Some((line, trap));
+        NativeResult::FAILED
+    }
+
+    #[cold]
+    pub(crate) fn fail_too_deep(&mut self, callee: FuncIndex) -> NativeResult {
+        let limit = self.frames_limit;
+        let Some(function) = self.program.function(callee) else {
+            return self.fail(0, Trap::InvalidNative { what: "function", value: callee.0.into() });
+        };
+        let signature = &function.signature;
+        self.fail(signature.line, Trap::RecursionTooDeep { function: signature.name.clone(), limit })
+    }
+
+    pub(crate) fn print(&mut self, word: u64, kind: PrintKind) -> Result<(), Trap> {
+        match kind {
+            PrintKind::Int => writeln!(self.output, "{}", word.cast_signed()),
+            PrintKind::Float => writeln!(self.output, "{:?}", f64::from_bits(word)),
+            PrintKind::Bool => writeln!(self.output, "{}", word != 0),
+        }
+        .map_err(|e| Trap::Output(e.to_string()))
+    }
+}
+
+/// Native code of one function.
+#[derive(Clone, Copy, Debug)]
+pub struct Entry {
+    code: NonNull<()>,
+    callee_bits: u64,
+}
+
+impl Entry {
+    /// Code at `code`, to be passed `callee_bits`.
+    ///
+    /// # Safety
+    /// * The code follows the convention of this module and computes what the function does whose [`Calls::enter`](crate::Calls::enter) answers
+    ///   it; it stays valid until it has returned from the call made with this answer.
+    /// * The VM runs on a thread with the stack that the module's arithmetic asks for.
+    /// * [`Calls::resolve`](crate::Calls::resolve) answers the right function for all bits this code passes to the entry stub.
+    #[must_use]
+    pub unsafe fn new(code: NonNull<()>, callee_bits: u64) -> Self {
+        Self { code, callee_bits }
+    }
+
+    /// The address of the code.
+    #[must_use]
+    pub fn code(self) -> NonNull<()> {
+        self.code
+    }
+}
+
+/// The type of native code and of the entry stub.
+pub type NativeFn = unsafe extern "C" fn(u64, *mut Context<'_>, u64, u64, u64, u64) -> NativeResult;
+
+/// Calls native code; the only place that does.
+///
+/// # Safety
+/// What [`Entry::new`] asks for holds, `args` and [`Context::args`] are arguments of the types of the function, and `ctx` is the
+/// context of a VM, derived from a pointer to that whole VM which nothing else uses during the call.
+#[inline(always)]
+pub(crate) unsafe fn call_native(entry: Entry, ctx: *mut Context<'_>, depth: u64, args: [u64; REGISTER_ARGS]) -> NativeResult {
+    // SAFETY: the code has this type by the contract of `Entry::new`; a function pointer is as wide as a data pointer on all
+    // targets native code exists for. Surplus register arguments are ignored by the callee.
+    unsafe {
+        let code = transmute::<NonNull<()>, NativeFn>(entry.code);
+        code(entry.callee_bits, ctx, depth, args[0], args[1], args[2])
+    }
+}
