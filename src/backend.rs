@@ -1,0 +1,230 @@
+//! The compiler's side: a [`Backend`] gets batches of [`Job`]s and finishes each with code or a reason.
+
+use crate::code::CompiledCode;
+use crate::error::{CompileError, Stale};
+use crate::id::{Bead, Core, Reason, TierId};
+use crate::state::Ticket;
+use crate::sync::Arc;
+use std::fmt;
+use std::time::Instant;
+
+/// A compiler for one tier. Called on worker threads, by several at once.
+///
+/// Errors, null entries and panics are ordinary outcomes: the bead stays where it is, is asked for again after a
+/// pause that doubles, and the event and the log carry the reason. A panic is contained where panics unwind (with
+/// `panic = "abort"` it ends the process, as any panic does). A backend must not run rayon work on the engine's own
+/// pool: the stack that waits for it could pick up another compile.
+pub trait Backend: Send + Sync + 'static {
+    /// Compiles a batch, at least one job, all of one tier. Finish each by [`Job::finish`], as soon as its code can
+    /// be run: it is installed there and then. A job that is not finished counts as failed.
+    fn compile(&self, jobs: &mut [Job<'_>]);
+
+    /// The name in events and logs.
+    fn name(&self) -> &str {
+        std::any::type_name::<Self>()
+    }
+}
+
+impl<B: Backend + ?Sized> Backend for Arc<B> {
+    fn compile(&self, jobs: &mut [Job<'_>]) {
+        (**self).compile(jobs)
+    }
+    fn name(&self) -> &str {
+        (**self).name()
+    }
+}
+
+/// A closure as a backend, called once per function.
+///
+/// ```
+/// use beadwork::{CompiledCode, FnBackend};
+/// extern "C" fn native() {}
+/// let backend = FnBackend::new(|_job| Ok(CompiledCode::new(native as *const u8)));
+/// ```
+pub struct FnBackend<F>(F);
+
+impl<F> FnBackend<F>
+where
+    F: Fn(&mut Job<'_>) -> Result<CompiledCode, CompileError> + Send + Sync + 'static,
+{
+    /// Compiles each function by calling `compile`.
+    pub fn new(compile: F) -> FnBackend<F> {
+        FnBackend(compile)
+    }
+}
+
+impl<F> Backend for FnBackend<F>
+where
+    F: Fn(&mut Job<'_>) -> Result<CompiledCode, CompileError> + Send + Sync + 'static,
+{
+    fn compile(&self, jobs: &mut [Job<'_>]) {
+        for job in jobs {
+            let started = Instant::now();
+            let result = (self.0)(job);
+            job.finish(result.map(|code| code.default_compile_time(started.elapsed())));
+        }
+    }
+}
+
+impl<F> fmt::Debug for FnBackend<F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("FnBackend")
+    }
+}
+
+/// What became of a finished job.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub enum Outcome {
+    /// The code is installed; dispatches find it from now on.
+    Installed {
+        /// The version given to the code, which a bailout names.
+        version: u32,
+    },
+    /// The request was superseded while it was being compiled; the code has been dropped.
+    Discarded,
+    /// The result was an error; the bead is asked for again later.
+    Failed,
+    /// The job had been finished before; this result has been dropped.
+    AlreadyFinished,
+}
+
+/// What the engine does for a job. The tests of a backend can stand in for an engine.
+pub(crate) trait JobHost: Sync {
+    fn core(&self, bead: Bead) -> Result<Core, Stale>;
+    fn name(&self, bead: Bead) -> Option<Arc<str>>;
+    fn is_current(&self, ticket: Ticket) -> bool;
+    /// Pins the callee's index and answers its slot's address.
+    fn pin_slot(&self, callee: Bead) -> Result<Slot, Stale>;
+    fn unpin(&self, callees: &[Bead]);
+    fn finish(&self, ticket: Ticket, result: Result<CompiledCode, CompileError>) -> Outcome;
+}
+
+/// One function to compile.
+pub struct Job<'e> {
+    host: &'e dyn JobHost,
+    ticket: Ticket,
+    reason: Reason,
+    handed_over: Instant,
+    /// Callees whose slots were asked for, and so pinned, and that no code owns yet.
+    embeds: Vec<Bead>,
+    finished: bool,
+}
+
+impl<'e> Job<'e> {
+    pub(crate) fn new(
+        host: &'e dyn JobHost,
+        ticket: Ticket,
+        reason: Reason,
+        handed_over: Instant,
+    ) -> Job<'e> {
+        Job { host, ticket, reason, handed_over, embeds: Vec::new(), finished: false }
+    }
+
+    /// The function.
+    pub fn bead(&self) -> Bead {
+        self.ticket.bead
+    }
+
+    /// The tier to compile for.
+    pub fn tier(&self) -> TierId {
+        self.ticket.tier
+    }
+
+    /// Why it is compiled.
+    pub fn reason(&self) -> Reason {
+        self.reason
+    }
+
+    /// The VM's handle for the function, read from the column now: a moving collector may have updated it.
+    ///
+    /// # Errors
+    /// [`Stale`] if the function was removed meanwhile; finish the job with that error.
+    pub fn core(&self) -> Result<Core, Stale> {
+        self.host.core(self.ticket.bead)
+    }
+
+    /// The name given at registration.
+    pub fn name(&self) -> Option<Arc<str>> {
+        self.host.name(self.ticket.bead)
+    }
+
+    /// Whether the result would still be installed. A long compile can look now and then and give up early.
+    pub fn is_current(&self) -> bool {
+        self.host.is_current(self.ticket)
+    }
+
+    /// The stable address of `callee`'s code pointer, for code that calls through it.
+    ///
+    /// The callee's index is not reused while the code of this job exists, so the address never comes to mean
+    /// another function: after the callee is removed, the slot holds the engine's fallback.
+    ///
+    /// # Errors
+    /// [`Stale`] if the callee is not live.
+    pub fn slot(&mut self, callee: Bead) -> Result<Slot, Stale> {
+        let slot = self.host.pin_slot(callee)?;
+        self.embeds.push(callee);
+        Ok(slot)
+    }
+
+    /// Hands over the result; code is installed before this returns, if the request is still current.
+    pub fn finish(&mut self, result: Result<CompiledCode, CompileError>) -> Outcome {
+        if std::mem::replace(&mut self.finished, true) {
+            return Outcome::AlreadyFinished;
+        }
+        let mut embeds = std::mem::take(&mut self.embeds);
+        let result = match result {
+            Ok(mut code) => {
+                // Callees the backend named itself are not pinned yet; one that is gone already needs no pin,
+                // because its slot was never handed out by us.
+                let named = std::mem::take(&mut code.embeds);
+                embeds.extend(named.into_iter().filter(|&callee| self.host.pin_slot(callee).is_ok()));
+                code.embeds = embeds;
+                code.compile_time.get_or_insert_with(|| self.handed_over.elapsed());
+                Ok(code)
+            }
+            Err(error) => {
+                self.host.unpin(&embeds);
+                Err(error)
+            }
+        };
+        self.host.finish(self.ticket, result)
+    }
+
+    pub(crate) fn is_finished(&self) -> bool {
+        self.finished
+    }
+}
+
+impl Drop for Job<'_> {
+    fn drop(&mut self) {
+        self.host.unpin(&self.embeds);
+    }
+}
+
+impl fmt::Debug for Job<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Job").field("bead", &self.bead()).field("tier", &self.tier()).finish_non_exhaustive()
+    }
+}
+
+/// The stable address of a function's code pointer.
+///
+/// The cell holds the entry of the function's newest code, or the engine's
+/// [fallback](crate::EngineBuilder::fallback) (0 without one) while there is none. Native code loads it with an
+/// ordinary load and calls; the next install retargets such calls without touching them.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct Slot(pub(crate) usize);
+
+impl Slot {
+    /// The cell's address, to be embedded in code. 8-byte aligned, constant for the engine's life.
+    pub fn addr(self) -> usize {
+        self.0
+    }
+
+    /// The cell as a pointer to the code pointer. Reading it is safe only while the engine lives, and has to be an
+    /// atomic (Acquire) load in Rust.
+    pub fn as_ptr(self) -> *const std::sync::atomic::AtomicPtr<u8> {
+        std::ptr::with_exposed_provenance(self.0)
+    }
+}

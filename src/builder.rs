@@ -1,0 +1,200 @@
+//! Building an engine.
+
+use crate::engine::Engine;
+use crate::error::BuildError;
+use crate::event::Event;
+use crate::executor::Executor;
+use crate::id::TierId;
+use crate::info::Info;
+use crate::queue::{Lane, Lanes};
+use crate::shared::{Listener, Shared, TierParts};
+use crate::sync::Arc;
+use crate::table::Table;
+use crate::tier::Tier;
+use std::fmt;
+
+/// The most beads an engine can have: 2^31.
+pub const MAX_CAPACITY: usize = 1 << 31;
+
+/// Beads an engine has room for unless it is told: 2^24, about 16.8 million.
+pub const DEFAULT_CAPACITY: usize = 1 << 24;
+
+/// The least an engine whose capacity was not given falls back to when address space is refused: 2^16.
+const LEAST_CAPACITY: u32 = 1 << 16;
+
+/// Configures an [`Engine`]; made by [`Engine::builder`].
+pub struct EngineBuilder {
+    capacity: Option<usize>,
+    tiers: Vec<Tier>,
+    executor: Executor,
+    fallback: Option<*const u8>,
+    listeners: Vec<Listener>,
+}
+
+impl EngineBuilder {
+    pub(crate) fn new() -> EngineBuilder {
+        EngineBuilder {
+            capacity: None,
+            tiers: Vec::new(),
+            #[cfg(not(beadwork_loom))]
+            executor: Executor::own(default_workers()),
+            #[cfg(beadwork_loom)]
+            executor: Executor::new(1),
+            fallback: None,
+            listeners: Vec::new(),
+        }
+    }
+
+    /// How many beads there can be at once, rounded up to a power of two; [`DEFAULT_CAPACITY`] if not given.
+    ///
+    /// This reserves address space (about 80 bytes a bead) and touches no memory. If the system refuses it, an
+    /// engine whose capacity was given is not built; one whose capacity was not given gets a smaller one.
+    #[must_use]
+    pub fn capacity(mut self, beads: usize) -> Self {
+        self.capacity = Some(beads);
+        self
+    }
+
+    /// Adds the next compiled tier: the first call configures T1, the second T2, up to T15. Without any, the engine
+    /// only counts and serves what the VM installs itself.
+    #[must_use]
+    pub fn tier(mut self, tier: Tier) -> Self {
+        self.tiers.push(tier);
+        self
+    }
+
+    /// How many threads compile, on a pool of the engine's own that starts with the first request. The default is
+    /// one less than the machine has cores, at least 1. 0 is the same as [`inline`](EngineBuilder::inline).
+    #[cfg(not(beadwork_loom))]
+    #[must_use]
+    pub fn workers(mut self, workers: usize) -> Self {
+        self.executor = if workers == 0 { Executor::Inline } else { Executor::own(workers) };
+        self
+    }
+
+    /// How many workers a model may start.
+    #[cfg(beadwork_loom)]
+    #[must_use]
+    pub fn workers(mut self, workers: usize) -> Self {
+        self.executor = Executor::new(workers);
+        self
+    }
+
+    /// Compiles on a pool the VM has already. It is not used before the first request. A forked child has none of
+    /// its threads: there, requests stay queued and [`Event::PoolFailed`] says so.
+    #[cfg(not(beadwork_loom))]
+    #[must_use]
+    pub fn pool(mut self, pool: std::sync::Arc<rayon::ThreadPool>) -> Self {
+        self.executor = Executor::given(pool);
+        self
+    }
+
+    /// Starts no threads ever: compiles run inside [`Engine::run_pending`].
+    #[cfg(not(beadwork_loom))]
+    #[must_use]
+    pub fn inline(self) -> Self {
+        self.workers(0)
+    }
+
+    /// What [slots](Engine::slot) hold while there is no code: the address of the VM's interpreter-entry stub, so
+    /// that native calls through slots need no check. Without it they hold null.
+    ///
+    /// One stub serves all functions, so it has to learn its callee: pass the callee's [`Bead::to_bits`](crate::Bead)
+    /// as an argument in every call through a slot. The address has to stay valid as long as native code that calls
+    /// through slots can run.
+    #[must_use]
+    pub fn fallback(mut self, stub: *const u8) -> Self {
+        self.fallback = Some(stub);
+        self
+    }
+
+    /// Calls `listener` after everything the engine does, on the thread that did it, with no lock held. A panic in
+    /// it is contained. More than one can be given.
+    #[must_use]
+    pub fn on_event(mut self, listener: impl Fn(&Event) + Send + Sync + 'static) -> Self {
+        self.listeners.push(Arc::new(listener));
+        self
+    }
+
+    /// Builds the engine. No thread starts and no page is touched.
+    ///
+    /// # Errors
+    /// [`BuildError`] if the capacity is out of range, address space is refused, there are more than 15 tiers, or
+    /// the fallback is null.
+    pub fn build(self) -> Result<Engine, BuildError> {
+        if self.tiers.len() > usize::from(TierId::MAX.get()) {
+            return Err(BuildError::TooManyTiers { tiers: self.tiers.len() });
+        }
+        let fallback = match self.fallback {
+            Some(stub) if stub.is_null() => return Err(BuildError::NullFallback),
+            Some(stub) => stub.expose_provenance() as u64,
+            None => 0,
+        };
+        let columns = self.reserve(fallback)?;
+        let parts = self
+            .tiers
+            .into_iter()
+            .map(|tier| TierParts { backend: tier.backend, policy: tier.policy })
+            .collect();
+        Ok(Engine::start(|me| Shared::new(me, columns, parts, self.listeners.into(), self.executor)))
+    }
+
+    fn reserve(&self, fallback: u64) -> Result<Columns, BuildError> {
+        let wanted = self.capacity.unwrap_or(DEFAULT_CAPACITY);
+        if wanted == 0 || wanted > MAX_CAPACITY {
+            return Err(BuildError::Capacity { capacity: wanted });
+        }
+        let mut capacity = (wanted as u32).next_power_of_two();
+        loop {
+            match self.columns(capacity, fallback) {
+                Ok(columns) => return Ok(columns),
+                Err(_) if self.capacity.is_none() && capacity > LEAST_CAPACITY => {
+                    tracing::warn!(target: "beadwork", capacity, "address space refused, trying half");
+                    capacity /= 2;
+                }
+                Err(source) => {
+                    let bytes = Columns::BYTES_PER_BEAD * capacity as usize;
+                    return Err(BuildError::Reserve { capacity, bytes, source });
+                }
+            }
+        }
+    }
+
+    fn columns(&self, capacity: u32, fallback: u64) -> std::io::Result<Columns> {
+        let lanes =
+            self.tiers.iter().zip(1u64..).map(|(tier, number)| {
+                Lane::new(TierId::from_low_bits(number), tier.batch, tier.max_parallel)
+            });
+        Ok(Columns {
+            table: Table::reserve(capacity, fallback)?,
+            info: Info::reserve(capacity)?,
+            lanes: Lanes::new(lanes.collect(), capacity)?,
+        })
+    }
+}
+
+/// Everything whose size depends on the capacity.
+pub(crate) struct Columns {
+    pub(crate) table: Table,
+    pub(crate) info: Info,
+    pub(crate) lanes: Lanes,
+}
+
+impl Columns {
+    const BYTES_PER_BEAD: usize = Table::BYTES + Info::BYTES + Lanes::BYTES;
+}
+
+#[cfg(not(beadwork_loom))]
+fn default_workers() -> usize {
+    std::thread::available_parallelism().map_or(1, |cores| cores.get().saturating_sub(1).max(1))
+}
+
+impl fmt::Debug for EngineBuilder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("EngineBuilder")
+            .field("capacity", &self.capacity)
+            .field("tiers", &self.tiers)
+            .field("workers", &self.executor.workers())
+            .finish_non_exhaustive()
+    }
+}

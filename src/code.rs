@@ -1,0 +1,227 @@
+//! The dispatch word, and what a compile hands over: entry, owner, what it embeds.
+
+use crate::error::CompileError;
+use crate::id::Bead;
+use crate::owner::CodeOwner;
+use std::fmt;
+use std::marker::PhantomData;
+use std::time::Duration;
+
+const POINTER_BITS: u32 = 48;
+const TICK: u64 = 1 << POINTER_BITS;
+const TAG_SHIFT: u32 = POINTER_BITS + 1;
+
+/// 64 bits that answer a dispatch: generation tag (15), tick flag (1), code pointer (48).
+///
+/// All zero means "first generation, no code", so an untouched column is right as it is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct CodeWord(pub(crate) u64);
+
+/// What a dispatch word says to the holder of a handle.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Reading {
+    /// Run the code.
+    Ready(u64),
+    /// Run the code, and count the call: a higher tier wants to know.
+    Counted(u64),
+    /// No code; count the call.
+    Cold,
+    /// Another generation.
+    Stale,
+}
+
+impl CodeWord {
+    pub(crate) fn cold(tag: u16) -> CodeWord {
+        CodeWord(u64::from(tag) << TAG_SHIFT)
+    }
+
+    /// `entry` was checked by [`CompiledCode::check`].
+    pub(crate) fn ready(tag: u16, entry: u64, tick: bool) -> CodeWord {
+        debug_assert!(entry != 0 && entry < TICK);
+        CodeWord(u64::from(tag) << TAG_SHIFT | if tick { TICK } else { 0 } | entry)
+    }
+
+    /// The whole decision of a dispatch: one xor, and one compare on the path that runs code.
+    #[inline(always)]
+    pub(crate) fn read(self, bead: Bead) -> Reading {
+        let rest = self.0 ^ bead.tag() << TAG_SHIFT;
+        // A pointer alone: not zero, no tick flag, no differing tag.
+        if rest.wrapping_sub(1) < TICK - 1 {
+            Reading::Ready(rest)
+        } else if rest == 0 {
+            Reading::Cold
+        } else if rest > TICK && rest < TICK << 1 {
+            Reading::Counted(rest & (TICK - 1))
+        } else {
+            Reading::Stale
+        }
+    }
+
+    /// The code's address, 0 if there is none.
+    pub(crate) fn entry(self) -> u64 {
+        self.0 & (TICK - 1)
+    }
+}
+
+/// A pointer to native code, borrowed from the mutator that answered it.
+///
+/// The code cannot be freed before that mutator's next safepoint, and
+/// [`Mutator::safepoint`](crate::Mutator::safepoint) takes `&mut self`, so the borrow checker refuses a code pointer
+/// held across one.
+#[derive(Clone, Copy)]
+pub struct Code<'m> {
+    entry: u64,
+    mutator: PhantomData<&'m ()>,
+}
+
+impl Code<'_> {
+    #[inline(always)]
+    pub(crate) fn new(entry: u64) -> Self {
+        Code { entry, mutator: PhantomData }
+    }
+
+    /// The entry, never null. Calling it is `unsafe` and the VM's business: beadwork never calls code.
+    #[inline(always)]
+    pub fn as_ptr(self) -> *const u8 {
+        std::ptr::with_exposed_provenance(self.entry as usize)
+    }
+
+    /// The entry's address.
+    #[inline(always)]
+    pub fn addr(self) -> u64 {
+        self.entry
+    }
+}
+
+impl fmt::Debug for Code<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Code({:#x})", self.entry)
+    }
+}
+
+/// What a compile hands over: where to enter, and what keeps that memory alive.
+///
+/// ```
+/// use beadwork::{CodeOwner, CompiledCode};
+/// extern "C" fn answer() -> i64 { 42 }
+/// let code = CompiledCode::new(answer as *const u8).owner(CodeOwner::none());
+/// assert_eq!(code.bytes(), 0);
+/// ```
+#[derive(Debug)]
+pub struct CompiledCode {
+    pub(crate) entry: u64,
+    pub(crate) owner: CodeOwner,
+    pub(crate) bytes: usize,
+    pub(crate) embeds: Vec<Bead>,
+    pub(crate) compile_time: Option<Duration>,
+}
+
+impl CompiledCode {
+    /// Code that starts at `entry` and needs no owner: it lives as long as the process.
+    ///
+    /// `entry` has to fit 48 bits and not be null; otherwise the install answers
+    /// [`CompileError::EntryTooWide`] or [`CompileError::NullEntry`].
+    pub fn new(entry: *const u8) -> CompiledCode {
+        CompiledCode {
+            entry: entry.expose_provenance() as u64,
+            owner: CodeOwner::none(),
+            bytes: 0,
+            embeds: Vec::new(),
+            compile_time: None,
+        }
+    }
+
+    /// Names what keeps the code's memory. It is dropped once: when no thread can be in the code any more, or at
+    /// once when the code is not installed.
+    #[must_use]
+    pub fn owner(mut self, owner: CodeOwner) -> CompiledCode {
+        self.owner = owner;
+        self
+    }
+
+    /// States the size of the code in bytes, for statistics and memory budgets.
+    #[must_use]
+    pub fn with_bytes(mut self, bytes: usize) -> CompiledCode {
+        self.bytes = bytes;
+        self
+    }
+
+    /// Names a function whose [slot](crate::Engine::slot) address the code embeds; its index is then not reused
+    /// while this code exists. Slots asked for through [`Job::slot`](crate::Job::slot) are recorded by themselves.
+    #[must_use]
+    pub fn embeds(mut self, callee: Bead) -> CompiledCode {
+        self.embeds.push(callee);
+        self
+    }
+
+    /// States what this function's compile took, where the backend knows better than the clock around it.
+    #[must_use]
+    pub fn with_compile_time(mut self, time: Duration) -> CompiledCode {
+        self.compile_time = Some(time);
+        self
+    }
+
+    pub(crate) fn default_compile_time(mut self, time: Duration) -> CompiledCode {
+        self.compile_time.get_or_insert(time);
+        self
+    }
+
+    /// The stated size in bytes.
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// Whether a code word can hold the entry.
+    pub(crate) fn check(&self) -> Result<(), CompileError> {
+        match self.entry {
+            0 => Err(CompileError::NullEntry),
+            entry if entry >= TICK => Err(CompileError::EntryTooWide { entry }),
+            _ => Ok(()),
+        }
+    }
+}
+
+#[cfg(all(test, not(beadwork_loom)))]
+mod tests {
+    use super::*;
+
+    const OTHER: u16 = 0x7ffe;
+
+    #[test]
+    fn an_untouched_word_is_cold_for_the_first_generation_and_stale_for_others() {
+        assert_eq!(CodeWord(0).read(Bead::new(3, 0)), Reading::Cold);
+        assert_eq!(CodeWord(0).read(Bead::new(3, 1)), Reading::Stale);
+        assert_eq!(CodeWord::cold(OTHER).read(Bead::new(3, OTHER)), Reading::Cold);
+        assert_eq!(CodeWord::cold(OTHER).read(Bead::new(3, 0)), Reading::Stale);
+    }
+
+    #[test]
+    fn readings_hold_at_both_ends_of_the_pointer_range() {
+        for entry in [1, 0x1000, TICK - 1] {
+            for tag in [0, 1, 0x3fff, OTHER] {
+                let bead = Bead::new(9, tag);
+                assert_eq!(CodeWord::ready(tag, entry, false).read(bead), Reading::Ready(entry));
+                assert_eq!(CodeWord::ready(tag, entry, true).read(bead), Reading::Counted(entry));
+                let stranger = Bead::new(9, tag ^ 1);
+                assert_eq!(CodeWord::ready(tag, entry, false).read(stranger), Reading::Stale);
+                assert_eq!(CodeWord::ready(tag, entry, true).read(stranger), Reading::Stale);
+                assert_eq!(CodeWord::ready(tag, entry, true).entry(), entry);
+            }
+        }
+    }
+
+    #[test]
+    fn the_retired_tag_is_stale_for_every_handle() {
+        let word = CodeWord::cold(crate::state::RETIRED_TAG);
+        for tag in [0, 1, OTHER] {
+            assert_eq!(word.read(Bead::new(0, tag)), Reading::Stale);
+        }
+    }
+
+    #[test]
+    fn a_null_or_too_wide_entry_is_refused_by_name() {
+        assert_eq!(CompiledCode::new(std::ptr::null()).check(), Err(CompileError::NullEntry));
+        let wide = std::ptr::without_provenance((1usize << 48) + 5);
+        assert_eq!(CompiledCode::new(wide).check(), Err(CompileError::EntryTooWide { entry: (1 << 48) + 5 }));
+    }
+}

@@ -1,0 +1,100 @@
+//! Budgets: how many more calls until the policies are asked.
+//!
+//! A budget counts down. The call that reads 1 or less takes the slow path and stores nothing, so a budget never
+//! wraps, and a promotion that cannot be asked for right now (a publisher is at work) is asked for by the next call.
+//! Zero is the initial state of the column: the first call of a function asks the policy for its first budget.
+//!
+//! Counting is a Relaxed load and store: two threads that count the same function at once can lose a count to each
+//! other, which a threshold does not mind and which is 3 times faster than a read-modify-write.
+
+use crate::column::Column;
+use crate::sync::AtomicU32;
+use std::sync::atomic::Ordering::Relaxed;
+
+/// The two counting columns: what is left, and what was granted in all.
+#[derive(Clone)]
+pub(crate) struct Budgets {
+    left: Column<AtomicU32>,
+    granted: Column<AtomicU32>,
+}
+
+impl Budgets {
+    pub(crate) const BYTES: usize = 8;
+
+    pub(crate) fn reserve(len: u32) -> std::io::Result<Budgets> {
+        Ok(Budgets { left: Column::reserve(len)?, granted: Column::reserve(len)? })
+    }
+
+    /// Counts one call; true when the budget is spent and the policies are to be asked.
+    #[inline(always)]
+    pub(crate) fn count(&self, index: u32) -> bool {
+        let left = self.left.get(index);
+        // Relaxed: a count is a hint; it publishes nothing.
+        let now = left.load(Relaxed);
+        if now <= 1 {
+            return true;
+        }
+        left.store(now - 1, Relaxed);
+        false
+    }
+
+    /// Calls so far, exact for one thread: all that was granted less what is left.
+    pub(crate) fn calls(&self, index: u32) -> u32 {
+        let granted = self.granted.get(index).load(Relaxed);
+        granted.saturating_sub(self.left.get(index).load(Relaxed))
+    }
+
+    /// Grants `calls` more until the next question, after `so_far` calls.
+    pub(crate) fn grant(&self, index: u32, so_far: u32, calls: u32) {
+        let calls = calls.max(1);
+        self.granted.get(index).store(so_far.saturating_add(calls), Relaxed);
+        self.left.get(index).store(calls, Relaxed);
+    }
+
+    /// A reused index starts cold. Called at reuse, after the grace period: a late store by a thread that still
+    /// counted for the removed function would undo an earlier reset.
+    pub(crate) fn reset(&self, index: u32) {
+        for column in [&self.left, &self.granted] {
+            let cell = column.get(index);
+            // An untouched page stays untouched.
+            if cell.load(Relaxed) != 0 {
+                cell.store(0, Relaxed);
+            }
+        }
+    }
+
+    pub(crate) fn resident_bytes(&self) -> usize {
+        self.left.resident_bytes() + self.granted.resident_bytes()
+    }
+}
+
+#[cfg(all(test, not(beadwork_loom)))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_budget_of_n_asks_at_the_nth_call_and_again_until_regranted() {
+        let budgets = Budgets::reserve(16).unwrap();
+        assert!(budgets.count(3), "the first call asks for the first budget");
+        budgets.grant(3, 1, 4);
+        assert_eq!((0..4).map(|_| budgets.count(3)).collect::<Vec<_>>(), [false, false, false, true]);
+        assert!(budgets.count(3), "nothing was stored");
+        assert_eq!(budgets.calls(3), 4);
+    }
+
+    #[test]
+    fn a_reset_budget_asks_at_its_first_call() {
+        let budgets = Budgets::reserve(16).unwrap();
+        budgets.grant(3, 1, 1_000_000);
+        budgets.reset(3);
+        assert_eq!(budgets.calls(3), 0);
+        assert!(budgets.count(3));
+    }
+
+    #[test]
+    fn counts_saturate_instead_of_starting_over() {
+        let budgets = Budgets::reserve(16).unwrap();
+        budgets.grant(3, u32::MAX - 1, 100);
+        assert!(budgets.calls(3) >= u32::MAX - 100);
+    }
+}

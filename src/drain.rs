@@ -1,0 +1,270 @@
+//! The drain: workers that take requests from the lanes, compile them and end when there is nothing left.
+//!
+//! A worker serves no lane of its own. It takes the best admissible request, lowest tier first, so a slow optimizing
+//! compile never delays baseline compiles while another worker is free. What it takes from a lane goes into its own
+//! deque, one for each lane, from which idle workers steal.
+
+use crate::backend::{Job, JobHost};
+use crate::error::CompileError;
+use crate::gate::Inside;
+use crate::id::{Reason, TierId};
+use crate::queue::{Lane, Lanes, Request, steal_into};
+use crate::state::Ticket;
+use crate::sync::deque::{Stealer, Worker};
+use crate::sync::{Arc, Mutex, RwLock, lock};
+use crate::wake::{MAX_WORKERS, Wake};
+use std::any::Any;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::time::Instant;
+
+/// Requests a worker moves from a lane into its own deque at once; also the most that ranking can be off by.
+const CHUNK: usize = 32;
+
+/// What the drain needs from the engine.
+pub(crate) trait Crew: JobHost {
+    /// Keeps a fork from happening while requests are between a lane and the list of what is being compiled.
+    fn no_fork(&self) -> Inside<'_>;
+    /// Takes the ticket for a popped token, if the bead still wants it.
+    fn claim(&self, request: &Request) -> Option<Ticket>;
+    /// Calls the backend of that tier.
+    fn compile(&self, tier: TierId, jobs: &mut [Job<'_>]);
+    /// There is something for another worker.
+    fn signal(&self);
+    /// Frees what can be freed. Called between batches.
+    fn housekeeping(&self);
+    /// The engine is closed: take no more work.
+    fn is_closed(&self) -> bool;
+    /// The last worker has left.
+    fn idle(&self);
+}
+
+/// A worker's place: its own deques, and what it is compiling.
+struct Seat {
+    deques: Box<[Worker<Request>]>,
+    public: Arc<Public>,
+}
+
+/// What others see of a seat.
+struct Public {
+    stealers: Box<[Stealer<Request>]>,
+    compiling: Mutex<Vec<Ticket>>,
+}
+
+pub(crate) struct Drain {
+    pub(crate) lanes: Lanes,
+    pub(crate) wake: Wake,
+    /// How many workers may run at once; 0 for an inline engine.
+    pub(crate) workers: usize,
+    seats: Mutex<Vec<Seat>>,
+    publics: RwLock<Vec<Arc<Public>>>,
+}
+
+impl Drain {
+    pub(crate) fn new(lanes: Lanes, workers: usize) -> Drain {
+        let workers = workers.min(MAX_WORKERS);
+        let (seats, publics) = (Mutex::new(Vec::new()), RwLock::new(Vec::new()));
+        Drain { lanes, wake: Wake::new(), workers, seats, publics }
+    }
+
+    /// One worker's life: from a signal that started it until nothing is left to do.
+    pub(crate) fn work(&self, crew: &dyn Crew) {
+        let mut seat = self.sit_down(crew);
+        let left = loop {
+            // Read before the scan, see `wake`.
+            let seen = self.wake.look();
+            if crew.is_closed() {
+                self.stand_up(seat, crew);
+                break self.wake.quit();
+            }
+            crew.housekeeping();
+            if self.take_and_compile(&seat, crew, usize::MAX) > 0 {
+                continue;
+            }
+            // The seat is given up before leaving, so that there is one for whoever is started next.
+            self.stand_up(seat, crew);
+            match self.wake.leave(seen) {
+                Some(left) => break left,
+                None => seat = self.sit_down(crew),
+            }
+        };
+        if left == 0 {
+            crew.idle();
+        }
+    }
+
+    /// Works on the calling thread until nothing is left or `max` requests were taken; answers how many.
+    pub(crate) fn work_inline(&self, crew: &dyn Crew, max: usize) -> usize {
+        let seat = self.sit_down(crew);
+        let mut taken = 0;
+        crew.housekeeping();
+        while taken < max && !crew.is_closed() {
+            match self.take_and_compile(&seat, crew, max - taken) {
+                0 => break,
+                more => taken += more,
+            }
+            crew.housekeeping();
+        }
+        self.stand_up(seat, crew);
+        taken
+    }
+
+    /// Requests that wait in lanes and in workers' deques. Exact when nothing moves.
+    pub(crate) fn queued(&self) -> usize {
+        let publics = self.publics.read().unwrap_or_else(|e| e.into_inner());
+        let in_deques: usize =
+            publics.iter().flat_map(|public| public.stealers.iter()).map(|stealer| stealer.len()).sum();
+        self.lanes.all.iter().map(Lane::len).sum::<usize>() + in_deques
+    }
+
+    /// What is being compiled now.
+    pub(crate) fn compiling(&self) -> Vec<Ticket> {
+        let publics = self.publics.read().unwrap_or_else(|e| e.into_inner());
+        publics.iter().flat_map(|public| lock(&public.compiling).clone()).collect()
+    }
+
+    /// In a forked child: no worker exists, and what they were compiling is answered for requeueing.
+    #[cfg(unix)]
+    pub(crate) fn forget_workers(&self) -> Vec<Ticket> {
+        self.wake.forget_workers();
+        self.lanes.all.iter().for_each(Lane::forget_workers);
+        let publics = self.publics.read().unwrap_or_else(|e| e.into_inner());
+        publics.iter().flat_map(|public| std::mem::take(&mut *lock(&public.compiling))).collect()
+    }
+
+    fn sit_down(&self, crew: &dyn Crew) -> Seat {
+        let _no_fork = crew.no_fork();
+        lock(&self.seats).pop().unwrap_or_else(|| {
+            let deques: Box<[_]> = self.lanes.all.iter().map(|_| Worker::new_fifo()).collect();
+            let stealers = deques.iter().map(Worker::stealer).collect();
+            let public = Arc::new(Public { stealers, compiling: Mutex::new(Vec::new()) });
+            self.publics.write().unwrap_or_else(|e| e.into_inner()).push(public.clone());
+            Seat { deques, public }
+        })
+    }
+
+    fn stand_up(&self, seat: Seat, crew: &dyn Crew) {
+        let _no_fork = crew.no_fork();
+        lock(&self.seats).push(seat);
+    }
+
+    /// Takes one batch of the lowest admissible tier and compiles it; answers how many requests were taken.
+    fn take_and_compile(&self, seat: &Seat, crew: &dyn Crew, max: usize) -> usize {
+        for lane in &self.lanes.all {
+            if !lane.enter() {
+                continue;
+            }
+            let no_fork = crew.no_fork();
+            let batch = self.take(lane, seat, max);
+            let claimed = self.claim(&batch, seat, crew);
+            drop(no_fork);
+            if !seat.own(lane).is_empty() {
+                // What was moved here can be stolen, but whoever looked only at the lane has to look again.
+                crew.signal();
+            }
+            compile(lane.tier, claimed, crew);
+            {
+                let _no_fork = crew.no_fork();
+                lock(&seat.public.compiling).clear();
+            }
+            if lane.leave(self.workers) {
+                crew.signal();
+            }
+            if !batch.is_empty() {
+                return batch.len();
+            }
+        }
+        0
+    }
+
+    fn take(&self, lane: &Lane, seat: &Seat, max: usize) -> Vec<Request> {
+        let own = seat.own(lane);
+        let first = own.pop().or_else(|| lane.take_into(own, CHUNK)).or_else(|| self.steal(lane, own));
+        let Some(first) = first else { return Vec::new() };
+        // A fair share, so that the other workers find something to steal.
+        let share = (own.len() + 1).div_ceil(self.workers.max(1)).min(lane.batch).min(max).max(1);
+        let mut batch = Vec::with_capacity(share);
+        batch.push(first);
+        while batch.len() < share
+            && let Some(request) = own.pop()
+        {
+            batch.push(request);
+        }
+        batch
+    }
+
+    fn steal(&self, lane: &Lane, own: &Worker<Request>) -> Option<Request> {
+        let publics = self.publics.read().unwrap_or_else(|e| e.into_inner());
+        publics
+            .iter()
+            .map(|public| &public.stealers[lane.tier.lane()])
+            .filter(|stealer| !stealer.is_empty())
+            .find_map(|stealer| steal_into(stealer, own, CHUNK))
+    }
+
+    /// Takes the tickets of what is still wanted.
+    fn claim(&self, batch: &[Request], seat: &Seat, crew: &dyn Crew) -> Vec<(Ticket, Reason)> {
+        let mut claimed = Vec::with_capacity(batch.len());
+        for request in batch {
+            // First the token's bit, then the state; see `Lanes::push`.
+            self.lanes.pop_token(request);
+            if let Some(ticket) = crew.claim(request) {
+                lock(&seat.public.compiling).push(ticket);
+                claimed.push((ticket, request.reason));
+            }
+        }
+        claimed
+    }
+}
+
+impl Seat {
+    fn own(&self, lane: &Lane) -> &Worker<Request> {
+        &self.deques[lane.tier.lane()]
+    }
+}
+
+/// Hands what was claimed to the backend, whose panics end here. Every job is finished afterwards.
+fn compile(tier: TierId, claimed: Vec<(Ticket, Reason)>, crew: &dyn Crew) {
+    if claimed.is_empty() {
+        return;
+    }
+    let now = Instant::now();
+    let mut jobs: Vec<_> =
+        claimed.into_iter().map(|(ticket, reason)| Job::new(crew, ticket, reason, now)).collect();
+    let alone = jobs.len() == 1;
+    let panic = contained(tier, crew, &mut jobs);
+    for job in jobs.iter_mut().filter(|job| !job.is_finished()) {
+        let error = match &panic {
+            None => CompileError::Unfinished,
+            Some(message) if alone => CompileError::Panicked(message.clone()),
+            // Which function of the batch it was is not known: the others are tried alone, and only the culprit
+            // pays for the panic.
+            Some(_) => match contained(tier, crew, std::slice::from_mut(job)) {
+                Some(message) => CompileError::Panicked(message),
+                None => CompileError::Unfinished,
+            },
+        };
+        if !job.is_finished() {
+            job.finish(Err(error));
+        }
+    }
+}
+
+/// Calls the backend; answers the message of its panic.
+fn contained(tier: TierId, crew: &dyn Crew, jobs: &mut [Job<'_>]) -> Option<String> {
+    catch_unwind(AssertUnwindSafe(|| crew.compile(tier, jobs))).err().map(message_of)
+}
+
+/// The message of a panic. A payload that is no text is forgotten: its drop is foreign code that could panic again.
+pub(crate) fn message_of(payload: Box<dyn Any + Send>) -> String {
+    let payload = match payload.downcast::<&str>() {
+        Ok(text) => return text.to_string(),
+        Err(other) => other,
+    };
+    match payload.downcast::<String>() {
+        Ok(text) => *text,
+        Err(other) => {
+            std::mem::forget(other);
+            "a payload that is no text".to_string()
+        }
+    }
+}

@@ -1,0 +1,162 @@
+//! One error type per operation, each naming what was wrong and what to do.
+
+use crate::id::{Bead, Group, TierId};
+use std::time::Duration;
+use thiserror::Error;
+
+/// The handle names no live function: it was removed, or it was never handed out by this engine.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Error)]
+#[error("bead {0} is not live: it was removed or belongs to another engine; drop the handle")]
+pub struct Stale(pub Bead);
+
+/// Why [`EngineBuilder::build`](crate::EngineBuilder::build) failed.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum BuildError {
+    /// The system refused the address space for the columns.
+    #[error(
+        "could not reserve {bytes} bytes of address space for {capacity} beads ({source}); ask for a smaller \
+         .capacity(), or raise the address-space limit (ulimit -v, ulimit -d, RLIMIT_AS) or vm.overcommit_memory"
+    )]
+    Reserve {
+        /// Beads asked for, rounded up to a power of two.
+        capacity: u32,
+        /// Bytes of address space that would have taken.
+        bytes: usize,
+        /// What the system answered.
+        source: std::io::Error,
+    },
+    /// More beads than an index can name.
+    #[error("a capacity of {capacity} beads is out of range; use 1 to {max}", max = crate::MAX_CAPACITY)]
+    Capacity {
+        /// Beads asked for.
+        capacity: usize,
+    },
+    /// More tiers than there are tier numbers.
+    #[error("{tiers} compiled tiers given; an engine has at most 15")]
+    TooManyTiers {
+        /// Compiled tiers given.
+        tiers: usize,
+    },
+    /// The fallback stub's address does not fit an entry.
+    #[error(
+        "the fallback stub is null; pass the address of the VM's interpreter-entry function or leave it out"
+    )]
+    NullFallback,
+}
+
+/// Why a registration was refused. Everything registered before goes on working.
+#[derive(Clone, PartialEq, Eq, Debug, Error)]
+#[non_exhaustive]
+pub enum RegisterError {
+    /// All indices are in use.
+    #[error(
+        "all {capacity} beads are in use ({waiting} more wait for every mutator to pass a safepoint); remove \
+         functions, or build the engine with a larger .capacity()"
+    )]
+    CapacityExhausted {
+        /// Beads the engine was built for.
+        capacity: u32,
+        /// Removed indices that some mutator may still be using.
+        waiting: usize,
+    },
+    /// The group was removed or belongs to another engine.
+    #[error("group {0:?} was removed or belongs to another engine; make a new one with Engine::group")]
+    NoSuchGroup(Group),
+    /// All group numbers are used up.
+    #[error("all group numbers are used up; build a new engine")]
+    GroupsExhausted,
+}
+
+/// Why a request to promote was refused.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Error)]
+#[non_exhaustive]
+pub enum PromoteError {
+    /// See [`Stale`].
+    #[error(transparent)]
+    Stale(#[from] Stale),
+    /// The engine has no such compiled tier.
+    #[error("there is no compiled tier {tier}; this engine has T1 to T{tiers}")]
+    NoSuchTier {
+        /// The tier asked for.
+        tier: TierId,
+        /// How many compiled tiers the engine has.
+        tiers: u8,
+    },
+    /// The function may not be compiled at that tier.
+    #[error("bead {bead} may not be compiled at {tier}: it is blacklisted or capped at {cap}")]
+    Barred {
+        /// The function.
+        bead: Bead,
+        /// The tier asked for.
+        tier: TierId,
+        /// The highest tier it may have; the interpreter when it is blacklisted.
+        cap: TierId,
+    },
+}
+
+/// Why code the VM compiled itself was not installed. The code's owner has been dropped, so its memory is free.
+#[derive(Clone, PartialEq, Eq, Debug, Error)]
+#[non_exhaustive]
+pub enum InstallError {
+    /// See [`Stale`].
+    #[error(transparent)]
+    Stale(#[from] Stale),
+    /// The engine has no such compiled tier.
+    #[error("there is no compiled tier {tier}; this engine has T1 to T{tiers}")]
+    NoSuchTier {
+        /// The tier asked for.
+        tier: TierId,
+        /// How many compiled tiers the engine has.
+        tiers: u8,
+    },
+    /// The code itself cannot be installed.
+    #[error(transparent)]
+    Code(#[from] CompileError),
+}
+
+/// Why a compile produced nothing that can run. The bead stays at its tier and is asked for again later.
+#[derive(Clone, PartialEq, Eq, Debug, Error)]
+#[non_exhaustive]
+pub enum CompileError {
+    /// The backend's own reason.
+    #[error("{0}")]
+    Failed(String),
+    /// The backend gave a null entry.
+    #[error("the backend gave a null entry; return Err(CompileError::Failed(reason)) when there is no code")]
+    NullEntry,
+    /// The entry's address is wider than the 48 bits a code word holds.
+    #[error("the entry {entry:#x} needs more than 48 bits; allocate code below {max:#x}", max = 1u64 << 48)]
+    EntryTooWide {
+        /// The address given.
+        entry: u64,
+    },
+    /// The backend panicked.
+    #[error("the backend panicked: {0}")]
+    Panicked(String),
+    /// The backend returned without finishing the job.
+    #[error("the backend returned without finishing the job; call Job::finish for every job of the batch")]
+    Unfinished,
+    /// The function was removed while it was being compiled.
+    #[error(transparent)]
+    Stale(#[from] Stale),
+}
+
+impl CompileError {
+    /// A reason of the backend's own, from anything that prints.
+    pub fn failed(reason: impl std::fmt::Display) -> CompileError {
+        CompileError::Failed(reason.to_string())
+    }
+}
+
+/// A wait ended before what was waited for happened.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Error)]
+#[error("after {waited:?}, {queued} requests were still queued and {compiling} workers still busy")]
+pub struct DrainTimeout {
+    /// How long was waited.
+    pub waited: Duration,
+    /// Requests still queued.
+    pub queued: usize,
+    /// Workers still running.
+    pub compiling: usize,
+}

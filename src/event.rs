@@ -1,0 +1,85 @@
+//! What happened, for listeners.
+
+use crate::error::CompileError;
+use crate::id::{Bead, Reason, TierId};
+use std::time::Duration;
+
+/// Something the engine did. Listeners get it on the thread that did it, after it took effect, with no lock held.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub enum Event {
+    /// A compile was asked for.
+    Queued {
+        /// The function.
+        bead: Bead,
+        /// The tier asked for.
+        tier: TierId,
+        /// Why.
+        reason: Reason,
+        /// Calls counted so far.
+        calls: u32,
+    },
+    /// Code was installed: dispatches find it.
+    Installed {
+        /// The function.
+        bead: Bead,
+        /// Its tier now.
+        tier: TierId,
+        /// The version given to the code.
+        version: u32,
+        /// The code's size in bytes as its backend stated it.
+        bytes: usize,
+        /// What the compile took: the backend's own figure, or else the time since the batch was handed to it. Zero
+        /// for code the VM installed itself.
+        compile_time: Duration,
+    },
+    /// A compile gave no code; the function runs as before.
+    Failed {
+        /// The function.
+        bead: Bead,
+        /// The tier it was compiled for.
+        tier: TierId,
+        /// Why.
+        error: CompileError,
+        /// Failures of this function at this tier so far.
+        failures: u32,
+        /// Calls until it may be asked for again.
+        retry_after: u32,
+    },
+    /// The result of a compile came too late: the request had been superseded.
+    Discarded {
+        /// The function.
+        bead: Bead,
+        /// The tier it was compiled for.
+        tier: TierId,
+    },
+    /// Code was taken back; the function is interpreted.
+    Invalidated {
+        /// The function.
+        bead: Bead,
+    },
+    /// The function is gone; its handles are stale.
+    Removed {
+        /// The function.
+        bead: Bead,
+    },
+    /// Freeing code panicked; the rest was freed.
+    FreePanicked {
+        /// How many frees panicked.
+        count: usize,
+    },
+    /// The worker pool could not be started. Requests stay queued, and the next one tries again.
+    PoolFailed {
+        /// What the system said.
+        error: String,
+    },
+}
+
+/// What a per-bead callback hears.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum Invalidation {
+    /// The code was taken back; the function is interpreted and may be compiled again.
+    Invalidated,
+    /// The function was removed. Nothing follows.
+    Removed,
+}

@@ -1,0 +1,129 @@
+//! Where workers run: on a rayon pool of the engine's own, on one handed in, or nowhere (inline).
+
+#[cfg(not(beadwork_loom))]
+pub(crate) use threads::Executor;
+
+#[cfg(beadwork_loom)]
+pub(crate) use model::Executor;
+
+#[cfg(not(beadwork_loom))]
+mod threads {
+    use crate::sync::{Arc, AtomicBool, Mutex, lock};
+    use rayon::{ThreadPool, ThreadPoolBuilder};
+    use std::sync::atomic::Ordering::Relaxed;
+
+    pub(crate) enum Executor {
+        /// Threads start with the first request.
+        Own {
+            workers: usize,
+            pool: Mutex<Option<Arc<ThreadPool>>>,
+        },
+        Given {
+            pool: Arc<ThreadPool>,
+            lost: AtomicBool,
+        },
+        /// Work runs inside `run_pending`.
+        Inline,
+    }
+
+    impl Executor {
+        pub(crate) fn own(workers: usize) -> Executor {
+            Executor::Own { workers, pool: Mutex::new(None) }
+        }
+
+        pub(crate) fn given(pool: Arc<ThreadPool>) -> Executor {
+            Executor::Given { pool, lost: AtomicBool::new(false) }
+        }
+
+        /// How many workers may run at once, 0 if the executor is inline.
+        pub(crate) fn workers(&self) -> usize {
+            match self {
+                Executor::Own { workers, .. } => *workers,
+                Executor::Given { pool, .. } => pool.current_num_threads(),
+                Executor::Inline => 0,
+            }
+        }
+
+        pub(crate) fn spawn(&self, job: impl FnOnce() + Send + 'static) -> Result<(), String> {
+            self.pool()?.spawn(job);
+            Ok(())
+        }
+
+        fn pool(&self) -> Result<Arc<ThreadPool>, String> {
+            match self {
+                Executor::Own { workers, pool } => {
+                    let mut pool = lock(pool);
+                    if let Some(pool) = &*pool {
+                        return Ok(pool.clone());
+                    }
+                    let built = ThreadPoolBuilder::new()
+                        .num_threads(*workers)
+                        .thread_name(|number| format!("beadwork-{number}"))
+                        .build()
+                        .map_err(|error| error.to_string())?;
+                    Ok(pool.insert(Arc::new(built)).clone())
+                }
+                Executor::Given { lost, .. } if lost.load(Relaxed) => {
+                    Err("the pool handed in has no threads in a forked child".to_string())
+                }
+                Executor::Given { pool, .. } => Ok(pool.clone()),
+                Executor::Inline => Err("an inline engine has no pool".to_string()),
+            }
+        }
+
+        /// Whether the calling thread is one of the pool's.
+        pub(crate) fn is_worker(&self) -> bool {
+            match self {
+                Executor::Own { pool, .. } => {
+                    lock(pool).as_ref().is_some_and(|pool| pool.current_thread_index().is_some())
+                }
+                Executor::Given { pool, .. } => pool.current_thread_index().is_some(),
+                Executor::Inline => false,
+            }
+        }
+
+        /// In a forked child: the threads do not exist. An own pool is forgotten, not dropped (its drop would wake
+        /// threads that are not there), and a new one starts with the next request.
+        #[cfg(unix)]
+        pub(crate) fn forget_threads(&self) {
+            match self {
+                Executor::Own { pool, .. } => std::mem::forget(lock(pool).take()),
+                Executor::Given { lost, .. } => lost.store(true, Relaxed),
+                Executor::Inline => (),
+            }
+        }
+    }
+}
+
+#[cfg(beadwork_loom)]
+mod model {
+    use crate::sync::AtomicUsize;
+    use std::sync::atomic::Ordering::Relaxed;
+
+    /// Counts the workers to start; the model's threads take them by `Executor::started`.
+    pub(crate) struct Executor {
+        workers: usize,
+        to_start: AtomicUsize,
+    }
+
+    impl Executor {
+        pub(crate) fn new(workers: usize) -> Executor {
+            Executor { workers, to_start: AtomicUsize::new(0) }
+        }
+        pub(crate) fn workers(&self) -> usize {
+            self.workers
+        }
+        pub(crate) fn spawn(&self, _job: impl FnOnce() + Send + 'static) -> Result<(), String> {
+            // Relaxed: the wake-up word alone has to order a worker after the request that started it.
+            self.to_start.fetch_add(1, Relaxed);
+            Ok(())
+        }
+        /// Whether the caller is to be a worker now.
+        pub(crate) fn started(&self) -> bool {
+            self.to_start.fetch_update(Relaxed, Relaxed, |n| n.checked_sub(1)).is_ok()
+        }
+        pub(crate) fn is_worker(&self) -> bool {
+            false
+        }
+    }
+}

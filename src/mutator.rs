@@ -1,0 +1,192 @@
+//! The per-thread handle of a thread that runs the guest program, and the hot path.
+
+use crate::code::{Code, CodeWord, Reading};
+use crate::column::Column;
+use crate::counter::Budgets;
+use crate::engine::Engine;
+use crate::grace::{self, MutatorCell};
+use crate::id::Bead;
+use crate::sync::{Arc, AtomicU64};
+use crossbeam_utils::CachePadded;
+use std::cell::Cell;
+use std::fmt;
+use std::marker::PhantomData;
+use std::sync::atomic::Ordering::Acquire;
+
+/// A thread that runs the guest program: dispatches, counts, and passes safepoints.
+///
+/// One per thread. It may move to another thread (a green thread, say) but not be shared. It keeps its engine alive.
+/// Code pointers it answers borrow it, and [`safepoint`](Mutator::safepoint) takes `&mut self`, so no code pointer
+/// can be held across one:
+///
+/// ```compile_fail,E0502
+/// # let engine = beadwork::Engine::builder().build().unwrap();
+/// # let bead = engine.register(0.into()).unwrap();
+/// let mut m = engine.mutator();
+/// let code = m.dispatch(bead);
+/// m.safepoint();
+/// drop(code);
+/// ```
+///
+/// A mutator that never passes a safepoint, and is not [offline](Mutator::offline), holds back every free.
+pub struct Mutator {
+    // The columns and the epoch are kept here so that the hot path goes through no other pointer.
+    code: Column<AtomicU64>,
+    budgets: Budgets,
+    epoch: Arc<CachePadded<AtomicU64>>,
+    cell: MutatorCell,
+    seen: u64,
+    engine: Option<Engine>,
+    /// `Send` but not `Sync`.
+    not_sync: PhantomData<Cell<()>>,
+}
+
+impl Mutator {
+    /// `cell` is online and has seen the epoch `seen`.
+    pub(crate) fn new(engine: Engine, cell: MutatorCell, seen: u64) -> Mutator {
+        let table = &engine.shared().table;
+        Mutator {
+            code: table.code.clone(),
+            budgets: table.budgets.clone(),
+            epoch: table.grace.epoch(),
+            cell,
+            seen,
+            engine: Some(engine),
+            not_sync: PhantomData,
+        }
+    }
+
+    /// The engine this mutator belongs to.
+    pub fn engine(&self) -> &Engine {
+        match &self.engine {
+            Some(engine) => engine,
+            None => unreachable!("taken only by park, which consumes the mutator"),
+        }
+    }
+
+    /// The code to run, if there is any; counts the call where a policy wants to know. `None` means interpret: the
+    /// function has no code, or it was removed.
+    ///
+    /// Costs one Acquire load, an xor and a compare when there is code; that plus a load and a store of the budget
+    /// when there is none. No lock, no read-modify-write, no allocation, except when a budget runs out: then the
+    /// policies are asked, and perhaps a compile requested.
+    #[inline]
+    pub fn dispatch(&self, bead: Bead) -> Option<Code<'_>> {
+        match self.read(bead) {
+            Reading::Ready(entry) => Some(Code::new(entry)),
+            Reading::Cold => {
+                self.count(bead);
+                None
+            }
+            Reading::Counted(entry) => {
+                self.count(bead);
+                Some(Code::new(entry))
+            }
+            Reading::Stale => None,
+        }
+    }
+
+    /// The code, if there is any, without counting.
+    #[inline]
+    pub fn code(&self, bead: Bead) -> Option<Code<'_>> {
+        match self.read(bead) {
+            Reading::Ready(entry) | Reading::Counted(entry) => Some(Code::new(entry)),
+            Reading::Cold | Reading::Stale => None,
+        }
+    }
+
+    /// Counts a call as [`dispatch`](Mutator::dispatch) does, without answering code.
+    #[inline]
+    pub fn tick(&self, bead: Bead) {
+        match self.read(bead) {
+            Reading::Cold | Reading::Counted(_) => self.count(bead),
+            Reading::Ready(_) | Reading::Stale => (),
+        }
+    }
+
+    #[inline(always)]
+    fn read(&self, bead: Bead) -> Reading {
+        // Acquire, edge PUBLISH, partner is the Release store of an install: who gets the pointer sees the code.
+        CodeWord(self.code.get(bead.index()).load(Acquire)).read(bead)
+    }
+
+    #[inline(always)]
+    fn count(&self, bead: Bead) {
+        if self.budgets.count(bead.index()) {
+            self.budget_spent(bead);
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn budget_spent(&self, bead: Bead) {
+        self.engine().shared().budget_spent(bead);
+    }
+
+    /// States that this thread holds no code pointer and is in no frame of native code that could be retired. Pass
+    /// one often (at loop heads of the interpreter, between calls): freeing waits for it.
+    ///
+    /// Costs one load while nothing was retired since the last one.
+    #[inline]
+    pub fn safepoint(&mut self) {
+        // Acquire, edge RETIRE (rule G2): what was unlinked before this epoch is not seen afterwards.
+        let now = self.epoch.load(Acquire);
+        if now != self.seen {
+            self.pass(now);
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn pass(&mut self, now: u64) {
+        self.seen = now;
+        grace::pass(&self.cell, now);
+        let shared = self.engine().shared();
+        if shared.table.grace.waiting().0 > 0 {
+            // Perhaps this was the mutator everything waited for. Freeing is a worker's business.
+            shared.wake();
+        }
+    }
+
+    /// Runs `blocking` (a wait, a system call) while this thread is not counted among those that could be in
+    /// compiled code, so that it does not hold back freeing. Costs a store, and a store and a fence at the end.
+    ///
+    /// `&mut self` makes sure that no code pointer is held across it.
+    pub fn offline<R>(&mut self, blocking: impl FnOnce() -> R) -> R {
+        /// Comes online again even if `blocking` unwinds.
+        struct Back<'m>(&'m mut Mutator);
+        impl Drop for Back<'_> {
+            fn drop(&mut self) {
+                self.0.seen = grace::come_online(&self.0.epoch, &self.0.cell);
+            }
+        }
+        grace::go_offline(&self.cell);
+        let _back = Back(self);
+        blocking()
+    }
+
+    /// Goes offline for good; the cell may be used by another mutator.
+    pub(crate) fn park(mut self) -> (Engine, MutatorCell) {
+        grace::go_offline(&self.cell);
+        let cell = self.cell.clone();
+        let engine = self.engine().clone();
+        self.engine = None;
+        (engine, cell)
+    }
+}
+
+impl Drop for Mutator {
+    fn drop(&mut self) {
+        grace::go_offline(&self.cell);
+        if let Some(engine) = self.engine.take() {
+            let _no_fork = engine.shared().gate.enter();
+            engine.shared().table.grace.delist(&self.cell);
+        }
+    }
+}
+
+impl fmt::Debug for Mutator {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Mutator").field("engine", &self.engine).finish_non_exhaustive()
+    }
+}

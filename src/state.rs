@@ -1,0 +1,241 @@
+//! The state word: one `AtomicU64` per bead that arbitrates everything but the hot path.
+//!
+//! Every change is a compare-and-swap of the whole word, except the two whose exclusiveness is stated where they
+//! are: a publisher's release (rule S2) and the first registration of an index (rule S3). The diagram of states and
+//! the proofs are in [`crate::protocol`].
+//!
+//! # Rules
+//! * **S1 (ticket)** everything that starts or ends a right to install raises the version, so a ticket (generation
+//!   and version) matches at most one claim. Versions saturate: a bead at the end of its versions gets no ticket.
+//! * **S2 (publishing)** while the publishing bit is set only the thread that set it changes the word.
+//! * **S3 (fresh)** a word that is not live is changed only by the thread that took its index off the free list or
+//!   off the end of the table.
+//! * **S4 (generation)** the generation moves only in `remove`, under the publishing bit, after the cells were
+//!   cleared.
+
+use crate::id::{Bead, GENERATION_BITS, TierId};
+use crate::sync::{AtomicU64, wait_a_little};
+use std::sync::atomic::Ordering::{AcqRel, Acquire, Release};
+
+mod word;
+
+pub(crate) use word::{Pending, RETIRED_TAG, Snapshot, VERSION_MAX};
+
+/// The right to install the result of one compile.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[must_use = "a claimed bead stays `compiling` until its ticket is installed, abandoned or requeued"]
+pub(crate) struct Ticket {
+    pub(crate) bead: Bead,
+    pub(crate) version: u32,
+    pub(crate) tier: TierId,
+}
+
+/// What became of a request.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[must_use = "`Queued` obliges the caller to put a token into the lane"]
+pub(crate) enum Requested {
+    /// The bead is now queued for this tier; the caller puts a token into the tier's lane.
+    Queued,
+    /// A compile is in flight; the bead is queued when that ends.
+    Follows,
+    /// This tier or a higher one is already asked for or in place.
+    Already,
+    /// A publisher is at work; nothing changed, ask again at the next call.
+    Busy,
+    /// Blacklisted, capped below the tier, or out of versions.
+    Barred(TierId),
+    Stale,
+}
+
+/// What a claim that ended without code leaves behind.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[must_use = "`Requeue` obliges the caller to put a token into the lane"]
+pub(crate) enum Ended {
+    /// Nothing is pending any more.
+    Idle,
+    /// A request had followed the compile: put a token into this tier's lane.
+    Requeue(TierId),
+    /// The ticket had been superseded; nothing changed.
+    Superseded,
+}
+
+/// The state word of one bead.
+#[derive(Clone, Copy)]
+pub(crate) struct StateCell<'a>(pub(crate) &'a AtomicU64);
+
+impl<'a> StateCell<'a> {
+    /// Acquire: edge PUBLISH, partner is the release of the publishing bit; also edge REGISTER.
+    pub(crate) fn load(self) -> Snapshot {
+        Snapshot::unpack(self.0.load(Acquire))
+    }
+
+    /// The word if `bead` is live.
+    pub(crate) fn live(self, bead: Bead) -> Option<Snapshot> {
+        let now = self.load();
+        now.is(bead).then_some(now)
+    }
+
+    fn swap(self, old: Snapshot, new: Snapshot) -> bool {
+        // AcqRel: edge CLAIM, partner is every other transition of this word. Acquire on failure: the caller looks
+        // at the word again and may act on what its writer published.
+        self.0.compare_exchange(old.pack(), new.pack(), AcqRel, Acquire).is_ok()
+    }
+
+    /// Makes a fresh index live, first generation. The caller alone holds the index (S3).
+    pub(crate) fn register_fresh(self) {
+        // Release: edge REGISTER, partner is the Acquire load in `load`: who sees the bead live sees its core.
+        self.0.store(Snapshot { live: true, ..Snapshot::default() }.pack(), Release);
+    }
+
+    /// Makes a removed index live again in its present generation. The caller alone holds the index (S3).
+    pub(crate) fn register_again(self) -> u16 {
+        let free = self.load();
+        let used = Snapshot { live: true, slotted: false, ..free };
+        // By S3 nobody else changes a word that is not live.
+        let swapped = self.swap(free, used);
+        debug_assert!(swapped, "a free index was changed by somebody else");
+        used.tag
+    }
+
+    /// Asks for `target`. See [`Requested`]; a higher target replaces a queued one and follows a compiling one.
+    pub(crate) fn request(self, bead: Bead, target: TierId) -> Requested {
+        loop {
+            let now = self.load();
+            if !now.is(bead) {
+                return Requested::Stale;
+            }
+            if let Some(cap) = now.bars(target) {
+                return Requested::Barred(cap);
+            }
+            if target <= now.tier || (now.pending != Pending::None && target <= now.target) {
+                return Requested::Already;
+            }
+            if now.publishing {
+                return Requested::Busy;
+            }
+            let (pending, answer) = match now.pending {
+                Pending::None | Pending::Queued => (Pending::Queued, Requested::Queued),
+                Pending::Compiling | Pending::Followed => (Pending::Followed, Requested::Follows),
+            };
+            if self.swap(now, Snapshot { pending, target, ..now }) {
+                return answer;
+            }
+        }
+    }
+
+    /// Takes the ticket of a bead that is queued for `tier`; `None` if it no longer is.
+    pub(crate) fn claim(self, index: u32, tier: TierId) -> Option<Ticket> {
+        loop {
+            let now = self.settled(|now| now.live && now.pending == Pending::Queued && now.target == tier)?;
+            let mut new = now;
+            // S1: at the end of the versions no further ticket could be told from this one.
+            let spent = now.version >= VERSION_MAX - 1;
+            new.pending = if spent { Pending::None } else { Pending::Compiling };
+            if !spent {
+                new.raise_version();
+            }
+            if self.swap(now, new) {
+                let ticket = Ticket { bead: Bead::new(index, new.tag), version: new.version, tier };
+                return (!spent).then_some(ticket);
+            }
+        }
+    }
+
+    /// Ends a claim without code. A request that followed the compile is queued now.
+    pub(crate) fn abandon(self, ticket: Ticket) -> Ended {
+        self.end(ticket, |new| {
+            new.pending = if new.pending == Pending::Followed { Pending::Queued } else { Pending::None };
+        })
+    }
+
+    /// Gives a claimed bead back to its lane, or to that of the higher tier asked for meanwhile.
+    pub(crate) fn requeue(self, ticket: Ticket) -> Ended {
+        self.end(ticket, |new| new.pending = Pending::Queued)
+    }
+
+    fn end(self, ticket: Ticket, change: impl Fn(&mut Snapshot)) -> Ended {
+        loop {
+            let Some(now) = self.settled(|now| now.is_claimed_by(ticket)) else { return Ended::Superseded };
+            let mut new = now;
+            change(&mut new);
+            new.raise_version();
+            if self.swap(now, new) {
+                return if new.pending == Pending::Queued { Ended::Requeue(new.target) } else { Ended::Idle };
+            }
+        }
+    }
+
+    /// The word once no publisher is at work, as long as it is `wanted`.
+    fn settled(self, wanted: impl Fn(&Snapshot) -> bool) -> Option<Snapshot> {
+        let mut rounds = 0;
+        loop {
+            let now = self.load();
+            if !wanted(&now) {
+                return None;
+            }
+            if !now.publishing {
+                return Some(now);
+            }
+            wait_a_little(&mut rounds);
+        }
+    }
+
+    /// Takes the publishing bit if the bead is live and `accept` agrees, waiting for another publisher.
+    pub(crate) fn publish(self, bead: Bead, accept: impl Fn(&Snapshot) -> bool) -> Option<Publishing<'a>> {
+        loop {
+            let now = self.settled(|now| now.is(bead) && accept(now))?;
+            if self.swap(now, Snapshot { publishing: true, ..now }) {
+                return Some(Publishing { cell: self, before: now, released: false });
+            }
+        }
+    }
+}
+
+/// The publishing bit, held. Under it there is no allocation, no foreign code, no free and nothing that panics.
+#[must_use = "the publishing bit stays set until `release`"]
+pub(crate) struct Publishing<'a> {
+    cell: StateCell<'a>,
+    before: Snapshot,
+    released: bool,
+}
+
+impl Publishing<'_> {
+    /// The word as it was when the bit was taken; by S2 it has not changed since.
+    pub(crate) fn before(&self) -> Snapshot {
+        self.before
+    }
+
+    /// The version the word has after a release that raises it.
+    pub(crate) fn next_version(&self) -> u32 {
+        self.before.raised_version()
+    }
+
+    /// Gives the bit back together with `change`; answers the new word.
+    pub(crate) fn release(mut self, change: impl FnOnce(&mut Snapshot)) -> Snapshot {
+        let mut new = self.before;
+        change(&mut new);
+        self.finish(new);
+        new
+    }
+
+    fn finish(&mut self, new: Snapshot) {
+        self.released = true;
+        // By S2 nobody else changed the word, so a swap cannot lose an update. It is a read-modify-write so that
+        // release sequences headed by earlier transitions go on. AcqRel: edge PUBLISH, partner is `load`.
+        let old = self.cell.0.swap(new.pack(), AcqRel);
+        debug_assert_eq!(old, Snapshot { publishing: true, ..self.before }.pack(), "S2 broken");
+    }
+}
+
+impl Drop for Publishing<'_> {
+    fn drop(&mut self) {
+        if !self.released {
+            self.finish(self.before);
+        }
+    }
+}
+
+const _: () = assert!(GENERATION_BITS == 15);
+
+#[cfg(all(test, not(beadwork_loom)))]
+mod tests;

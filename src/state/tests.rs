@@ -1,0 +1,175 @@
+use super::*;
+
+const T1: TierId = TierId::BASELINE;
+const T2: TierId = TierId::from_low_bits(2);
+const B: Bead = Bead::new(0, 0);
+
+fn word(change: impl FnOnce(&mut Snapshot)) -> AtomicU64 {
+    let mut snapshot = Snapshot { live: true, ..Snapshot::default() };
+    change(&mut snapshot);
+    AtomicU64::new(snapshot.pack())
+}
+
+fn claimed(word: &AtomicU64) -> Ticket {
+    assert_eq!(StateCell(word).request(B, T1), Requested::Queued);
+    StateCell(word).claim(0, T1).unwrap()
+}
+
+#[test]
+fn every_bit_pattern_survives_unpacking_and_packing() {
+    let mut bits = 0x9E37_79B9_7F4A_7C15u64;
+    for _ in 0..10_000 {
+        bits ^= bits << 13;
+        bits ^= bits >> 7;
+        bits ^= bits << 17;
+        assert_eq!(Snapshot::unpack(bits).pack(), bits);
+    }
+    assert_eq!(Snapshot::unpack(u64::MAX).pack(), u64::MAX);
+}
+
+#[test]
+fn zero_is_an_index_never_used_with_no_cap() {
+    let zero = Snapshot::unpack(0);
+    assert!(!zero.live && zero.tag == 0 && zero.version == 0);
+    assert_eq!((zero.tier, zero.cap, zero.pending), (TierId::INTERPRETER, TierId::MAX, Pending::None));
+}
+
+#[test]
+fn register_fresh_makes_the_first_generation_live() {
+    let w = AtomicU64::new(0);
+    assert!(StateCell(&w).live(B).is_none());
+    StateCell(&w).register_fresh();
+    assert!(StateCell(&w).live(B).is_some());
+}
+
+#[test]
+fn request_queues_once_and_a_higher_target_replaces_a_queued_one() {
+    let w = word(|_| ());
+    let cell = StateCell(&w);
+    assert_eq!(cell.request(B, T1), Requested::Queued);
+    assert_eq!(cell.request(B, T1), Requested::Already);
+    assert_eq!(cell.request(B, T2), Requested::Queued);
+    assert_eq!(cell.request(B, T1), Requested::Already);
+    assert_eq!(cell.load().target, T2);
+    assert_eq!(cell.claim(0, T1), None, "the token of the lower tier finds nothing to do");
+    assert!(cell.claim(0, T2).is_some());
+}
+
+#[test]
+fn request_follows_a_compile_and_is_queued_when_it_ends() {
+    let w = word(|_| ());
+    let cell = StateCell(&w);
+    let ticket = claimed(&w);
+    assert_eq!(cell.request(B, T1), Requested::Already);
+    assert_eq!(cell.request(B, T2), Requested::Follows);
+    assert_eq!(cell.request(B, T2), Requested::Already);
+    assert_eq!(cell.abandon(ticket), Ended::Requeue(T2));
+    assert_eq!(cell.abandon(ticket), Ended::Superseded);
+    assert_eq!(cell.load().pending, Pending::Queued);
+}
+
+#[test]
+fn request_is_refused_for_what_is_barred_stale_busy_or_there_already() {
+    let w = word(|s| s.blacklisted = true);
+    assert_eq!(StateCell(&w).request(B, T1), Requested::Barred(TierId::INTERPRETER));
+    let w = word(|s| s.cap = T1);
+    assert_eq!(StateCell(&w).request(B, T2), Requested::Barred(T1));
+    let w = word(|s| s.tier = T1);
+    assert_eq!(StateCell(&w).request(B, T1), Requested::Already);
+    let w = word(|s| s.publishing = true);
+    assert_eq!(StateCell(&w).request(B, T1), Requested::Busy);
+    assert_eq!(StateCell(&w).load().pending, Pending::None);
+    let w = word(|s| s.live = false);
+    assert_eq!(StateCell(&w).request(B, T1), Requested::Stale);
+    let w = word(|s| s.tag = 1);
+    assert_eq!(StateCell(&w).request(B, T1), Requested::Stale);
+}
+
+#[test]
+fn p2_a_claim_lasts_until_it_is_installed_or_failed() {
+    let w = word(|_| ());
+    let cell = StateCell(&w);
+    let ticket = claimed(&w);
+    assert_eq!(cell.claim(0, T1), None);
+    assert_eq!(cell.request(B, T1), Requested::Already, "no second compile between dequeue and install");
+    assert_eq!(cell.abandon(ticket), Ended::Idle);
+    assert_eq!(cell.request(B, T1), Requested::Queued);
+}
+
+#[test]
+fn every_start_and_end_of_a_claim_raises_the_version() {
+    let w = word(|_| ());
+    let cell = StateCell(&w);
+    let first = claimed(&w);
+    assert_eq!(cell.requeue(first), Ended::Requeue(T1));
+    let second = cell.claim(0, T1).unwrap();
+    assert!(second.version > first.version);
+    assert!(cell.publish(B, |s| s.is_claimed_by(first)).is_none());
+    let held = cell.publish(B, |s| s.is_claimed_by(second)).unwrap();
+    assert_eq!(held.next_version(), second.version + 1);
+}
+
+#[test]
+fn a_released_publishing_bit_carries_the_change() {
+    let w = word(|_| ());
+    let held = StateCell(&w).publish(B, |_| true).unwrap();
+    assert!(StateCell(&w).load().publishing);
+    let version = held.next_version();
+    held.release(|s| {
+        s.tier = T2;
+        s.raise_version();
+    });
+    let now = StateCell(&w).load();
+    assert_eq!((now.tier, now.version, now.publishing), (T2, version, false));
+}
+
+#[test]
+fn a_publishing_bit_that_is_dropped_leaves_the_word_as_it_was() {
+    let w = word(|s| s.version = 7);
+    let before = StateCell(&w).load();
+    drop(StateCell(&w).publish(B, |_| true).unwrap());
+    assert_eq!(StateCell(&w).load(), before);
+}
+
+#[test]
+fn publish_is_refused_for_a_stale_bead() {
+    let w = word(|_| ());
+    assert!(StateCell(&w).publish(Bead::new(0, 1), |_| true).is_none());
+}
+
+#[test]
+fn a_next_generation_starts_cold_and_keeps_only_the_slot() {
+    let w = word(|s| {
+        s.version = 9;
+        s.tier = T2;
+        s.cap = T2;
+        s.blacklisted = true;
+        s.slotted = true;
+    });
+    let cell = StateCell(&w);
+    cell.publish(B, |_| true).unwrap().release(|s| *s = s.next_generation());
+    let free = cell.load();
+    assert_eq!(free, Snapshot { tag: 1, slotted: true, ..Snapshot::default() });
+    assert_eq!(cell.register_again(), 1);
+    assert_eq!(cell.load(), Snapshot { tag: 1, live: true, ..Snapshot::default() });
+}
+
+#[test]
+fn the_generation_after_the_last_is_the_retired_one_and_stays() {
+    let last = Snapshot { tag: RETIRED_TAG - 1, live: true, ..Snapshot::default() };
+    let retired = last.next_generation();
+    assert_eq!(retired.tag, RETIRED_TAG);
+    assert_eq!(retired.next_generation().tag, RETIRED_TAG);
+}
+
+#[test]
+fn a_bead_at_the_end_of_its_versions_gets_no_ticket() {
+    let w = word(|s| s.version = VERSION_MAX - 2);
+    let ticket = claimed(&w);
+    assert_eq!(ticket.version, VERSION_MAX - 1);
+    assert_eq!(StateCell(&w).abandon(ticket), Ended::Idle);
+    assert_eq!(StateCell(&w).request(B, T1), Requested::Barred(TierId::INTERPRETER));
+    let w = word(|s| (s.version, s.pending, s.target) = (VERSION_MAX - 1, Pending::Queued, T1));
+    assert_eq!(StateCell(&w).claim(0, T1), None);
+    assert_eq!(StateCell(&w).load().pending, Pending::None);
+}

@@ -1,0 +1,101 @@
+//! Counters of what happened, and a snapshot of them.
+
+use crate::sync::AtomicU64;
+use std::fmt;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
+
+/// Counters raised on slow paths only. Relaxed everywhere: each is a sum, and none publishes anything.
+pub(crate) struct Counters {
+    pub(crate) requested: AtomicU64,
+    pub(crate) installed: AtomicU64,
+    pub(crate) discarded: AtomicU64,
+    pub(crate) failed: AtomicU64,
+    pub(crate) reclaimed: AtomicU64,
+    pub(crate) code_bytes: AtomicU64,
+    pub(crate) compile_nanos: AtomicU64,
+}
+
+impl Counters {
+    pub(crate) fn new() -> Counters {
+        let zero = || AtomicU64::new(0);
+        Counters {
+            requested: zero(),
+            installed: zero(),
+            discarded: zero(),
+            failed: zero(),
+            reclaimed: zero(),
+            code_bytes: zero(),
+            compile_nanos: zero(),
+        }
+    }
+}
+
+/// Raises a counter.
+pub(crate) fn add(counter: &AtomicU64, by: u64) {
+    counter.fetch_add(by, Relaxed);
+}
+
+/// Lowers a counter.
+pub(crate) fn subtract(counter: &AtomicU64, by: u64) {
+    counter.fetch_sub(by, Relaxed);
+}
+
+/// Reads a counter.
+pub(crate) fn read(counter: &AtomicU64) -> u64 {
+    counter.load(Relaxed)
+}
+
+/// A snapshot of the engine. Each figure is exact once the engine is quiet; together they are not one instant.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub struct Stats {
+    /// Functions registered and not removed.
+    pub beads: u64,
+    /// Functions the engine has room for.
+    pub capacity: u64,
+    /// Compiles asked for.
+    pub requested: u64,
+    /// Requests that wait.
+    pub queued: u64,
+    /// Functions being compiled.
+    pub compiling: u64,
+    /// Code installed, by backends and by the VM.
+    pub installed: u64,
+    /// Results that came too late.
+    pub discarded: u64,
+    /// Compiles that gave no code.
+    pub failed: u64,
+    /// Pieces of code freed after their grace period.
+    pub reclaimed: u64,
+    /// Pieces of code that wait for their grace period.
+    pub retired: u64,
+    /// Bytes of code installed or waiting to be freed, each piece rounded up to 16.
+    pub code_bytes: u64,
+    /// Bytes of that which wait to be freed.
+    pub retired_bytes: u64,
+    /// Memory the columns hold, in bytes, counted in pages.
+    pub column_bytes: u64,
+    /// Time spent compiling, summed over workers.
+    pub compile_time: Duration,
+    /// Mutators, online or not.
+    pub mutators: u64,
+}
+
+impl fmt::Display for Stats {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "Beads: {} of {}, columns {} bytes", self.beads, self.capacity, self.column_bytes)?;
+        writeln!(f, "Queue: {} waiting, {} compiling", self.queued, self.compiling)?;
+        write!(
+            f,
+            "Code: {} installed, {} failed, {} too late, {} freed, {} bytes ({} retired) in {:?}",
+            self.installed,
+            self.failed,
+            self.discarded,
+            self.reclaimed,
+            self.code_bytes,
+            self.retired_bytes,
+            self.compile_time
+        )
+    }
+}

@@ -1,0 +1,63 @@
+//! How one compiled tier is configured.
+
+use crate::backend::Backend;
+use crate::policy::{Policy, Threshold};
+use crate::sync::Arc;
+use std::fmt;
+
+/// Functions given to a backend in one call, unless the tier says otherwise.
+pub const DEFAULT_BATCH: usize = 32;
+
+/// One compiled tier, for [`EngineBuilder::tier`](crate::EngineBuilder::tier): who compiles, when functions enter,
+/// and how much at once.
+pub struct Tier {
+    pub(crate) backend: Arc<dyn Backend>,
+    pub(crate) policy: Arc<dyn Policy>,
+    pub(crate) batch: usize,
+    pub(crate) max_parallel: usize,
+}
+
+impl Tier {
+    /// A tier compiled by `backend`, entered at [`Threshold::default`] (1,000 calls), in batches of up to
+    /// [`DEFAULT_BATCH`], by as many workers as there are.
+    pub fn new(backend: impl Backend) -> Tier {
+        Tier {
+            backend: Arc::new(backend),
+            policy: Arc::new(Threshold::default()),
+            batch: DEFAULT_BATCH,
+            max_parallel: usize::MAX,
+        }
+    }
+
+    /// When functions enter the tier.
+    #[must_use]
+    pub fn policy(mut self, policy: impl Policy) -> Tier {
+        self.policy = Arc::new(policy);
+        self
+    }
+
+    /// The most functions given to the backend in one call; 0 means 1. A worker takes a fair share of what waits,
+    /// so that the others find work, and never more than this.
+    #[must_use]
+    pub fn batch(mut self, functions: usize) -> Tier {
+        self.batch = functions.max(1);
+        self
+    }
+
+    /// The most workers that compile for this tier at once; 0 means 1.
+    #[must_use]
+    pub fn max_parallel(mut self, workers: usize) -> Tier {
+        self.max_parallel = workers.max(1);
+        self
+    }
+}
+
+impl fmt::Debug for Tier {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Tier")
+            .field("backend", &self.backend.name())
+            .field("batch", &self.batch)
+            .field("max_parallel", &self.max_parallel)
+            .finish_non_exhaustive()
+    }
+}
