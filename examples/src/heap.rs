@@ -59,7 +59,8 @@ impl Heap {
     pub fn alloc(&mut self, length: i64, init: u64) -> Result<u64, Trap> {
         let Ok(words) = u64::try_from(length) else { return Err(Trap::NegativeLength(length)) };
         let out_of_memory = Trap::OutOfMemory { length, limit: self.limit };
-        let used = words.checked_mul(8).and_then(|b| b.checked_add(OVERHEAD)).and_then(|b| b.checked_add(self.used));
+        let used =
+            words.checked_mul(8).and_then(|b| b.checked_add(OVERHEAD)).and_then(|b| b.checked_add(self.used));
         let (Some(used), Ok(count)) = (used, usize::try_from(words)) else { return Err(out_of_memory) };
         let Some(layout) = count.checked_add(1).and_then(|n| Layout::array::<u64>(n).ok()) else {
             return Err(out_of_memory);

@@ -34,7 +34,12 @@ fn float(word: u64) -> f64 {
 impl<'p, C: Calls> Vm<'p, C> {
     /// Interprets `function` from its beginning, with its arguments in the window at `base` and `depth` frames left for what it
     /// calls. Calls between interpreted functions don't recurse. On an error, frames stay behind for the caller to drop.
-    pub(crate) fn interpret(&mut self, function: &'p Function, base: usize, depth: u64) -> Result<u64, Trapped> {
+    pub(crate) fn interpret(
+        &mut self,
+        function: &'p Function,
+        base: usize,
+        depth: u64,
+    ) -> Result<u64, Trapped> {
         let program = self.context.program;
         let outermost = self.frames.len();
         let (mut function, mut base, mut depth) = (function, base, depth);
@@ -107,7 +112,9 @@ impl<'p, C: Calls> Vm<'p, C> {
             match op {
                 Op::Move { dst, src } | Op::MoveF { dst, src } => r[dst.index()] = r[src.index()],
                 Op::Const { dst, value } => r[dst.index()] = i64::from(value).cast_unsigned(),
-                Op::Pool { dst, index } | Op::PoolF { dst, index } => r[dst.index()] = function.constant(index),
+                Op::Pool { dst, index } | Op::PoolF { dst, index } => {
+                    r[dst.index()] = function.constant(index)
+                }
 
                 Op::Add { dst, a, b } => binary!(dst, a, b, int, |a, b| of(a, i64::wrapping_add, b)),
                 Op::Sub { dst, a, b } => binary!(dst, a, b, int, |a, b| of(a, i64::wrapping_sub, b)),
@@ -183,7 +190,10 @@ impl<'p, C: Calls> Vm<'p, C> {
                     match unsafe { heap::load(array, index) } {
                         Some(word) => r[dst.index()] = word,
                         // SAFETY: as above.
-                        None => trap!(Trap::IndexOutOfRange { index: int(index), length: unsafe { heap::length(array) } }),
+                        None => trap!(Trap::IndexOutOfRange {
+                            index: int(index),
+                            length: unsafe { heap::length(array) }
+                        }),
                     }
                 }
                 Op::Store { array, index, src } | Op::StoreF { array, index, src } => {
@@ -191,7 +201,10 @@ impl<'p, C: Calls> Vm<'p, C> {
                     // SAFETY: as for `Load`; the checker typed the value as an element.
                     if !unsafe { heap::store(array, index, r[src.index()]) } {
                         // SAFETY: as above.
-                        trap!(Trap::IndexOutOfRange { index: int(index), length: unsafe { heap::length(array) } });
+                        trap!(Trap::IndexOutOfRange {
+                            index: int(index),
+                            length: unsafe { heap::length(array) }
+                        });
                     }
                 }
                 // SAFETY: as for `Load`.

@@ -20,14 +20,13 @@ pub enum Token<'s> {
 }
 
 /// The reserved words.
-pub const KEYWORDS: [&str; 12] = [
-    "fn", "let", "if", "else", "while", "for", "in", "break", "continue", "return", "true", "false",
-];
+pub const KEYWORDS: [&str; 12] =
+    ["fn", "let", "if", "else", "while", "for", "in", "break", "continue", "return", "true", "false"];
 
 /// Operators and brackets, longer ones before their prefixes.
 pub const SYMBOLS: [&str; 31] = [
-    "->", "..", "&&", "||", "==", "!=", "<=", ">=", "<<", ">>", "(", ")", "{", "}", "[", "]", ",", ";", ":", "=", "<",
-    ">", "+", "-", "*", "/", "%", "&", "|", "^", "!",
+    "->", "..", "&&", "||", "==", "!=", "<=", ">=", "<<", ">>", "(", ")", "{", "}", "[", "]", ",", ";", ":",
+    "=", "<", ">", "+", "-", "*", "/", "%", "&", "|", "^", "!",
 ];
 
 impl Token<'_> {

@@ -34,6 +34,7 @@ pub mod function;
 pub mod heap;
 pub mod hir;
 mod interp;
+pub mod jit;
 pub mod lexer;
 pub mod lower;
 pub mod native;

@@ -140,7 +140,12 @@ pub type NativeFn = unsafe extern "C" fn(u64, *mut Context<'_>, u64, u64, u64, u
 /// What [`Entry::new`] asks for holds, `args` and [`Context::args`] are arguments of the types of the function, and `ctx` is the
 /// context of a VM, derived from a pointer to that whole VM which nothing else uses during the call.
 #[inline(always)]
-pub(crate) unsafe fn call_native(entry: Entry, ctx: *mut Context<'_>, depth: u64, args: [u64; REGISTER_ARGS]) -> NativeResult {
+pub(crate) unsafe fn call_native(
+    entry: Entry,
+    ctx: *mut Context<'_>,
+    depth: u64,
+    args: [u64; REGISTER_ARGS],
+) -> NativeResult {
     // SAFETY: the code has this type by the contract of `Entry::new`; a function pointer is as wide as a data pointer on all
     // targets native code exists for. Surplus register arguments are ignored by the callee.
     unsafe {

@@ -66,7 +66,13 @@ fn line_number(line: u64) -> u32 {
 
 /// # Safety
 /// `ctx` is the context native code was called with.
-unsafe extern "C" fn strand_trap(ctx: *mut Context<'_>, code: u64, line: u64, x: u64, y: u64) -> NativeResult {
+unsafe extern "C" fn strand_trap(
+    ctx: *mut Context<'_>,
+    code: u64,
+    line: u64,
+    x: u64,
+    y: u64,
+) -> NativeResult {
     // SAFETY: the context is exclusively the running native code's, by the contract of `call_native`.
     let ctx = unsafe { &mut *ctx };
     let line = line_number(line);

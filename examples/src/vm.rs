@@ -213,7 +213,10 @@ impl<'p, C: Calls> Vm<'p, C> {
 
 impl<C: fmt::Debug> fmt::Debug for Vm<'_, C> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Vm").field("calls", &self.calls).field("frames", &self.frames.len()).finish_non_exhaustive()
+        f.debug_struct("Vm")
+            .field("calls", &self.calls)
+            .field("frames", &self.frames.len())
+            .finish_non_exhaustive()
     }
 }
 

@@ -17,7 +17,9 @@ impl<'s> Checker<'_, 's> {
     }
 
     pub(super) fn variable(&self, name: &str, pos: Pos) -> Located<Variable<'s>> {
-        self.scopes.find(name).ok_or_else(|| (ErrorKind::Unknown { what: "variable", name: shorten(name) }, pos))
+        self.scopes
+            .find(name)
+            .ok_or_else(|| (ErrorKind::Unknown { what: "variable", name: shorten(name) }, pos))
     }
 
     pub(super) fn expr(&mut self, expr: &ast::Expr<'s>) -> Located<Expr> {
@@ -37,7 +39,13 @@ impl<'s> Checker<'_, 's> {
                 let kind = match operand.kind {
                     ExprKind::Int(v) => ExprKind::Int(v.wrapping_neg()),
                     ExprKind::Float(v) => ExprKind::Float(-v),
-                    _ => return Ok(Expr { ty: operand.ty, line: expr.pos.line, kind: ExprKind::Neg(Box::new(operand)) }),
+                    _ => {
+                        return Ok(Expr {
+                            ty: operand.ty,
+                            line: expr.pos.line,
+                            kind: ExprKind::Neg(Box::new(operand)),
+                        });
+                    }
                 };
                 (operand.ty, kind)
             }
@@ -67,7 +75,12 @@ impl<'s> Checker<'_, 's> {
         }
     }
 
-    fn binary(&mut self, op: BinaryOp, operands: &[ast::Expr<'s>; 2], pos: Pos) -> Located<(Type, [Expr; 2])> {
+    fn binary(
+        &mut self,
+        op: BinaryOp,
+        operands: &[ast::Expr<'s>; 2],
+        pos: Pos,
+    ) -> Located<(Type, [Expr; 2])> {
         let left = self.expr(&operands[0])?;
         let right = self.typed(&operands[1], left.ty)?;
         let allowed: &[Type] = match op {

@@ -37,8 +37,13 @@ pub fn check(module: &Module<'_>) -> Located<(Vec<Signature>, Vec<Body>)> {
     Ok((globals.signatures, bodies))
 }
 
-fn check_function(globals: &Globals<'_>, function: &ast::Function<'_>, signature: &Signature) -> Located<Body> {
-    let mut checker = Checker { globals, scopes: Scopes::default(), result: signature.result, loops: Vec::new() };
+fn check_function(
+    globals: &Globals<'_>,
+    function: &ast::Function<'_>,
+    signature: &Signature,
+) -> Located<Body> {
+    let mut checker =
+        Checker { globals, scopes: Scopes::default(), result: signature.result, loops: Vec::new() };
     for (name, ty) in &function.params {
         checker.scopes.define(*name, *ty, true)?;
     }

@@ -36,7 +36,11 @@ impl<'s> Scopes<'s> {
             return Err((ErrorKind::Duplicate { name: shorten(name.text), first: first.line }, name.pos));
         }
         let too_many = (
-            ErrorKind::TooMany { name: shorten(name.text), what: "variables visible with it", limit: MAX_VISIBLE },
+            ErrorKind::TooMany {
+                name: shorten(name.text),
+                what: "variables visible with it",
+                limit: MAX_VISIBLE,
+            },
             name.pos,
         );
         if self.visible.len() == MAX_VISIBLE {

@@ -1,7 +1,7 @@
 //! Expressions into registers.
 
-use super::stmt::UNBOUND;
 use super::Lowerer;
+use super::stmt::UNBOUND;
 use crate::ast::BinaryOp;
 use crate::bytecode::{Op, PrintKind, Reg};
 use crate::hir::{Expr, ExprKind};
@@ -66,7 +66,11 @@ impl Lowerer<'_> {
                 let float = expr.ty.is_float();
                 let [array, index] = self.pair(operands)?;
                 self.line = expr.line;
-                self.emit(if float { Op::LoadF { dst, array, index } } else { Op::Load { dst, array, index } });
+                self.emit(if float {
+                    Op::LoadF { dst, array, index }
+                } else {
+                    Op::Load { dst, array, index }
+                });
             }
             ExprKind::Array(operands) => {
                 let float = operands[1].ty.is_float();
@@ -74,8 +78,13 @@ impl Lowerer<'_> {
                 self.line = expr.line;
                 self.emit(if float { Op::ArrayF { dst, len, init } } else { Op::Array { dst, len, init } });
             }
-            ExprKind::Neg(operand) | ExprKind::Not(operand) | ExprKind::Len(operand) | ExprKind::Sqrt(operand)
-            | ExprKind::ToInt(operand) | ExprKind::ToFloat(operand) | ExprKind::Print(operand) => {
+            ExprKind::Neg(operand)
+            | ExprKind::Not(operand)
+            | ExprKind::Len(operand)
+            | ExprKind::Sqrt(operand)
+            | ExprKind::ToInt(operand)
+            | ExprKind::ToFloat(operand)
+            | ExprKind::Print(operand) => {
                 let a = self.operand(operand)?;
                 self.line = expr.line;
                 self.unary(&expr.kind, operand.ty, dst, a);

@@ -76,7 +76,8 @@ struct Lowerer<'b> {
     fixups: Vec<(usize, Label)>,
     /// The register of each variable, by [`Local`]; meaningful while it is visible.
     homes: Vec<Reg>,
-    visible: Vec<Local>,
+    /// The registers of all visible variables and hidden loop limits: what is live at a loop header.
+    visible: Vec<(Reg, Type)>,
     /// The first free register.
     next: usize,
     registers: usize,
@@ -125,15 +126,11 @@ impl Lowerer<'_> {
     /// Makes `local` live in `home` until the block around is closed.
     fn declare(&mut self, local: Local, home: Reg) {
         self.homes[local.0 as usize] = home;
-        self.visible.push(local);
+        self.visible.push((home, self.types[local.0 as usize]));
     }
 
     fn home(&self, local: Local) -> Reg {
         self.homes[local.0 as usize]
-    }
-
-    fn ty(&self, local: Local) -> Type {
-        self.types[local.0 as usize]
     }
 
     fn constant(&mut self, bits: u64) -> Located<u16> {

@@ -1,7 +1,7 @@
 //! Statements.
 
 use super::{Label, Lowerer, OpenLoop};
-use crate::bytecode::{Op, Reg, Target};
+use crate::bytecode::{Op, Target};
 use crate::function::LoopSite;
 use crate::hir::{Expr, Local, Stmt, StmtKind};
 use crate::parser::Located;
@@ -35,7 +35,9 @@ impl Lowerer<'_> {
             }
             StmtKind::If(arms, otherwise) => return self.if_chain(arms, otherwise),
             StmtKind::While(condition, body) => return self.while_loop(stmt.line, condition, body),
-            StmtKind::For(local, from, to, body) => return self.for_loop(stmt.line, *local, [from, to], body),
+            StmtKind::For(local, from, to, body) => {
+                return self.for_loop(stmt.line, *local, [from, to], body);
+            }
             StmtKind::Assign(local, value) => self.into(value, self.home(*local))?,
             StmtKind::Store(array, index, value) => return self.store(array, index, value),
             StmtKind::Expr(value) => {
@@ -110,11 +112,11 @@ impl Lowerer<'_> {
         let i = self.fresh(range[0])?;
         let limit = self.fresh(range[1])?;
         self.declare(local, i);
+        self.visible.push((limit, Type::INT));
         let (header, test, exit) = (self.label(), self.label(), self.label());
         self.line = line;
         self.emit_jump(Op::BrLe { a: limit, b: i, target: UNBOUND }, exit);
         let site = self.open_loop(line, test, exit)?;
-        self.loops[usize::from(site)].live.push((limit, Type::INT));
         self.bind(header);
         self.block(body)?;
         self.bind(test);
@@ -135,8 +137,7 @@ impl Lowerer<'_> {
         let Ok(site) = u16::try_from(self.loops.len()) else {
             return self.too_many("instructions", super::MAX_CODE);
         };
-        let live: Vec<(Reg, Type)> = self.visible.iter().map(|l| (self.home(*l), self.ty(*l))).collect();
-        self.loops.push(LoopSite { header: Target(header), line, live });
+        self.loops.push(LoopSite { header: Target(header), line, live: self.visible.clone() });
         self.open_loops.push(OpenLoop { next, exit });
         Ok(site)
     }

@@ -76,7 +76,11 @@ impl<'s> Parser<'s> {
             }
             Token::Name(name) => {
                 self.advance()?;
-                return if self.accept("(")? { self.call(name, pos) } else { Self::node(pos, 0, ExprKind::Name(name)) };
+                return if self.accept("(")? {
+                    self.call(name, pos)
+                } else {
+                    Self::node(pos, 0, ExprKind::Name(name))
+                };
             }
             _ => return self.unexpected("an expression"),
         };

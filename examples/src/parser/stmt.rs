@@ -71,7 +71,10 @@ impl<'s> Parser<'s> {
             }
             (ExprKind::Name(_) | ExprKind::Index(_), false) => self.unexpected("`=`"),
             _ => Err((
-                ErrorKind::Expected { expected: "a statement", found: "an expression without effect".to_owned() },
+                ErrorKind::Expected {
+                    expected: "a statement",
+                    found: "an expression without effect".to_owned(),
+                },
                 place_pos,
             )),
         }

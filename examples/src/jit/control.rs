@@ -1,0 +1,176 @@
+//! Jumps, calls, returns and errors.
+
+use cranelift_codegen::ir::condcodes::{FloatCC, IntCC};
+use cranelift_codegen::ir::types::I64;
+use cranelift_codegen::ir::{Block, InstBuilder, MemFlagsData, Value};
+
+use super::{Op, Results, Translation};
+use crate::bytecode::{Reg, Target};
+use crate::hir::FuncIndex;
+use crate::native::{Context, REGISTER_ARGS};
+use crate::runtime::{Helper, TrapCode};
+
+impl Translation<'_, '_> {
+    /// Translates one instruction that may leave its block, and hands all others on.
+    pub(super) fn instruction(&mut self, op: &Op) {
+        match *op {
+            Op::Jump { target } | Op::Back { target, .. } => {
+                let block = self.block(target);
+                self.b.ins().jump(block, &[]);
+            }
+            Op::BrTrue { a, target } => self.truth(a, target, true),
+            Op::BrFalse { a, target } => self.truth(a, target, false),
+            Op::BrLt { a, b, target } => self.compare(IntCC::SignedLessThan, a, b, target),
+            Op::BrLe { a, b, target } => self.compare(IntCC::SignedLessThanOrEqual, a, b, target),
+            Op::BrEq { a, b, target } => self.compare(IntCC::Equal, a, b, target),
+            Op::BrNe { a, b, target } => self.compare(IntCC::NotEqual, a, b, target),
+            Op::BrLtK { a, k, target } => self.compare_k(IntCC::SignedLessThan, a, k, target),
+            Op::BrGeK { a, k, target } => self.compare_k(IntCC::SignedGreaterThanOrEqual, a, k, target),
+            Op::BrEqK { a, k, target } => self.compare_k(IntCC::Equal, a, k, target),
+            Op::BrNeK { a, k, target } => self.compare_k(IntCC::NotEqual, a, k, target),
+            Op::BrLtF { a, b, target } => self.compare_float(FloatCC::LessThan, a, b, target),
+            Op::BrLeF { a, b, target } => self.compare_float(FloatCC::LessThanOrEqual, a, b, target),
+            Op::BrEqF { a, b, target } => self.compare_float(FloatCC::Equal, a, b, target),
+            Op::BrNeF { a, b, target } => self.compare_float(FloatCC::NotEqual, a, b, target),
+            Op::BrNotLtF { a, b, target } => {
+                self.compare_float(FloatCC::UnorderedOrGreaterThanOrEqual, a, b, target);
+            }
+            Op::BrNotLeF { a, b, target } => {
+                self.compare_float(FloatCC::UnorderedOrGreaterThan, a, b, target)
+            }
+            Op::ForBack { i, limit, target, .. } => {
+                let value = self.get(i);
+                let next = self.b.ins().iadd_imm_s(value, 1);
+                self.set(i, next);
+                self.compare(IntCC::SignedLessThan, i, limit, target);
+            }
+            Op::Call { base, func } => self.call(base, func),
+            Op::Ret { src } => {
+                let value = self.get(src);
+                self.ret(value);
+            }
+            Op::RetF { src } => {
+                let value = self.get_float_bits(src);
+                self.ret(value);
+            }
+            Op::RetUnit => {
+                let value = self.b.ins().iconst(I64, 0);
+                self.ret(value);
+            }
+            _ => self.computation(op),
+        }
+    }
+
+    /// The block of a jump target; targets always start blocks.
+    fn block(&self, target: Target) -> Block {
+        self.blocks.get(target.index()).copied().flatten().unwrap_or(self.failed)
+    }
+
+    /// Ends the block: to `target` if the condition holds, else to the next instruction, which starts a block.
+    fn branch(&mut self, condition: Value, target: Target) {
+        let taken = self.block(target);
+        let next = self.blocks.get(self.pc + 1).copied().flatten().unwrap_or(self.failed);
+        self.b.ins().brif(condition, taken, &[], next, &[]);
+    }
+
+    fn truth(&mut self, a: Reg, target: Target, when: bool) {
+        let value = self.get(a);
+        let code = if when { IntCC::NotEqual } else { IntCC::Equal };
+        let condition = self.b.ins().icmp_imm_s(code, value, 0);
+        self.branch(condition, target);
+    }
+
+    fn compare(&mut self, code: IntCC, a: Reg, b: Reg, target: Target) {
+        let (a, b) = (self.get(a), self.get(b));
+        let condition = self.b.ins().icmp(code, a, b);
+        self.branch(condition, target);
+    }
+
+    fn compare_k(&mut self, code: IntCC, a: Reg, k: i32, target: Target) {
+        let a = self.get(a);
+        let condition = self.b.ins().icmp_imm_s(code, a, i64::from(k));
+        self.branch(condition, target);
+    }
+
+    fn compare_float(&mut self, code: FloatCC, a: Reg, b: Reg, target: Target) {
+        let (a, b) = (self.get_float(a), self.get_float(b));
+        let condition = self.b.ins().fcmp(code, a, b);
+        self.branch(condition, target);
+    }
+
+    fn call(&mut self, base: Reg, func: FuncIndex) {
+        // The checker resolved the call, so the callee exists; without it there is nothing to call.
+        let Some(callee) = self.program.function(func) else { return };
+        let mut args = vec![self.context, self.depth];
+        for (i, ty) in callee.signature.params.iter().enumerate() {
+            let register = Reg(base.0.wrapping_add(i as u8));
+            let word = if ty.is_float() { self.get_float_bits(register) } else { self.get(register) };
+            if i < REGISTER_ARGS {
+                args.push(word);
+            } else {
+                let offset = Context::ARGS_OFFSET + 8 * (i - REGISTER_ARGS);
+                self.b.ins().store(MemFlagsData::trusted(), word, self.context, offset as i32);
+            }
+        }
+        let results = self.calls.call_bead(self.b, func, &args);
+        let value = self.checked(results);
+        if callee.signature.result.is_float() {
+            self.set_float_bits(base, value)
+        } else {
+            self.set(base, value)
+        }
+    }
+
+    fn ret(&mut self, value: Value) {
+        let status = self.b.ins().iconst(I64, 0);
+        self.b.ins().return_(&[value, status]);
+    }
+
+    /// Calls a runtime function that can fail; answers its value.
+    pub(super) fn runtime(&mut self, helper: Helper, args: &[Value]) -> Value {
+        let results = self.calls.call_runtime(self.b, helper, args);
+        self.checked(results)
+    }
+
+    /// Returns from the function if the status says that the callee failed; else goes on with the value.
+    fn checked(&mut self, [value, status]: Results) -> Value {
+        let (failed, next) = (self.failed, self.b.create_block());
+        self.b.ins().brif(status, failed, &[], next, &[]);
+        self.b.switch_to_block(next);
+        self.b.seal_block(next);
+        value
+    }
+
+    /// Branches to a new cold block if the condition is 0, and goes on in a new block. The answer goes to [`trap`](Self::trap).
+    pub(super) fn trap_unless(&mut self, condition: Value) -> Block {
+        let (cold, next) = (self.b.create_block(), self.b.create_block());
+        self.b.set_cold_block(cold);
+        self.b.ins().brif(condition, next, &[], cold, &[]);
+        self.b.seal_block(cold);
+        self.b.seal_block(next);
+        self.b.switch_to_block(next);
+        cold
+    }
+
+    /// Fills the cold block: records the error and returns. `operands` emits the `x` and `y` of [`Helper::Trap`].
+    pub(super) fn trap(
+        &mut self,
+        cold: Block,
+        code: TrapCode,
+        line: u32,
+        operands: impl FnOnce(&mut Self) -> (Value, Value),
+    ) {
+        let hot = self.b.current_block();
+        self.b.switch_to_block(cold);
+        let code = self.b.ins().iconst(I64, (code as u64).cast_signed());
+        let line = self.b.ins().iconst(I64, i64::from(line));
+        let (x, y) = operands(self);
+        let context = self.context;
+        self.calls.call_runtime(self.b, Helper::Trap, &[context, code, line, x, y]);
+        let failed = self.failed;
+        self.b.ins().jump(failed, &[]);
+        if let Some(hot) = hot {
+            self.b.switch_to_block(hot);
+        }
+    }
+}

@@ -1,0 +1,232 @@
+//! The Cranelift frontend: bytecode of one function to Cranelift IR, with the convention of [`native`](crate::native).
+//!
+//! Independent of how code is compiled, placed and linked: whoever does that supplies a [`CallEmitter`].
+//!
+//! Each register of the bytecode becomes up to two Cranelift variables, one integer and one float, because an instruction always
+//! reads a register as the class it was last written as. Everything that ends in an error is in cold blocks out of line.
+
+mod arith;
+mod control;
+mod memory;
+
+use cranelift_codegen::ir::types::{F64, I64};
+use cranelift_codegen::ir::{AbiParam, Block, InstBuilder, MemFlagsData, Signature, Type as ClifType, Value};
+use cranelift_codegen::isa::CallConv;
+use cranelift_frontend::{FunctionBuilder, Variable};
+
+use crate::bytecode::{Op, Reg};
+use crate::function::Function;
+use crate::hir::FuncIndex;
+use crate::lower::MAX_REGISTERS;
+use crate::native::{Context, REGISTER_ARGS};
+use crate::program::Program;
+use crate::runtime::{Helper, TrapCode};
+
+/// Value and status, the two results of everything native code calls.
+pub type Results = [Value; 2];
+
+/// Emits calls. It knows how callees are found: a direct call, a call through a slot, a call of an absolute address.
+pub trait CallEmitter {
+    /// Emits a call of `callee` in the current block of `b`. `args` are what follows `callee_bits` in the convention: context,
+    /// depth, and up to three parameters, all `I64`; the emitter puts `callee_bits` in front. The signature to import is
+    /// [`signature`] of as many parameters. Answers the two `I64` results.
+    fn call_bead(&mut self, b: &mut FunctionBuilder<'_>, callee: FuncIndex, args: &[Value]) -> Results;
+
+    /// Emits a call of a runtime function. `args` are all its arguments, the context first; [`helper_signature`] is the signature.
+    fn call_runtime(&mut self, b: &mut FunctionBuilder<'_>, helper: Helper, args: &[Value]) -> Results;
+}
+
+fn integers(params: usize, call_conv: CallConv) -> Signature {
+    let mut signature = Signature::new(call_conv);
+    signature.params = vec![AbiParam::new(I64); params];
+    signature.returns = vec![AbiParam::new(I64); 2];
+    signature
+}
+
+/// The Cranelift signature of a function with `params` parameters. `call_conv` is the platform's C convention.
+#[must_use]
+pub fn signature(params: usize, call_conv: CallConv) -> Signature {
+    integers(3 + params.min(REGISTER_ARGS), call_conv)
+}
+
+/// The Cranelift signature of a runtime function.
+#[must_use]
+pub fn helper_signature(helper: Helper, call_conv: CallConv) -> Signature {
+    integers(helper.params(), call_conv)
+}
+
+/// Fills `b`, the builder of an empty Cranelift function with the [`signature`] of `function`, with its code. All blocks are
+/// sealed; the caller finalizes the builder. Takes time linear in the bytecode.
+pub fn build(
+    function: &Function,
+    program: &Program,
+    b: &mut FunctionBuilder<'_>,
+    calls: &mut dyn CallEmitter,
+) {
+    let entry = b.create_block();
+    b.append_block_params_for_function_params(entry);
+    b.switch_to_block(entry);
+    b.seal_block(entry);
+    let params = b.block_params(entry).to_vec();
+    let failed = b.create_block();
+    b.set_cold_block(failed);
+    let mut translation = Translation {
+        function,
+        program,
+        calls,
+        ints: [None; MAX_REGISTERS],
+        floats: [None; MAX_REGISTERS],
+        context: params[1],
+        depth: params[2],
+        failed,
+        blocks: Vec::new(),
+        pc: 0,
+        b,
+    };
+    translation.prologue(&params[3..]);
+    translation.code();
+    translation.epilogue();
+    b.seal_all_blocks();
+}
+
+struct Translation<'t, 'f> {
+    function: &'t Function,
+    program: &'t Program,
+    calls: &'t mut dyn CallEmitter,
+    ints: [Option<Variable>; MAX_REGISTERS],
+    floats: [Option<Variable>; MAX_REGISTERS],
+    context: Value,
+    /// Frames left for callees, once the prologue has run.
+    depth: Value,
+    /// Returns a status that is not 0. Every callee's failure goes here.
+    failed: Block,
+    /// The block of each instruction that starts one.
+    blocks: Vec<Option<Block>>,
+    /// The instruction being translated.
+    pc: usize,
+    b: &'t mut FunctionBuilder<'f>,
+}
+
+impl Translation<'_, '_> {
+    /// Checks the depth and brings the parameters into registers.
+    fn prologue(&mut self, in_registers: &[Value]) {
+        let types = &self.function.signature.params;
+        for (i, ty) in types.iter().enumerate() {
+            let word = match in_registers.get(i) {
+                Some(word) => *word,
+                None => {
+                    let offset = Context::ARGS_OFFSET + 8 * (i - REGISTER_ARGS);
+                    self.b.ins().load(I64, MemFlagsData::trusted(), self.context, offset as i32)
+                }
+            };
+            let register = Reg(i as u8);
+            if ty.is_float() { self.set_float_bits(register, word) } else { self.set(register, word) }
+        }
+        let index = i64::from(self.function.index.0);
+        let line = self.function.signature.line;
+        let depth = self.depth;
+        let too_deep = self.trap_unless(depth);
+        self.trap(too_deep, TrapCode::RecursionTooDeep, line, |t| {
+            let zero = t.b.ins().iconst(I64, 0);
+            let index = t.b.ins().iconst(I64, index);
+            (index, zero)
+        });
+        self.depth = self.b.ins().iadd_imm_s(depth, -1);
+    }
+
+    /// Translates all reachable instructions, block by block in the order of the bytecode.
+    fn code(&mut self) {
+        let function = self.function;
+        self.blocks =
+            function.block_starts().into_iter().map(|start| start.then(|| self.b.create_block())).collect();
+        let mut reachable = vec![false; function.code.len()];
+        let mut is_header = vec![false; function.code.len()];
+        for site in &function.loops {
+            is_header[site.header.index()] = true;
+        }
+        // Control goes forward except to loop headers, which are reachable from above if at all: one pass finds all.
+        reachable[0] = true;
+        let mut open = true;
+        for (pc, op) in function.code.iter().enumerate() {
+            self.pc = pc;
+            if let Some(block) = self.blocks[pc] {
+                if open {
+                    self.b.ins().jump(block, &[]);
+                }
+                self.b.switch_to_block(block);
+                // All jumps to it have been seen, unless it is a header; then `build` seals it at the end.
+                if !is_header[pc] {
+                    self.b.seal_block(block);
+                }
+            }
+            open = reachable[pc];
+            if !open {
+                self.skip_unreachable(pc);
+                continue;
+            }
+            self.instruction(op);
+            if let Some(target) = op.target() {
+                reachable[target.index()] = true;
+            }
+            // Conditional branches have filled their block; the next instruction starts another.
+            open = op.target().is_none() && !op.is_terminator();
+            if !op.is_terminator() && pc + 1 < reachable.len() {
+                reachable[pc + 1] = true;
+            }
+        }
+    }
+
+    /// Cranelift wants an end for each block, also for one that nothing jumps to.
+    fn skip_unreachable(&mut self, pc: usize) {
+        if self.blocks[pc].is_some() {
+            let failed = self.failed;
+            self.b.ins().jump(failed, &[]);
+        }
+    }
+
+    fn epilogue(&mut self) {
+        self.b.switch_to_block(self.failed);
+        let status = self.b.ins().iconst(I64, 1);
+        self.b.ins().return_(&[status, status]);
+    }
+
+    fn line(&self) -> u32 {
+        self.function.line(self.pc)
+    }
+
+    fn variable(&mut self, register: Reg, ty: ClifType) -> Variable {
+        let variables = if ty == F64 { &mut self.floats } else { &mut self.ints };
+        *variables[register.index()].get_or_insert_with(|| self.b.declare_var(ty))
+    }
+
+    fn get(&mut self, register: Reg) -> Value {
+        let variable = self.variable(register, I64);
+        self.b.use_var(variable)
+    }
+
+    fn set(&mut self, register: Reg, value: Value) {
+        let variable = self.variable(register, I64);
+        self.b.def_var(variable, value);
+    }
+
+    fn get_float(&mut self, register: Reg) -> Value {
+        let variable = self.variable(register, F64);
+        self.b.use_var(variable)
+    }
+
+    fn set_float(&mut self, register: Reg, value: Value) {
+        let variable = self.variable(register, F64);
+        self.b.def_var(variable, value);
+    }
+
+    /// A float register as an integer, as calls and arrays' initial values need it.
+    fn get_float_bits(&mut self, register: Reg) -> Value {
+        let value = self.get_float(register);
+        self.b.ins().bitcast(I64, MemFlagsData::new(), value)
+    }
+
+    fn set_float_bits(&mut self, register: Reg, bits: Value) {
+        let value = self.b.ins().bitcast(F64, MemFlagsData::new(), bits);
+        self.set_float(register, value);
+    }
+}

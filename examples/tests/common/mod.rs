@@ -1,0 +1,230 @@
+//! Native code for whole programs with a plain `JITModule`: what the tests compare the interpreter with.
+#![allow(unsafe_code, dead_code, unreachable_pub, reason = "shared by several test binaries")]
+
+use std::ptr::NonNull;
+use std::sync::Arc;
+use std::sync::Mutex;
+
+use cranelift_codegen::ir::types::I64;
+use cranelift_codegen::ir::{InstBuilder, MemFlagsData, Value as ClifValue};
+use cranelift_codegen::settings::{self, Configurable};
+use cranelift_frontend::{FunctionBuilder, FunctionBuilderContext};
+use cranelift_jit::{JITBuilder, JITModule};
+use cranelift_module::{FuncId, Linkage, Module, default_libcall_names};
+use strand::jit::{self, CallEmitter, Results};
+use strand::runtime::Helper;
+use strand::{
+    Calls, Edge, Enter, Entry, FuncIndex, Function, InterpretAll, Limits, Program, RuntimeError, Value, Vm,
+};
+
+/// How native code calls functions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Linking {
+    /// Directly.
+    Direct,
+    /// Through a slot in memory that holds the code, or the entry stub for functions that stay interpreted.
+    Slots,
+}
+
+/// Compiled code of the functions `choose` picked.
+pub struct Native {
+    slots: Box<[*const u8]>,
+    native: Vec<bool>,
+    module: Option<JITModule>,
+}
+
+// SAFETY: nothing is changed after `compile` has returned; threads only read the addresses and run the code.
+unsafe impl Sync for Native {}
+
+impl Drop for Native {
+    fn drop(&mut self) {
+        if let Some(module) = self.module.take() {
+            // SAFETY: a `Tier` borrows this while its VM runs, so no code of the module is running.
+            unsafe { module.free_memory() };
+        }
+    }
+}
+
+struct Emitter<'m> {
+    module: &'m mut JITModule,
+    functions: &'m [FuncId],
+    helpers: &'m [(Helper, FuncId)],
+    slots: Option<*const *const u8>,
+}
+
+impl CallEmitter for Emitter<'_> {
+    fn call_bead(&mut self, b: &mut FunctionBuilder<'_>, callee: FuncIndex, args: &[ClifValue]) -> Results {
+        let bits = b.ins().iconst(I64, i64::from(callee.0));
+        let mut all = vec![bits];
+        all.extend_from_slice(args);
+        let call = if let Some(slots) = self.slots {
+            let signature = jit::signature(args.len() - 2, self.module.isa().default_call_conv());
+            let signature = b.import_signature(signature);
+            let slot = b.ins().iconst(I64, slots.wrapping_add(callee.index()) as i64);
+            let code = b.ins().load(I64, MemFlagsData::trusted(), slot, 0);
+            b.ins().call_indirect(signature, code, &all)
+        } else {
+            let function = self.module.declare_func_in_func(self.functions[callee.index()], b.func);
+            b.ins().call(function, &all)
+        };
+        [b.inst_results(call)[0], b.inst_results(call)[1]]
+    }
+
+    fn call_runtime(&mut self, b: &mut FunctionBuilder<'_>, helper: Helper, args: &[ClifValue]) -> Results {
+        let id = self.helpers.iter().find(|h| h.0 == helper).expect("all helpers are declared").1;
+        let function = self.module.declare_func_in_func(id, b.func);
+        let call = b.ins().call(function, args);
+        [b.inst_results(call)[0], b.inst_results(call)[1]]
+    }
+}
+
+/// Compiles the functions of a program that `choose` picks; with [`Linking::Slots`], `stub` serves the others.
+pub fn compile(
+    program: &Program,
+    linking: Linking,
+    stub: *const u8,
+    choose: impl Fn(&Function) -> bool,
+) -> Native {
+    let mut flags = settings::builder();
+    flags.set("opt_level", "speed").unwrap();
+    flags.set("use_colocated_libcalls", "false").unwrap();
+    flags.set("is_pic", "false").unwrap();
+    let isa = cranelift_native::builder().unwrap().finish(settings::Flags::new(flags)).unwrap();
+    let mut builder = JITBuilder::with_isa(isa, default_libcall_names());
+    for helper in Helper::ALL {
+        builder.symbol(helper.symbol(), helper.address());
+    }
+    let mut module = JITModule::new(builder);
+    let call_conv = module.isa().default_call_conv();
+    let config = module.isa().frontend_config();
+    let mut helpers = Vec::new();
+    for helper in Helper::ALL {
+        let signature = jit::helper_signature(helper, call_conv);
+        helpers
+            .push((helper, module.declare_function(helper.symbol(), Linkage::Import, &signature).unwrap()));
+    }
+    let mut functions = Vec::new();
+    for function in program.functions() {
+        let signature = jit::signature(function.signature.params.len(), call_conv);
+        let name = format!("f{}", function.index.0);
+        functions.push(module.declare_function(&name, Linkage::Local, &signature).unwrap());
+    }
+    let mut slots = vec![stub; program.functions().len()].into_boxed_slice();
+    let native: Vec<bool> =
+        program.functions().iter().map(|f| linking == Linking::Direct || choose(f)).collect();
+    let mut builder_context = FunctionBuilderContext::new();
+    let mut context = module.make_context();
+    for function in program.functions().iter().filter(|f| native[f.index.index()]) {
+        context.func.signature = jit::signature(function.signature.params.len(), call_conv);
+        let mut b = FunctionBuilder::new(&mut context.func, &mut builder_context);
+        let slots = (linking == Linking::Slots).then_some(slots.as_ptr());
+        let mut emitter = Emitter { module: &mut module, functions: &functions, helpers: &helpers, slots };
+        jit::build(function, program, &mut b, &mut emitter);
+        b.finalize(config);
+        if std::env::var_os("STRAND_CLIF").is_some() {
+            eprintln!("{}", context.func.display());
+        }
+        context.set_disasm(std::env::var_os("STRAND_ASM").is_some());
+        module.define_function(functions[function.index.index()], &mut context).unwrap();
+        if let Some(text) = context.compiled_code().and_then(|c| c.vcode.as_ref()) {
+            eprintln!("{}:\n{text}", function.signature.name);
+        }
+        module.clear_context(&mut context);
+    }
+    module.finalize_definitions().unwrap();
+    for function in program.functions().iter().filter(|f| native[f.index.index()]) {
+        slots[function.index.index()] = module.get_finalized_function(functions[function.index.index()]);
+    }
+    Native { slots, native, module: Some(module) }
+}
+
+/// Hooks that answer the native code there is, count entries, and stop after a number of steps.
+pub struct Tier<'n> {
+    pub native: Option<&'n Native>,
+    pub entered: u64,
+    pub safepoints: u64,
+    pub fuel: u64,
+}
+
+impl<'n> Tier<'n> {
+    pub fn new(native: Option<&'n Native>) -> Self {
+        Self { native, entered: 0, safepoints: 0, fuel: u64::MAX }
+    }
+}
+
+impl Calls for Tier<'_> {
+    fn enter(&mut self, callee: FuncIndex) -> Enter {
+        self.entered += 1;
+        if self.entered > self.fuel {
+            return Enter::Stop;
+        }
+        match self.native {
+            Some(native) if native.native[callee.index()] => {
+                let code = NonNull::new(native.slots[callee.index()].cast_mut().cast()).unwrap();
+                // SAFETY: made by the frontend under test from this function; tests run it with `on_vm_stack`.
+                Enter::Native(unsafe { Entry::new(code, callee.0.into()) })
+            }
+            _ => Enter::Interpret,
+        }
+    }
+
+    fn back_edge(&mut self, _function: FuncIndex, _site: u16) -> Edge {
+        self.entered += 1;
+        if self.entered > self.fuel { Edge::Stop } else { Edge::Continue }
+    }
+
+    fn safepoint(&mut self, _native_frames: u32) {
+        self.safepoints += 1;
+    }
+}
+
+/// What a run answered and printed.
+pub type Outcome = (Result<Value, RuntimeError>, String);
+
+/// Output that can be read afterwards.
+#[derive(Clone, Debug, Default)]
+pub struct Output(Arc<Mutex<Vec<u8>>>);
+
+impl Output {
+    pub fn text(&self) -> String {
+        String::from_utf8_lossy(&self.0.lock().unwrap()).into_owned()
+    }
+}
+
+impl std::io::Write for Output {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().unwrap().extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+fn run<C: Calls + Send>(program: &Program, args: &[i64], calls: C) -> Outcome {
+    let output = Output::default();
+    let result = strand::on_vm_stack(|| {
+        let mut vm = Vm::new(program, Limits::default(), calls).unwrap();
+        vm.set_output(output.clone());
+        vm.run(args)
+    });
+    (result.unwrap(), output.text())
+}
+
+/// Runs a program in every tier: interpreted, native with direct calls, native through slots, and mixtures of both in which
+/// interpreted and native functions call each other. All outcomes, each with the name of its tier.
+pub fn run_everywhere(program: &Program, args: &[i64]) -> Vec<(&'static str, Outcome)> {
+    let stub = Vm::<Tier<'_>>::entry_stub();
+    let mut outcomes = vec![("interpreted", run(program, args, InterpretAll))];
+    let mut native = |name, linking, choose: fn(&Function) -> bool| {
+        let code = compile(program, linking, stub, choose);
+        outcomes.push((name, run(program, args, Tier::new(Some(&code)))));
+    };
+    native("native", Linking::Direct, |_| true);
+    native("native through slots", Linking::Slots, |_| true);
+    native("even functions native", Linking::Slots, |f| f.index.0 % 2 == 0);
+    native("odd functions native", Linking::Slots, |f| f.index.0 % 2 == 1);
+    native("main interpreted", Linking::Slots, |f| f.signature.name != "main");
+    outcomes
+}
