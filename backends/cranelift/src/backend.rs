@@ -1,0 +1,182 @@
+//! The backend: compiles each function of a batch, places the batch at once, finishes the jobs.
+
+use crate::builder::CraneliftBuilder;
+use crate::env::Environment;
+use crate::frontend::Frontend;
+use crate::reclaim::ArenaReclaim;
+use crate::stage::{ScratchPool, Staged, stage};
+use crate::stats::{Counters, CraneliftStats};
+use crate::unwind::{DescribeError, describe};
+use beadwork::{Backend, CodeOwner, CompileError, CompiledCode, Job, Reclaim};
+use beadwork_arena::{Arena, ArenaError, CodeBlock, Function};
+use cranelift_codegen::isa::TargetIsa;
+use std::fmt;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// A compiled tier by Cranelift, for a frontend that builds one function at a time.
+///
+/// Workers compile in parallel and share no lock while they do; a batch is then placed in the arena by one call, with
+/// one unwind table, and its jobs are finished. Code is freed function by function, by token, without a heap object
+/// per function. To keep an eye on [`stats`](CraneliftBackend::stats), give the tier a clone of an
+/// [`Arc`] of the backend.
+///
+/// See the [crate's documentation](crate) for an example.
+pub struct CraneliftBackend<F> {
+    env: Environment,
+    frontend: F,
+    arena: Arena,
+    reclaim: Arc<dyn Reclaim>,
+    scratch: ScratchPool,
+    counters: Counters,
+}
+
+/// Why a batch was not placed.
+#[derive(Debug, thiserror::Error)]
+enum PlaceError {
+    #[error(transparent)]
+    Arena(#[from] ArenaError),
+    #[error(transparent)]
+    Unwind(#[from] DescribeError),
+}
+
+impl PlaceError {
+    /// Whether functions of the batch might be placed one by one.
+    fn may_be_one_functions(&self) -> bool {
+        // Where executable memory is refused, asking again for each function costs a system call each.
+        !matches!(
+            self,
+            PlaceError::Arena(ArenaError::ExecMemoryDenied { .. } | ArenaError::Unsupported { .. })
+        )
+    }
+}
+
+impl CraneliftBackend<()> {
+    /// Options for a backend that generates code for this machine.
+    pub fn builder() -> CraneliftBuilder {
+        CraneliftBuilder::new()
+    }
+}
+
+impl<F: Frontend> CraneliftBackend<F> {
+    pub(crate) fn new(env: Environment, frontend: F, arena: Arena) -> CraneliftBackend<F> {
+        CraneliftBackend {
+            env,
+            frontend,
+            reclaim: Arc::new(ArenaReclaim::new(arena.clone())),
+            arena,
+            scratch: ScratchPool::default(),
+            counters: Counters::default(),
+        }
+    }
+
+    /// Places a batch, which then has the same order as the blocks.
+    fn place(&self, batch: &mut [Staged]) -> Result<Vec<CodeBlock>, PlaceError> {
+        for (function, position) in batch.iter_mut().zip(0..) {
+            function.set_position(position);
+        }
+        let unwind = describe(self.isa(), batch)?;
+        let functions = batch.iter().zip(&unwind).map(|(function, unwind)| Function {
+            name: &function.name,
+            code: &function.code,
+            align: function.align,
+            relocations: &function.relocations,
+            unwind: unwind.as_ref(),
+        });
+        Ok(self.arena.place(&functions.collect::<Vec<_>>())?)
+    }
+
+    /// Places what was compiled and finishes its jobs, which are in the same order.
+    fn install(&self, jobs: &mut [&mut Job<'_>], batch: &mut [Staged]) {
+        if batch.is_empty() {
+            return;
+        }
+        let started = Instant::now();
+        match self.place(batch) {
+            Ok(blocks) => {
+                let share = started.elapsed() / batch.len() as u32;
+                for ((job, function), block) in jobs.iter_mut().zip(batch).zip(blocks) {
+                    self.succeed(job, block, function.took + share);
+                }
+            }
+            Err(error) if batch.len() > 1 && error.may_be_one_functions() => {
+                self.counters.split();
+                for (job, function) in jobs.chunks_mut(1).zip(batch.chunks_mut(1)) {
+                    self.install(job, function);
+                }
+            }
+            Err(error) => {
+                for (job, function) in jobs.iter_mut().zip(batch) {
+                    let name = &function.name;
+                    self.fail(
+                        job,
+                        CompileError::Failed(format!("function `{name}` was not placed: {error}")),
+                    );
+                }
+            }
+        }
+    }
+
+    fn succeed(&self, job: &mut Job<'_>, block: CodeBlock, took: Duration) {
+        let (entry, bytes) = (block.entry(), block.len());
+        self.counters.compiled(bytes);
+        let owner = CodeOwner::token(self.reclaim.clone(), block.into_token().to_bits());
+        let code = CompiledCode::new(entry).owner(owner).with_bytes(bytes).with_compile_time(took);
+        job.finish(Ok(code));
+    }
+
+    fn fail(&self, job: &mut Job<'_>, error: CompileError) {
+        self.counters.failed();
+        job.finish(Err(error));
+    }
+}
+
+impl<F> CraneliftBackend<F> {
+    /// What the backend has done and what its arena holds. Takes the arena's lock.
+    pub fn stats(&self) -> CraneliftStats {
+        self.counters.snapshot(self.arena.stats())
+    }
+
+    /// The arena the code lies in.
+    pub fn arena(&self) -> &Arena {
+        &self.arena
+    }
+
+    /// The code generator with its flags.
+    pub fn isa(&self) -> &dyn TargetIsa {
+        &*self.env.isa
+    }
+}
+
+impl<F: Frontend> Backend for CraneliftBackend<F> {
+    fn compile(&self, jobs: &mut [Job<'_>]) {
+        self.counters.batch();
+        let mut batch = Vec::with_capacity(jobs.len());
+        let mut compiled = Vec::with_capacity(jobs.len());
+        self.scratch.with(|scratch| {
+            for job in jobs {
+                match stage(&self.env, &self.frontend, scratch, job) {
+                    Ok(function) => {
+                        batch.push(function);
+                        compiled.push(job);
+                    }
+                    Err(error) => self.fail(job, error),
+                }
+            }
+        });
+        self.install(&mut compiled, &mut batch);
+    }
+
+    fn name(&self) -> &str {
+        "cranelift"
+    }
+}
+
+impl<F> fmt::Debug for CraneliftBackend<F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("CraneliftBackend")
+            .field("isa", &self.isa().name())
+            .field("stats", &self.stats())
+            .finish_non_exhaustive()
+    }
+}

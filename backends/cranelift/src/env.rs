@@ -1,0 +1,10 @@
+//! What all compiles of a backend share and none changes.
+
+use crate::symbols::Symbols;
+use cranelift_codegen::isa::OwnedTargetIsa;
+
+pub(crate) struct Environment {
+    pub(crate) isa: OwnedTargetIsa,
+    pub(crate) symbols: Symbols,
+    pub(crate) pass_callee_bits: bool,
+}

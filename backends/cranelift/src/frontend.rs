@@ -1,0 +1,29 @@
+//! The VM's side: what turns a function into Cranelift IR.
+
+use crate::unit::FunctionUnit;
+use beadwork::CompileError;
+
+/// Fills the body of one function. A closure `Fn(&mut FunctionUnit<'_, '_>) -> Result<(), CompileError>` is a frontend.
+///
+/// It is called on worker threads, by several at once. Which function is wanted, at which tier and why, says
+/// [`FunctionUnit::job`].
+///
+/// An error fails this function only. So does a panic: it leaves the backend intact, the engine contains it, and
+/// compiles the other functions of the batch again.
+pub trait Frontend: Send + Sync + 'static {
+    /// Declares the signature with [`FunctionUnit::begin`] and builds the body. Every block must end in a terminator;
+    /// blocks left unsealed are sealed afterwards.
+    ///
+    /// # Errors
+    /// Whatever makes the function impossible to compile: it goes on as before, and is asked for again later.
+    fn build(&self, unit: &mut FunctionUnit<'_, '_>) -> Result<(), CompileError>;
+}
+
+impl<F> Frontend for F
+where
+    F: Fn(&mut FunctionUnit<'_, '_>) -> Result<(), CompileError> + Send + Sync + 'static,
+{
+    fn build(&self, unit: &mut FunctionUnit<'_, '_>) -> Result<(), CompileError> {
+        self(unit)
+    }
+}

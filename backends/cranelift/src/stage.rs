@@ -1,0 +1,135 @@
+//! One function from job to relocatable machine code, on one thread, without a lock.
+
+use crate::env::Environment;
+use crate::frontend::Frontend;
+use crate::reloc;
+use crate::unit::{Constant, FunctionUnit};
+use beadwork::{CompileError, Job};
+use beadwork_arena::{Relocation, Target};
+use cranelift_codegen::isa::unwind::{CfaUnwindInfo, UnwindInfo};
+use cranelift_codegen::{CodegenError, Context};
+use cranelift_frontend::FunctionBuilderContext;
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+/// A compiled function that has no place yet.
+pub(crate) struct Staged {
+    pub(crate) name: String,
+    pub(crate) code: Vec<u8>,
+    pub(crate) align: usize,
+    pub(crate) relocations: Vec<Relocation>,
+    pub(crate) unwind: Option<CfaUnwindInfo>,
+    /// What building and compiling took.
+    pub(crate) took: Duration,
+}
+
+impl Staged {
+    /// References to the function itself need its position in the batch.
+    pub(crate) fn set_position(&mut self, position: u32) {
+        for relocation in &mut self.relocations {
+            if let Target::Local(index, _) = &mut relocation.target {
+                *index = position;
+            }
+        }
+    }
+}
+
+/// The buffers of a compile, reused from function to function.
+pub(crate) struct Scratch {
+    context: Context,
+    builder: FunctionBuilderContext,
+}
+
+impl Scratch {
+    fn new() -> Scratch {
+        Scratch { context: Context::new(), builder: FunctionBuilderContext::new() }
+    }
+}
+
+/// Buffers that no worker uses now; at most as many as ever worked at once.
+#[derive(Default)]
+pub(crate) struct ScratchPool(Mutex<Vec<Scratch>>);
+
+impl ScratchPool {
+    /// Lends buffers for a batch. If `work` unwinds they are dropped, since they may be half-filled.
+    pub(crate) fn with<R>(&self, work: impl FnOnce(&mut Scratch) -> R) -> R {
+        let lent = self.0.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        let mut scratch = lent.unwrap_or_else(Scratch::new);
+        let result = work(&mut scratch);
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(scratch);
+        result
+    }
+}
+
+/// Has the frontend build the function, and compiles it.
+pub(crate) fn stage(
+    env: &Environment,
+    frontend: &impl Frontend,
+    scratch: &mut Scratch,
+    job: &mut Job<'_>,
+) -> Result<Staged, CompileError> {
+    let started = Instant::now();
+    let name = match job.name() {
+        Some(name) => name.to_string(),
+        None => job.bead().to_string(),
+    };
+    scratch.context.clear();
+    let mut unit = FunctionUnit::new(env, job, &mut scratch.context.func, &mut scratch.builder);
+    let built = frontend.build(&mut unit);
+    let data = match unit.finish(built) {
+        Ok(data) => data,
+        Err(error) => {
+            scratch.builder = FunctionBuilderContext::new();
+            return Err(error);
+        }
+    };
+    generate(env, &mut scratch.context, &data, name, started)
+}
+
+fn generate(
+    env: &Environment,
+    context: &mut Context,
+    data: &[Constant],
+    name: String,
+    started: Instant,
+) -> Result<Staged, CompileError> {
+    let isa = &*env.isa;
+    let failed = |error: &dyn std::fmt::Display| CompileError::Failed(format!("function `{name}`: {error}"));
+    let refused = |error: CodegenError| match error {
+        CodegenError::Verifier(errors) => failed(&format_args!("invalid IR: {errors}")),
+        other => failed(&other),
+    };
+    context.compile(isa, &mut Default::default()).map_err(|error| refused(error.inner))?;
+    let Some(compiled) = context.compiled_code() else {
+        return Err(failed(&"Cranelift gave no code"));
+    };
+    let mut code = compiled.code_buffer().to_vec();
+    let mut align = compiled.buffer.alignment.max(isa.function_alignment().minimum) as usize;
+    let constants = append(&mut code, &mut align, data).ok_or_else(|| failed(&"more than 4 GiB of data"))?;
+    let relocations = compiled.buffer.relocs().iter();
+    let relocations = relocations
+        .map(|reloc| reloc::convert(env, &context.func, &constants, reloc))
+        .collect::<Result<_, _>>();
+    let relocations = relocations.map_err(|error| failed(&error))?;
+    let unwind = if isa.flags().unwind_info() {
+        match compiled.create_unwind_info(isa).map_err(refused)? {
+            Some(UnwindInfo::SystemV(unwind)) => Some(unwind),
+            _ => None,
+        }
+    } else {
+        None
+    };
+    Ok(Staged { name, code, align, relocations, unwind, took: started.elapsed() })
+}
+
+/// Puts the constants behind the code and answers their offsets, `None` if they are out of reach.
+fn append(code: &mut Vec<u8>, align: &mut usize, data: &[Constant]) -> Option<Vec<u32>> {
+    let mut place = |constant: &Constant| {
+        *align = constant.align.max(*align);
+        let start = code.len().next_multiple_of(constant.align);
+        code.resize(start, 0);
+        code.extend_from_slice(&constant.bytes);
+        u32::try_from(start).ok()
+    };
+    data.iter().map(&mut place).collect()
+}

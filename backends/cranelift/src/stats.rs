@@ -1,0 +1,62 @@
+//! What a backend has done.
+
+use beadwork_arena::ArenaStats;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+/// A snapshot of a backend. Each figure is exact once no compile runs; together they are not one instant.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct CraneliftStats {
+    /// Calls of the backend by an engine, each with one batch.
+    pub batches: u64,
+    /// Functions that were compiled and placed.
+    pub compiled: u64,
+    /// Functions that failed in the frontend, in Cranelift, or when they were placed.
+    pub failed: u64,
+    /// Batches that could not be placed as a whole and were placed function by function.
+    pub split: u64,
+    /// Bytes of machine code and constants placed, freed ones included.
+    pub code_bytes: u64,
+    /// What the arena holds; its figures include the code of others that share it.
+    pub arena: ArenaStats,
+}
+
+/// Relaxed everywhere: each is a sum, and none publishes anything.
+#[derive(Debug, Default)]
+pub(crate) struct Counters {
+    batches: AtomicU64,
+    compiled: AtomicU64,
+    failed: AtomicU64,
+    split: AtomicU64,
+    code_bytes: AtomicU64,
+}
+
+impl Counters {
+    pub(crate) fn batch(&self) {
+        self.batches.fetch_add(1, Relaxed);
+    }
+
+    pub(crate) fn split(&self) {
+        self.split.fetch_add(1, Relaxed);
+    }
+
+    pub(crate) fn compiled(&self, bytes: usize) {
+        self.compiled.fetch_add(1, Relaxed);
+        self.code_bytes.fetch_add(bytes as u64, Relaxed);
+    }
+
+    pub(crate) fn failed(&self) {
+        self.failed.fetch_add(1, Relaxed);
+    }
+
+    pub(crate) fn snapshot(&self, arena: ArenaStats) -> CraneliftStats {
+        CraneliftStats {
+            batches: self.batches.load(Relaxed),
+            compiled: self.compiled.load(Relaxed),
+            failed: self.failed.load(Relaxed),
+            split: self.split.load(Relaxed),
+            code_bytes: self.code_bytes.load(Relaxed),
+            arena,
+        }
+    }
+}
