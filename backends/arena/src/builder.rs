@@ -101,8 +101,11 @@ impl ArenaBuilder {
                 what: "a second view of code memory (use Aliasing::Private)",
             });
         }
-        let unwinder =
-            if self.unwind { self.unwinder.unwrap_or_else(Unwinder::detect) } else { Unwinder::None };
+        let unwinder = match self.unwinder {
+            _ if !self.unwind => Unwinder::None,
+            Some(unwinder) => unwinder,
+            None => detect()?,
+        };
         let config = Config {
             // At most what 32-bit tokens can name twice, so that rounding cannot overflow.
             region_bytes: self.region_bytes.clamp(page_size(), 1 << 36),
@@ -112,4 +115,14 @@ impl ArenaBuilder {
         };
         Arena::with_config(config, self.perf_map)
     }
+}
+
+#[cfg(unix)]
+fn detect() -> Result<Unwinder, ArenaError> {
+    crate::fork::excluded(Unwinder::detect)
+}
+
+#[cfg(not(unix))]
+fn detect() -> Result<Unwinder, ArenaError> {
+    Ok(Unwinder::detect())
 }

@@ -14,7 +14,8 @@
 //! the unwinder after such a fork.
 
 use std::mem;
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use crate::arena::Shared;
 use crate::error::ArenaError;
@@ -39,20 +40,45 @@ struct Held {
 // run on the thread that forks, and between them `registry` keeps every other forking thread out.
 unsafe impl Send for Held {}
 
-/// Makes sure that `arena` is sealed at every fork from now on.
+/// The thread (`pthread_self`) between prepare and the handler after it; 0 if none. Only compared with the own id.
+static FORKING: AtomicUsize = AtomicUsize::new(0);
+
+/// Registers the handlers, and makes sure that `arena` is sealed at every fork from now on.
+///
+/// There is no `Once` here: a fork while another thread is inside one leaves the child waiting for ever. Two threads, or a
+/// parent and its child, may therefore register the handlers twice, which the handlers allow for.
 pub(crate) fn watch(arena: &Arc<Shared>) -> Result<(), ArenaError> {
-    static REGISTERED: OnceLock<i32> = OnceLock::new();
-    let errno = *REGISTERED.get_or_init(|| {
-        // SAFETY: the handlers are functions of this crate that never unwind.
-        unsafe { libc::pthread_atfork(Some(prepare), Some(after), Some(after)) }
-    });
-    if errno != 0 {
-        return Err(ArenaError::ForkHandlersRefused { errno });
-    }
+    install()?;
     let mut registry = lock(&REGISTRY);
     registry.retain(|arena| arena.strong_count() > 0);
     registry.push(Arc::downgrade(arena));
     Ok(())
+}
+
+/// Runs `f` while no fork can happen.
+pub(crate) fn excluded<R>(f: impl FnOnce() -> R) -> Result<R, ArenaError> {
+    install()?;
+    let _registry = lock(&REGISTRY);
+    Ok(f())
+}
+
+/// Invariant: the registry's lock is only taken after this, so every fork while it is held waits in `prepare`.
+fn install() -> Result<(), ArenaError> {
+    static REGISTERED: AtomicBool = AtomicBool::new(false);
+    if !REGISTERED.load(Relaxed) {
+        // SAFETY: the handlers are functions of this crate that never unwind and may be registered repeatedly.
+        let errno = unsafe { libc::pthread_atfork(Some(prepare), Some(after), Some(after)) };
+        if errno != 0 {
+            return Err(ArenaError::ForkHandlersRefused { errno });
+        }
+        REGISTERED.store(true, Relaxed);
+    }
+    Ok(())
+}
+
+fn this_thread() -> usize {
+    // SAFETY: no preconditions. The forking thread has the same id in the child.
+    unsafe { libc::pthread_self() as usize }
 }
 
 fn lock<T>(mutex: &'static Mutex<T>) -> MutexGuard<'static, T> {
@@ -60,6 +86,9 @@ fn lock<T>(mutex: &'static Mutex<T>) -> MutexGuard<'static, T> {
 }
 
 extern "C" fn prepare() {
+    if FORKING.load(Relaxed) == this_thread() {
+        return; // registered twice, and this is the second call
+    }
     let registry = lock(&REGISTRY);
     let arenas: Vec<Arc<Shared>> = registry.iter().filter_map(Weak::upgrade).collect();
     let states = arenas.iter().map(|arena| {
@@ -69,11 +98,16 @@ extern "C" fn prepare() {
     });
     let states = states.collect();
     *lock(&HELD) = Some(Held { states, arenas, registry });
+    FORKING.store(this_thread(), Relaxed);
 }
 
-/// In the parent and in the child alike.
+/// In the parent and in the child alike. Only the thread that ran `prepare` comes here with something held.
 extern "C" fn after() {
+    if FORKING.load(Relaxed) != this_thread() {
+        return;
+    }
     let Some(Held { mut states, arenas, registry }) = lock(&HELD).take() else { return };
+    FORKING.store(0, Relaxed);
     for state in &mut states {
         state.seal();
     }

@@ -57,8 +57,8 @@ impl State {
 
     /// Maps a region: the usual size, more if one function needs it, less if that is refused.
     fn new_region(&mut self, room: u64) -> Result<Region, ArenaError> {
-        // A region that a fork left empty only takes room.
-        self.regions.retain(|_, region| !region.is_sealed() || region.live_blocks() > 0);
+        // Empty regions were of no use to this placement and would only count against the limit.
+        self.regions.retain(|_, region| region.live_blocks() > 0);
         let page = u64::from(page_granules());
         let room = room.next_multiple_of(page);
         let used: u64 = self.regions.values().map(Self::counted).sum();

@@ -8,3 +8,6 @@ mod table;
 pub use info::{FdeRecord, UnwindInfo};
 pub(crate) use register::Unwinder;
 pub(crate) use table::{NewRecord, Tables};
+
+#[cfg(all(test, target_arch = "x86_64", target_os = "linux"))]
+mod tests;

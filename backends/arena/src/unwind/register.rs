@@ -26,15 +26,20 @@ pub(crate) enum Unwinder {
 }
 
 impl Unwinder {
-    /// The unwinder of this process.
+    /// The unwinder of this process. Takes the unwinder's lock, so it must not run during a fork.
     pub(crate) fn detect() -> Self {
         if !cfg!(unix) || cfg!(target_family = "wasm") {
             return Self::None;
         }
         #[cfg(all(target_os = "linux", target_env = "gnu"))]
         {
-            static LIST: std::sync::OnceLock<bool> = std::sync::OnceLock::new();
-            if *LIST.get_or_init(gnu::keeps_a_list) {
+            use std::sync::atomic::{AtomicU8, Ordering::Relaxed};
+            // 0 unknown, 1 list, 2 not. A `Once` would leave a forked child waiting for a thread it does not have.
+            static LIST: AtomicU8 = AtomicU8::new(0);
+            if LIST.load(Relaxed) == 0 {
+                LIST.store(if gnu::keeps_a_list() { 1 } else { 2 }, Relaxed);
+            }
+            if LIST.load(Relaxed) == 1 {
                 return Self::List;
             }
         }

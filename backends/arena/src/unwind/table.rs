@@ -115,15 +115,19 @@ impl Tables {
         let added = changes.iter().filter(|(_, record)| record.is_some()).count();
         let mut old = Vec::new();
         let mut size = added;
-        match position {
-            Position::In(start) => {
-                size +=
-                    self.tables.get(&start).map_or(0, |table| table.records.len()) - (changes.len() - added);
-                old.push(start);
+        if let Position::In(start) = position {
+            let records = self.tables.get(&start).map_or(&[][..], |table| &table.records);
+            // A function without unwind information may lie between others: it goes without a trace.
+            let known =
+                |granule: &u32| records.binary_search_by_key(granule, |&(granule, _)| granule).is_ok();
+            size += records.len();
+            size -= changes.iter().filter(|(granule, record)| record.is_none() && known(granule)).count();
+            if size == records.len() && added == 0 {
+                return;
             }
-            // Functions without unwind information go: nothing to forget.
-            Position::After(_) if added == 0 => return,
-            Position::After(_) => {}
+            old.push(start);
+        } else if added == 0 {
+            return;
         }
         if self.unwinder == Unwinder::List && size > 0 {
             self.absorb_neighbours(changes[0].0, &mut old, &mut size);
@@ -205,4 +209,26 @@ impl Tables {
 enum Source<'a> {
     Old(&'a Table, u32),
     New(NewRecord<'a>),
+}
+
+#[cfg(test)]
+impl Tables {
+    /// T1, and that exactly the functions of `live` are described, where they are.
+    pub(super) fn check(&self, live: &[u32]) {
+        let mut described = Vec::new();
+        for (&first, table) in &self.tables {
+            assert_eq!(table.records.first().map(|&(granule, _)| granule), Some(first));
+            assert!(table.records.len() <= 2 * SHARE);
+            for &(granule, at) in &table.records {
+                let (_, _, pc_begin, _) = table.registered.image().record(at);
+                assert_eq!(pc_begin, self.base + u64::from(granule) * u64::from(crate::region::GRANULE));
+                described.push(granule);
+            }
+        }
+        // Ascending over all tables in order: none interleaves with the next.
+        assert!(described.is_sorted());
+        let mut live = live.to_vec();
+        live.sort_unstable();
+        assert_eq!(described, live);
+    }
 }
