@@ -3,6 +3,7 @@
 use crate::code::CompiledCode;
 use crate::error::{CompileError, Stale};
 use crate::id::{Bead, Core, Reason, TierId};
+use crate::queue::Request;
 use crate::state::Ticket;
 use crate::sync::Arc;
 use std::fmt;
@@ -104,7 +105,7 @@ pub(crate) trait JobHost: Sync {
 pub struct Job<'e> {
     host: &'e dyn JobHost,
     ticket: Ticket,
-    reason: Reason,
+    request: Request,
     handed_over: Instant,
     /// Callees whose slots were asked for, and so pinned, and that no code owns yet.
     embeds: Vec<Bead>,
@@ -115,10 +116,10 @@ impl<'e> Job<'e> {
     pub(crate) fn new(
         host: &'e dyn JobHost,
         ticket: Ticket,
-        reason: Reason,
+        request: Request,
         handed_over: Instant,
     ) -> Job<'e> {
-        Job { host, ticket, reason, handed_over, embeds: Vec::new(), finished: false }
+        Job { host, ticket, request, handed_over, embeds: Vec::new(), finished: false }
     }
 
     /// The function.
@@ -133,7 +134,12 @@ impl<'e> Job<'e> {
 
     /// Why it is compiled.
     pub fn reason(&self) -> Reason {
-        self.reason
+        self.request.reason
+    }
+
+    /// Calls counted when it was asked for; 0 where nobody counted.
+    pub fn calls(&self) -> u32 {
+        self.request.calls
     }
 
     /// The VM's handle for the function, read from the column now: a moving collector may have updated it.

@@ -26,7 +26,10 @@ const LEAST_CAPACITY: u32 = 1 << 16;
 pub struct EngineBuilder {
     capacity: Option<usize>,
     tiers: Vec<Tier>,
-    executor: Executor,
+    workers: usize,
+    thread_names: String,
+    #[cfg(not(beadwork_loom))]
+    pool: Option<std::sync::Arc<rayon::ThreadPool>>,
     fallback: Option<*const u8>,
     listeners: Vec<Listener>,
 }
@@ -36,10 +39,10 @@ impl EngineBuilder {
         EngineBuilder {
             capacity: None,
             tiers: Vec::new(),
+            workers: default_workers(),
+            thread_names: "beadwork".to_string(),
             #[cfg(not(beadwork_loom))]
-            executor: Executor::own(default_workers()),
-            #[cfg(beadwork_loom)]
-            executor: Executor::new(1),
+            pool: None,
             fallback: None,
             listeners: Vec::new(),
         }
@@ -65,18 +68,16 @@ impl EngineBuilder {
 
     /// How many threads compile, on a pool of the engine's own that starts with the first request. The default is
     /// one less than the machine has cores, at least 1. 0 is the same as [`inline`](EngineBuilder::inline).
-    #[cfg(not(beadwork_loom))]
     #[must_use]
     pub fn workers(mut self, workers: usize) -> Self {
-        self.executor = if workers == 0 { Executor::Inline } else { Executor::own(workers) };
+        self.workers = workers;
         self
     }
 
-    /// How many workers a model may start.
-    #[cfg(beadwork_loom)]
+    /// What the pool's threads are called; a dash and a number are added. The default is `beadwork`.
     #[must_use]
-    pub fn workers(mut self, workers: usize) -> Self {
-        self.executor = Executor::new(workers);
+    pub fn thread_names(mut self, name: impl Into<String>) -> Self {
+        self.thread_names = name.into();
         self
     }
 
@@ -85,12 +86,11 @@ impl EngineBuilder {
     #[cfg(not(beadwork_loom))]
     #[must_use]
     pub fn pool(mut self, pool: std::sync::Arc<rayon::ThreadPool>) -> Self {
-        self.executor = Executor::given(pool);
+        self.pool = Some(pool);
         self
     }
 
     /// Starts no threads ever: compiles run inside [`Engine::run_pending`].
-    #[cfg(not(beadwork_loom))]
     #[must_use]
     pub fn inline(self) -> Self {
         self.workers(0)
@@ -131,12 +131,19 @@ impl EngineBuilder {
             None => 0,
         };
         let columns = self.reserve(fallback)?;
+        #[cfg(not(beadwork_loom))]
+        let executor = match self.pool {
+            Some(pool) => Executor::given(pool),
+            None => Executor::own(self.workers, self.thread_names),
+        };
+        #[cfg(beadwork_loom)]
+        let executor = Executor::new(self.workers);
         let parts = self
             .tiers
             .into_iter()
             .map(|tier| TierParts { backend: tier.backend, policy: tier.policy })
             .collect();
-        Ok(Engine::start(|me| Shared::new(me, columns, parts, self.listeners.into(), self.executor)))
+        Ok(Engine::start(|me| Shared::new(me, columns, parts, self.listeners.into(), executor)))
     }
 
     fn reserve(&self, fallback: u64) -> Result<Columns, BuildError> {
@@ -184,7 +191,6 @@ impl Columns {
     const BYTES_PER_BEAD: usize = Table::BYTES + Info::BYTES + Lanes::BYTES;
 }
 
-#[cfg(not(beadwork_loom))]
 fn default_workers() -> usize {
     std::thread::available_parallelism().map_or(1, |cores| cores.get().saturating_sub(1).max(1))
 }
@@ -194,7 +200,7 @@ impl fmt::Debug for EngineBuilder {
         f.debug_struct("EngineBuilder")
             .field("capacity", &self.capacity)
             .field("tiers", &self.tiers)
-            .field("workers", &self.executor.workers())
+            .field("workers", &self.workers)
             .finish_non_exhaustive()
     }
 }

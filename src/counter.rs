@@ -11,6 +11,9 @@ use crate::column::Column;
 use crate::sync::AtomicU32;
 use std::sync::atomic::Ordering::Relaxed;
 
+/// The most granted at once, so that the sum of what was granted stays far from saturating.
+const MAX_GRANT: u32 = 1 << 30;
+
 /// The two counting columns: what is left, and what was granted in all.
 #[derive(Clone)]
 pub(crate) struct Budgets {
@@ -46,7 +49,7 @@ impl Budgets {
 
     /// Grants `calls` more until the next question, after `so_far` calls.
     pub(crate) fn grant(&self, index: u32, so_far: u32, calls: u32) {
-        let calls = calls.max(1);
+        let calls = calls.clamp(1, MAX_GRANT);
         self.granted.get(index).store(so_far.saturating_add(calls), Relaxed);
         self.left.get(index).store(calls, Relaxed);
     }

@@ -7,7 +7,7 @@
 use crate::backend::{Job, JobHost};
 use crate::error::CompileError;
 use crate::gate::Inside;
-use crate::id::{Reason, TierId};
+use crate::id::TierId;
 use crate::queue::{Lane, Lanes, Request, steal_into};
 use crate::state::Ticket;
 use crate::sync::deque::{Stealer, Worker};
@@ -202,14 +202,14 @@ impl Drain {
     }
 
     /// Takes the tickets of what is still wanted.
-    fn claim(&self, batch: &[Request], seat: &Seat, crew: &dyn Crew) -> Vec<(Ticket, Reason)> {
+    fn claim(&self, batch: &[Request], seat: &Seat, crew: &dyn Crew) -> Vec<(Ticket, Request)> {
         let mut claimed = Vec::with_capacity(batch.len());
         for request in batch {
             // First the token's bit, then the state; see `Lanes::push`.
             self.lanes.pop_token(request);
             if let Some(ticket) = crew.claim(request) {
                 lock(&seat.public.compiling).push(ticket);
-                claimed.push((ticket, request.reason));
+                claimed.push((ticket, *request));
             }
         }
         claimed
@@ -223,13 +223,13 @@ impl Seat {
 }
 
 /// Hands what was claimed to the backend, whose panics end here. Every job is finished afterwards.
-fn compile(tier: TierId, claimed: Vec<(Ticket, Reason)>, crew: &dyn Crew) {
+fn compile(tier: TierId, claimed: Vec<(Ticket, Request)>, crew: &dyn Crew) {
     if claimed.is_empty() {
         return;
     }
     let now = Instant::now();
     let mut jobs: Vec<_> =
-        claimed.into_iter().map(|(ticket, reason)| Job::new(crew, ticket, reason, now)).collect();
+        claimed.into_iter().map(|(ticket, request)| Job::new(crew, ticket, request, now)).collect();
     let alone = jobs.len() == 1;
     let panic = contained(tier, crew, &mut jobs);
     for job in jobs.iter_mut().filter(|job| !job.is_finished()) {

@@ -375,6 +375,11 @@ impl Drop for Life {
                 std::thread::park_timeout(left);
             }
         }
+        // A worker that has left may be about to let go of its reference: the code is freed here, not there.
+        let mut rounds = 0;
+        while Arc::strong_count(&self.shared) > 1 && start.elapsed() < CLOSE_TIMEOUT {
+            crate::sync::wait_a_little(&mut rounds);
+        }
     }
 }
 

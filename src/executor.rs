@@ -16,6 +16,7 @@ mod threads {
         /// Threads start with the first request.
         Own {
             workers: usize,
+            names: String,
             pool: Mutex<Option<Arc<ThreadPool>>>,
         },
         Given {
@@ -27,8 +28,12 @@ mod threads {
     }
 
     impl Executor {
-        pub(crate) fn own(workers: usize) -> Executor {
-            Executor::Own { workers, pool: Mutex::new(None) }
+        /// Threads called `names` and a number.
+        pub(crate) fn own(workers: usize, names: String) -> Executor {
+            if workers == 0 {
+                return Executor::Inline;
+            }
+            Executor::Own { workers, names, pool: Mutex::new(None) }
         }
 
         pub(crate) fn given(pool: Arc<ThreadPool>) -> Executor {
@@ -51,14 +56,15 @@ mod threads {
 
         fn pool(&self) -> Result<Arc<ThreadPool>, String> {
             match self {
-                Executor::Own { workers, pool } => {
+                Executor::Own { workers, names, pool } => {
+                    let names = names.clone();
                     let mut pool = lock(pool);
                     if let Some(pool) = &*pool {
                         return Ok(pool.clone());
                     }
                     let built = ThreadPoolBuilder::new()
                         .num_threads(*workers)
-                        .thread_name(|number| format!("beadwork-{number}"))
+                        .thread_name(move |number| format!("{names}-{number}"))
                         .build()
                         .map_err(|error| error.to_string())?;
                     Ok(pool.insert(Arc::new(built)).clone())

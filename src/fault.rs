@@ -68,7 +68,7 @@ mod tests {
     #[test]
     fn the_wait_doubles_with_each_failure_and_starts_over_after_a_success() {
         let (faults, bead) = (Faults::default(), Bead::new(1, 0));
-        let mut fail = || faults.note(bead, TierId::BASELINE, CompileError::Unfinished);
+        let fail = || faults.note(bead, TierId::BASELINE, CompileError::Unfinished);
         assert_eq!([fail(), fail(), fail()], [(1, 1_000), (2, 2_000), (3, 4_000)]);
         faults.forget(bead, TierId::BASELINE);
         assert_eq!(faults.get(bead, TierId::BASELINE), None);

@@ -8,12 +8,15 @@ use std::sync::{Mutex, MutexGuard, Once, Weak};
 
 type Engines = Vec<Weak<Shared>>;
 
+/// The list of engines, locked, and the engines themselves.
+type Held = (MutexGuard<'static, Engines>, Vec<Arc<Shared>>);
+
 /// Every engine of the process.
 static ENGINES: Mutex<Engines> = Mutex::new(Vec::new());
 
 thread_local! {
     /// What the forking thread holds from the prepare handler to the parent's or the child's.
-    static FORKING: RefCell<Option<(MutexGuard<'static, Engines>, Vec<Arc<Shared>>)>> = const { RefCell::new(None) };
+    static FORKING: RefCell<Option<Held>> = const { RefCell::new(None) };
 }
 
 /// Makes an engine known to the handlers, and registers them with the first one.
@@ -58,6 +61,6 @@ extern "C" fn child() {
     }
 }
 
-fn taken() -> Option<(MutexGuard<'static, Engines>, Vec<Arc<Shared>>)> {
+fn taken() -> Option<Held> {
     FORKING.try_with(|forking| forking.borrow_mut().take()).ok().flatten()
 }

@@ -23,7 +23,10 @@ pub struct CodeOwner(Owner);
 
 enum Owner {
     None,
-    Boxed(Box<dyn Any + Send>),
+    /// Only ever dropped.
+    Boxed {
+        _value: Box<dyn Any + Send>,
+    },
     Token(Arc<dyn Reclaim>, u32),
 }
 
@@ -35,7 +38,7 @@ impl CodeOwner {
 
     /// Any value whose drop frees the code. Costs one heap object per function.
     pub fn boxed(value: impl Any + Send) -> CodeOwner {
-        CodeOwner(Owner::Boxed(Box::new(value)))
+        CodeOwner(Owner::Boxed { _value: Box::new(value) })
     }
 
     /// A token of `reclaimer`. Costs no heap object, and frees go to the reclaimer in batches.
@@ -60,7 +63,7 @@ impl fmt::Debug for CodeOwner {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.0 {
             Owner::None => f.write_str("CodeOwner::none"),
-            Owner::Boxed(_) => f.write_str("CodeOwner::boxed"),
+            Owner::Boxed { .. } => f.write_str("CodeOwner::boxed"),
             Owner::Token(_, token) => write!(f, "CodeOwner::token({token})"),
         }
     }

@@ -1,0 +1,88 @@
+//! What the integration tests share: native functions to install, owners that count, backends with faults.
+
+#![allow(dead_code)] // each test file uses its part
+
+use beadwork::{Bead, CodeOwner, CompileError, CompiledCode, Core, Engine, FnBackend, Job, Threshold, Tier};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+use std::time::Duration;
+
+/// Longer than anything takes; a test that waits so long has failed.
+pub(crate) const LONG: Duration = Duration::from_secs(60);
+
+pub(crate) extern "C" fn one() -> u64 {
+    1
+}
+
+pub(crate) extern "C" fn two() -> u64 {
+    2
+}
+
+pub(crate) fn addr(function: extern "C" fn() -> u64) -> *const u8 {
+    function as *const u8
+}
+
+pub(crate) fn code() -> CompiledCode {
+    CompiledCode::new(addr(one))
+}
+
+/// Counts what is alive.
+#[derive(Clone, Default)]
+pub(crate) struct Alive(Arc<AtomicUsize>, Arc<AtomicUsize>);
+
+struct Token(Alive);
+
+impl Alive {
+    /// Code owned by a value that this counts.
+    pub(crate) fn code(&self) -> CompiledCode {
+        self.0.fetch_add(1, SeqCst);
+        self.1.fetch_add(1, SeqCst);
+        code().owner(CodeOwner::boxed(Token(self.clone()))).with_bytes(16)
+    }
+
+    pub(crate) fn count(&self) -> usize {
+        self.0.load(SeqCst)
+    }
+
+    pub(crate) fn ever(&self) -> usize {
+        self.1.load(SeqCst)
+    }
+}
+
+impl Drop for Token {
+    fn drop(&mut self) {
+        self.0.0.fetch_sub(1, SeqCst);
+    }
+}
+
+/// A backend that answers the trivial function.
+pub(crate) fn trivial() -> FnBackend<impl Fn(&mut Job<'_>) -> Result<CompiledCode, CompileError> + Send + Sync>
+{
+    FnBackend::new(|_: &mut Job<'_>| Ok(code()))
+}
+
+/// An inline engine with one tier, entered at `threshold` calls.
+pub(crate) fn inline(
+    threshold: u32,
+    compile: impl Fn(&mut Job<'_>) -> Result<CompiledCode, CompileError> + Send + Sync + 'static,
+) -> Engine {
+    Engine::builder()
+        .capacity(1 << 16)
+        .inline()
+        .tier(Tier::new(FnBackend::new(compile)).policy(Threshold::new(threshold)))
+        .build()
+        .unwrap()
+}
+
+pub(crate) fn beads(engine: &Engine, count: usize) -> Vec<Bead> {
+    engine.register_many((0..count).map(Core::new)).unwrap().iter().collect()
+}
+
+/// Runs at the end of a scope, also when a test fails there, so that threads that wait for it end.
+pub(crate) struct Finally<F: FnMut()>(pub(crate) F);
+
+impl<F: FnMut()> Drop for Finally<F> {
+    fn drop(&mut self) {
+        (self.0)();
+    }
+}
