@@ -5,7 +5,7 @@ use crate::types::Type;
 
 /// How deep expressions and blocks may be inside each other. Bounds the recursion of everything that walks the tree, so
 /// that no source file can exhaust the stack.
-pub const MAX_NESTING: u16 = 200;
+pub const MAX_NESTING: u16 = 100;
 
 /// A source file.
 #[derive(Debug)]

@@ -7,7 +7,7 @@
 //! the one it was written as on every path before it.
 //!
 //! Control only goes forward, except through [`Op::Back`] and [`Op::ForBack`], which end loops; their target is the
-//! header of the [`LoopSite`] they name.
+//! header of the [`LoopSite`](crate::LoopSite) they name.
 
 use std::fmt;
 
@@ -32,7 +32,7 @@ impl fmt::Debug for Reg {
     }
 }
 
-/// Where a jump goes: an index into [`Function::code`].
+/// Where a jump goes: an index into [`Function::code`](crate::Function::code).
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Target(pub u16);
 

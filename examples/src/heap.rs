@@ -119,30 +119,32 @@ pub unsafe fn length(array: u64) -> u64 {
     unsafe { *pointer(array) }
 }
 
-/// The element at `index`, `None` outside of the array.
+/// The element at `index`, or the length of the array if that is outside.
 ///
 /// # Safety
 /// As for [`length`].
 #[inline(always)]
-#[must_use]
-pub unsafe fn load(array: u64, index: u64) -> Option<u64> {
+pub unsafe fn load(array: u64, index: u64) -> Result<u64, u64> {
     // SAFETY: the caller's; element `index` is inside because it is below the length.
-    unsafe { if index < length(array) { Some(*pointer(array).add(1 + index as usize)) } else { None } }
+    unsafe {
+        let length = length(array);
+        if index < length { Ok(*pointer(array).add(1 + index as usize)) } else { Err(length) }
+    }
 }
 
-/// Sets the element at `index`; answers false outside of the array.
+/// Sets the element at `index`, or answers the length of the array if that is outside.
 ///
 /// # Safety
 /// As for [`length`], and `value` has the element type (HEAP-TYPED).
 #[inline(always)]
-#[must_use]
-pub unsafe fn store(array: u64, index: u64, value: u64) -> bool {
+pub unsafe fn store(array: u64, index: u64, value: u64) -> Result<(), u64> {
     // SAFETY: the caller's; element `index` is inside because it is below the length. HEAP-ONE-THREAD excludes races.
     unsafe {
-        let inside = index < length(array);
-        if inside {
-            *pointer(array).add(1 + index as usize) = value;
+        let length = length(array);
+        if index >= length {
+            return Err(length);
         }
-        inside
+        *pointer(array).add(1 + index as usize) = value;
+        Ok(())
     }
 }

@@ -188,23 +188,15 @@ impl<'p, C: Calls> Vm<'p, C> {
                     let (array, index) = (r[array.index()], r[index.index()]);
                     // SAFETY: HEAP-LIVE and HEAP-TYPED: the checker typed the register as an array.
                     match unsafe { heap::load(array, index) } {
-                        Some(word) => r[dst.index()] = word,
-                        // SAFETY: as above.
-                        None => trap!(Trap::IndexOutOfRange {
-                            index: int(index),
-                            length: unsafe { heap::length(array) }
-                        }),
+                        Ok(word) => r[dst.index()] = word,
+                        Err(length) => trap!(Trap::IndexOutOfRange { index: int(index), length }),
                     }
                 }
                 Op::Store { array, index, src } | Op::StoreF { array, index, src } => {
                     let (array, index) = (r[array.index()], r[index.index()]);
                     // SAFETY: as for `Load`; the checker typed the value as an element.
-                    if !unsafe { heap::store(array, index, r[src.index()]) } {
-                        // SAFETY: as above.
-                        trap!(Trap::IndexOutOfRange {
-                            index: int(index),
-                            length: unsafe { heap::length(array) }
-                        });
+                    if let Err(length) = unsafe { heap::store(array, index, r[src.index()]) } {
+                        trap!(Trap::IndexOutOfRange { index: int(index), length });
                     }
                 }
                 // SAFETY: as for `Load`.

@@ -18,10 +18,11 @@
 //! recorded in the context, the value is meaningless, and the caller returns the same status at once.
 //!
 //! **Host stack.** The interpreter runs calls between interpreted functions without recursion; only a change from native code to the
-//! interpreter nests Rust frames. Since `depth` is counted in every tier, a run has at most [`Limits::frames`](crate::Limits::frames) frames of
-//! any kind. At 10,000 frames and [`STACK_BYTES`], each may take 26,843 bytes. An interpreter activation with its stub takes less than 1 KiB
-//! optimised (about 10 KiB without optimisation), and a native frame holds at most the 256 registers of a function, twice over for
-//! values in both classes, and 64 bytes of saved registers: below 5 KiB. The depth limit is always hit first.
+//! interpreter nests Rust frames. Since `depth` is counted in every tier, a run has at most [`Limits::frames`](crate::Limits::frames)
+//! activations of any kind. With 10,000 of them and [`STACK_BYTES`] each may take 26,843 bytes. A native frame may take [`MAX_FRAME_BYTES`],
+//! which is a duty of the code generator: 16,384. An activation of the interpreter with its entry stub and hook takes less (measured:
+//! together with a small native frame 447 bytes, and 7,518 without optimisation). So the depth limit is always hit first, with
+//! 100 MB to spare. Hosts that raise the limit have to raise the stack in proportion.
 #![allow(unsafe_code, reason = "native code is called through an address")]
 
 use std::io::Write;
@@ -38,6 +39,9 @@ use crate::program::Program;
 pub const REGISTER_ARGS: usize = 3;
 /// The host stack a VM that runs native code needs, in bytes, for the default [`Limits`](crate::Limits).
 pub const STACK_BYTES: usize = 256 << 20;
+
+/// The largest frame a native function may have, in bytes; a function that needs more has to stay interpreted.
+pub const MAX_FRAME_BYTES: usize = 16 << 10;
 
 /// What a native function returns, in two registers.
 #[repr(C)]
@@ -117,6 +121,7 @@ impl Entry {
     /// # Safety
     /// * The code follows the convention of this module and computes what the function does whose [`Calls::enter`](crate::Calls::enter) answers
     ///   it; it stays valid until it has returned from the call made with this answer.
+    /// * No function it is made of has a frame of more than [`MAX_FRAME_BYTES`].
     /// * The VM runs on a thread with the stack that the module's arithmetic asks for.
     /// * [`Calls::resolve`](crate::Calls::resolve) answers the right function for all bits this code passes to the entry stub.
     #[must_use]

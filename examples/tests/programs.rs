@@ -41,8 +41,9 @@ fn every_program_gives_the_promised_results_in_every_tier() {
         let program = Program::parse(&file, &source).unwrap_or_else(|e| panic!("{e}"));
         let expectations = expectations(&source);
         assert!(!expectations.is_empty(), "{file} promises nothing");
+        let tiers = common::Tiers::new(&program);
         for (args, expected) in expectations {
-            for (tier, (result, _)) in common::run_everywhere(&program, &args) {
+            for (tier, (result, _)) in tiers.run(&args) {
                 let result = result.map(|v: Value| v.to_string()).unwrap_or_else(|e| e.to_string());
                 assert_eq!(result, expected, "{file}, main{args:?}, {tier}");
             }
@@ -61,7 +62,7 @@ fn every_wrong_program_fails_with_the_same_message_in_every_tier() {
         match Program::parse(&file, &source) {
             Err(diagnostic) => messages.push((diagnostic.to_string(), expected.to_owned(), "parser")),
             Ok(program) => {
-                for (tier, (result, _)) in common::run_everywhere(&program, &[]) {
+                for (tier, (result, _)) in common::Tiers::new(&program).run(&[]) {
                     let message =
                         result.map(|v| format!("no error but {v}")).unwrap_or_else(|e| e.to_string());
                     messages.push((message, expected.to_owned(), tier));

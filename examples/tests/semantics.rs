@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::run_everywhere;
+use common::Tiers;
 use strand::{ErrorKind, Limits, Program, RuntimeError, Trap, Value, Vm};
 
 fn program(source: &str) -> Program {
@@ -11,7 +11,7 @@ fn program(source: &str) -> Program {
 
 /// Runs `main` in every tier and expects the same result and output everywhere.
 fn everywhere(source: &str, args: &[i64], expected: &str, printed: &str) {
-    for (tier, (result, output)) in run_everywhere(&program(source), args) {
+    for (tier, (result, output)) in Tiers::new(&program(source)).run(args) {
         let result = result.map_or_else(|e| e.to_string(), |v| v.to_string());
         assert_eq!((result.as_str(), output.as_str()), (expected, printed), "{tier}, {args:?}\n{source}");
     }
@@ -223,9 +223,10 @@ fn limits_that_cannot_be_reserved_are_an_error() {
 
 #[test]
 fn a_function_with_too_many_values_at_once_is_a_source_error() {
-    let terms = |n: usize| vec!["(x"; n].join("+") + &")".repeat(n);
     let lets: String = (0..190).map(|i| format!("let v{i} = x;")).collect();
-    let source = format!("fn main(x: int) -> int {{ {lets} return {}; }}", terms(99).replace("(x", "(-x"));
+    let calls = "f(x, x, x, x, x, x, x, ".repeat(10) + "x" + &")".repeat(10);
+    let f = "fn f(a: int, b: int, c: int, d: int, e: int, g: int, h: int, i: int) -> int { return i; }";
+    let source = format!("{f} fn main(x: int) -> int {{ {lets} return {calls}; }}");
     let error = Program::parse("test.strand", &source).unwrap_err();
     assert!(matches!(error.kind, ErrorKind::TooMany { limit: 256, .. }), "{error}");
     let lets: String = (0..201).map(|i| format!("let v{i} = x;")).collect();
@@ -239,4 +240,32 @@ fn a_function_with_too_much_code_is_a_source_error() {
     let source = format!("fn main(x: int) -> int {{ let y = 0; {} return y; }}", "y = y + x;".repeat(70_000));
     let error = Program::parse("test.strand", &source).unwrap_err();
     assert!(matches!(error.kind, ErrorKind::TooMany { limit: 65_536, .. }), "{error}");
+}
+
+#[test]
+fn the_largest_possible_native_frame_is_within_what_the_stack_is_made_for() {
+    let all = |f: &dyn Fn(usize) -> String| (0..95).map(f).collect::<String>();
+    let source = format!(
+        "fn f(n: int) -> int {{ return n + 1; }}
+        fn main(n: int) -> float {{
+            let a = array(200, 1.0);
+            {}
+            for j in 0..f(n) {{ {} }}
+            let sum = 0.0;
+            {}
+            return sum;
+        }}",
+        all(&|i| format!("let i{i} = f({i}); let x{i} = a[i{i}] + float(i{i});\n")),
+        all(&|i| format!("i{i} = f(i{i}) + n; x{i} = a[i{i}] * x{i} + float(len(a));\n")),
+        all(&|i| format!("sum = sum * 0.5 + x{i} + float(i{i});\n")),
+    );
+    let program = program(&source);
+    let stub = Vm::<common::Tier<'_>>::entry_stub();
+    let frame = common::compile(&program, common::Linking::Direct, stub, |_| true).largest_frame;
+    // 190 values are alive across each call, so this is a real worst case; `compile` asserts the limit.
+    assert!(frame >= 190 * 8, "{frame}");
+    let outcomes = Tiers::new(&program).run(&[3]);
+    let expected = outcomes[0].1.clone();
+    assert!(expected.0.is_ok(), "{expected:?}");
+    assert!(outcomes.iter().all(|o| o.1 == expected), "{outcomes:?}");
 }

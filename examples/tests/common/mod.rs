@@ -30,6 +30,8 @@ pub enum Linking {
 pub struct Native {
     slots: Box<[*const u8]>,
     native: Vec<bool>,
+    /// Of all functions, in bytes.
+    pub largest_frame: usize,
     module: Option<JITModule>,
 }
 
@@ -112,6 +114,7 @@ pub fn compile(
     let mut slots = vec![stub; program.functions().len()].into_boxed_slice();
     let native: Vec<bool> =
         program.functions().iter().map(|f| linking == Linking::Direct || choose(f)).collect();
+    let mut largest_frame = 0;
     let mut builder_context = FunctionBuilderContext::new();
     let mut context = module.make_context();
     for function in program.functions().iter().filter(|f| native[f.index.index()]) {
@@ -129,13 +132,17 @@ pub fn compile(
         if let Some(text) = context.compiled_code().and_then(|c| c.vcode.as_ref()) {
             eprintln!("{}:\n{text}", function.signature.name);
         }
+        let frame = context.compiled_code().and_then(|c| c.buffer.frame_layout());
+        let bytes = frame.expect("Cranelift tells the frame").frame_to_fp_offset as usize;
+        assert!(bytes <= strand::native::MAX_FRAME_BYTES, "a frame of {bytes} bytes");
+        largest_frame = largest_frame.max(bytes);
         module.clear_context(&mut context);
     }
     module.finalize_definitions().unwrap();
     for function in program.functions().iter().filter(|f| native[f.index.index()]) {
         slots[function.index.index()] = module.get_finalized_function(functions[function.index.index()]);
     }
-    Native { slots, native, module: Some(module) }
+    Native { slots, native, largest_frame, module: Some(module) }
 }
 
 /// Hooks that answer the native code there is, count entries, and stop after a number of steps.
@@ -212,19 +219,34 @@ fn run<C: Calls + Send>(program: &Program, args: &[i64], calls: C) -> Outcome {
     (result.unwrap(), output.text())
 }
 
-/// Runs a program in every tier: interpreted, native with direct calls, native through slots, and mixtures of both in which
-/// interpreted and native functions call each other. All outcomes, each with the name of its tier.
-pub fn run_everywhere(program: &Program, args: &[i64]) -> Vec<(&'static str, Outcome)> {
-    let stub = Vm::<Tier<'_>>::entry_stub();
-    let mut outcomes = vec![("interpreted", run(program, args, InterpretAll))];
-    let mut native = |name, linking, choose: fn(&Function) -> bool| {
-        let code = compile(program, linking, stub, choose);
-        outcomes.push((name, run(program, args, Tier::new(Some(&code)))));
-    };
-    native("native", Linking::Direct, |_| true);
-    native("native through slots", Linking::Slots, |_| true);
-    native("even functions native", Linking::Slots, |f| f.index.0 % 2 == 0);
-    native("odd functions native", Linking::Slots, |f| f.index.0 % 2 == 1);
-    native("main interpreted", Linking::Slots, |f| f.signature.name != "main");
-    outcomes
+/// A program in every tier: interpreted, native with direct calls, native through slots, and mixtures in which interpreted
+/// and native functions call each other.
+pub struct Tiers<'p> {
+    program: &'p Program,
+    native: Vec<(&'static str, Native)>,
+}
+
+impl<'p> Tiers<'p> {
+    pub fn new(program: &'p Program) -> Self {
+        type Choice = (&'static str, Linking, fn(&Function) -> bool);
+        let choices: [Choice; 5] = [
+            ("native", Linking::Direct, |_| true),
+            ("native through slots", Linking::Slots, |_| true),
+            ("even functions native", Linking::Slots, |f| f.index.0 % 2 == 0),
+            ("odd functions native", Linking::Slots, |f| f.index.0 % 2 == 1),
+            ("main interpreted", Linking::Slots, |f| f.signature.name != "main"),
+        ];
+        let stub = Vm::<Tier<'_>>::entry_stub();
+        let native = choices.map(|(name, linking, choose)| (name, compile(program, linking, stub, choose)));
+        Self { program, native: native.into() }
+    }
+
+    /// All outcomes, each with the name of its tier, the interpreter first.
+    pub fn run(&self, args: &[i64]) -> Vec<(&'static str, Outcome)> {
+        let mut outcomes = vec![("interpreted", run(self.program, args, InterpretAll))];
+        for (name, code) in &self.native {
+            outcomes.push((name, run(self.program, args, Tier::new(Some(code)))));
+        }
+        outcomes
+    }
 }
