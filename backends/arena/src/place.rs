@@ -1,4 +1,4 @@
-//! Placing a batch, step by step in the order [`icache`](crate::icache) explains.
+//! Placing a batch, step by step in the order [`icache`] explains.
 
 use crate::block::BlockToken;
 use crate::error::ArenaError;
@@ -140,7 +140,7 @@ fn fill(
     synchronize(state, batch, placed);
     protect(state, extent)?;
     register(state, batch, placed);
-    icache::fence();
+    fence();
     Ok(())
 }
 
@@ -201,6 +201,7 @@ fn write(
     placed: &[Placed],
     extent: Option<ExtentKey>,
 ) -> Result<(), ArenaError> {
+    step("write");
     if let Some((region, first)) = extent {
         state.with_region(region, |region, work| region.unprotect(first, work)).transpose()?;
     }
@@ -256,6 +257,7 @@ fn relocate(
 
 /// Step 2: cleans the data cache and invalidates the instruction cache over each function.
 fn synchronize(state: &mut State, batch: &[Function<'_>], placed: &[Placed]) {
+    step("synchronize");
     for (function, place) in batch.iter().zip(placed) {
         state.with_region(place.region, |region, _| {
             let (written, executed) = region.views(place.granule, function.code.len());
@@ -266,6 +268,7 @@ fn synchronize(state: &mut State, batch: &[Function<'_>], placed: &[Placed]) {
 
 /// Step 3: private pages change from writable to executable, once.
 fn protect(state: &mut State, extent: Option<ExtentKey>) -> Result<(), ArenaError> {
+    step("protect");
     match extent {
         Some((region, first)) => {
             state.with_region(region, |region, work| region.protect(first, work)).transpose()?;
@@ -277,6 +280,7 @@ fn protect(state: &mut State, extent: Option<ExtentKey>) -> Result<(), ArenaErro
 
 /// Step 4: describes the batch to the unwinder, one call per region it lies in.
 fn register(state: &mut State, batch: &[Function<'_>], placed: &[Placed]) {
+    step("register");
     let mut records: Vec<(u32, NewRecord<'_>)> = batch
         .iter()
         .zip(placed)
@@ -296,6 +300,21 @@ fn register(state: &mut State, batch: &[Function<'_>], placed: &[Placed]) {
     }
 }
 
+/// Step 5: after it every thread that learns of the entries executes the new code.
+fn fence() {
+    step("fence");
+    icache::fence();
+}
+
+/// Lets a test see the order of the steps.
+#[cfg(not(test))]
+fn step(_: &'static str) {}
+
+#[cfg(test)]
+fn step(name: &'static str) {
+    tests::STEPS.with_borrow_mut(|steps| steps.push(name));
+}
+
 /// Takes back what a failed placement took; nothing of it was ever visible.
 fn roll_back(state: &mut State, placed: &[Placed]) {
     for place in placed {
@@ -306,4 +325,28 @@ fn roll_back(state: &mut State, placed: &[Placed]) {
 
 fn granules(bytes: usize) -> u32 {
     bytes.div_ceil(GRANULE as usize) as u32
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::RefCell;
+
+    use crate::{Aliasing, Arena, Function};
+
+    thread_local! {
+        pub(super) static STEPS: RefCell<Vec<&'static str>> = const { RefCell::new(Vec::new()) };
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn p27_a_batch_is_written_cleaned_protected_registered_and_fenced_once_in_this_order() {
+        for aliasing in [Aliasing::DualMapped, Aliasing::Private] {
+            let arena = Arena::builder().aliasing(aliasing).build().expect("Linux");
+            STEPS.take();
+            let function = Function { name: "f", code: &[0xc3], align: 1, relocations: &[], unwind: None };
+            let blocks = arena.place(&[function; 3]).expect("room");
+            assert_eq!(STEPS.take(), ["write", "synchronize", "protect", "register", "fence"]);
+            drop(blocks);
+        }
+    }
 }

@@ -27,7 +27,7 @@ pub struct ArenaStats {
     pub placements: u64,
     /// Bytes written to code memory, since the start: code, padding and the poison of freed blocks.
     pub bytes_written: u64,
-    /// Changes of page protection, since the start; two per region, and in private mode two per placement.
+    /// Changes of page protection, since the start: one per dual-mapped region, or two per private placement.
     pub protect_calls: u64,
     /// Unwind records written, since the start: new ones, and old ones copied when tables are merged.
     pub unwind_records_written: u64,

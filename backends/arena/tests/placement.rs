@@ -103,7 +103,7 @@ fn every_alignment_is_kept() {
 }
 
 #[test]
-fn no_mapping_is_ever_writable_and_executable() {
+fn p27_no_mapping_is_ever_writable_and_executable() {
     for aliasing in BOTH {
         let arena = arena(aliasing);
         let mut blocks = Vec::new();

@@ -202,5 +202,5 @@ fn every_malformed_image_is_a_typed_error() {
             let _ = UnwindInfo::split_eh_frame(&bad);
         }
     }
-    assert_eq!(UnwindInfo::split_eh_frame(&good[..good.len() - 1]).is_err(), true);
+    assert!(UnwindInfo::split_eh_frame(&good[..good.len() - 1]).is_err());
 }

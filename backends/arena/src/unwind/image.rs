@@ -95,6 +95,17 @@ impl Image {
         )
     }
 
+    /// A copy in which the records at `erased` describe nothing (T5).
+    pub(crate) fn without(&self, erased: impl Iterator<Item = u32>) -> Self {
+        let mut words = self.words.clone();
+        for at in erased {
+            // The record's first word: length in the low half, CIE pointer in the high half.
+            let word = &mut words[at as usize / 8];
+            *word = (u64::from_le(*word) & 0xffff_ffff).to_le();
+        }
+        Self { words }
+    }
+
     fn u32_at(&self, at: usize) -> u32 {
         // Records are 8-byte aligned, so `at` is the low or the high half of a word.
         let word = u64::from_le(self.words[at / 8]);

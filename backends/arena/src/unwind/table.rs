@@ -9,6 +9,7 @@
 //! * T4: replacing copies at most `2 * SHARE` records per touched place. Neighbours are merged only when at most twice
 //!   as large, so a record is copied O(log SHARE) times while the region fills, and about one table per `SHARE`
 //!   functions stays.
+//! * T5: an erased record keeps its length and has CIE pointer 0, which makes it a CIE without users to the unwinder.
 
 use std::collections::BTreeMap;
 
@@ -17,7 +18,7 @@ use super::image::ImageBuilder;
 use super::register::{Registered, Unwinder};
 
 /// Most records that merging puts into one table; twice as many are split.
-const SHARE: usize = 1024;
+const SHARE: usize = 512;
 
 /// A function to be described: granule, bytes of code, and its description.
 #[derive(Clone, Copy, Debug)]
@@ -41,6 +42,8 @@ pub(crate) struct Tables {
 struct Table {
     /// (granule, offset of the record in the image), ascending.
     records: Vec<(u32, u32)>,
+    /// Records in the image, those of freed functions included.
+    slots: usize,
     registered: Registered,
 }
 
@@ -115,14 +118,15 @@ impl Tables {
         let added = changes.iter().filter(|(_, record)| record.is_some()).count();
         let mut old = Vec::new();
         let mut size = added;
-        if let Position::In(start) = position {
-            let records = self.tables.get(&start).map_or(&[][..], |table| &table.records);
+        if let Position::In(start) = position
+            && let Some(table) = self.tables.get(&start)
+        {
             // A function without unwind information may lie between others: it goes without a trace.
             let known =
-                |granule: &u32| records.binary_search_by_key(granule, |&(granule, _)| granule).is_ok();
-            size += records.len();
-            size -= changes.iter().filter(|(granule, record)| record.is_none() && known(granule)).count();
-            if size == records.len() && added == 0 {
+                |granule: &u32| table.records.binary_search_by_key(granule, |&(granule, _)| granule).is_ok();
+            let gone = changes.iter().filter(|(granule, record)| record.is_none() && known(granule)).count();
+            size += table.records.len() - gone;
+            if added == 0 && (gone == 0 || self.erase(start, size, changes)) {
                 return;
             }
             old.push(start);
@@ -156,6 +160,26 @@ impl Tables {
                 self.tables.insert(first, table);
             }
         }
+    }
+
+    /// Replaces a table by a copy in which some records are erased, which is much cheaper than building it anew.
+    /// Declines when fewer than half of the image would be left in use.
+    fn erase(&mut self, start: u32, left: usize, changes: &[Change<'_>]) -> bool {
+        let Some(table) = self.tables.get(&start).filter(|table| left > 0 && 2 * left >= table.slots) else {
+            return false;
+        };
+        let goes = |granule: &u32| changes.binary_search_by_key(granule, |&(granule, _)| granule).is_ok();
+        let (gone, kept): (Vec<_>, Vec<_>) = table.records.iter().partition(|(granule, _)| goes(granule));
+        let image = table.registered.image().without(gone.iter().map(|&(_, at)| at));
+        let first = kept.first().map_or((start, 0), |&first| first);
+        let slots = table.slots;
+        // T3: registered here, while the old table is dropped after it left the map.
+        let table = Table { records: kept, slots, registered: Registered::new(image, first.1) };
+        let old = self.tables.remove(&start);
+        self.tables.insert(first.0, table);
+        self.written += left as u64;
+        drop(old);
+        true
     }
 
     /// Adds neighbouring tables to `old` while they are not much larger than what is being written anyway (T4).
@@ -200,7 +224,7 @@ impl Tables {
             records.push((*granule, at));
         }
         let first = records.first().map_or(0, |&(_, at)| at);
-        Table { records, registered: Registered::new(builder.finish(), first) }
+        Table { slots: records.len(), records, registered: Registered::new(builder.finish(), first) }
     }
 }
 
