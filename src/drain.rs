@@ -123,7 +123,7 @@ impl Drain {
     }
 
     /// In a forked child: no worker exists, and what they were compiling is answered for requeueing.
-    #[cfg(unix)]
+    #[cfg(all(unix, not(beadwork_loom)))]
     pub(crate) fn forget_workers(&self) -> Vec<Ticket> {
         self.wake.forget_workers();
         self.lanes.all.iter().for_each(Lane::forget_workers);

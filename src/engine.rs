@@ -354,9 +354,31 @@ impl Engine {
     }
 }
 
+/// For models: threads stand in for the pool's workers.
+#[cfg(beadwork_loom)]
+impl Engine {
+    /// Is a worker if one was to be started; answers whether.
+    pub fn work_if_started(&self) -> bool {
+        let started = self.shared().executor.started();
+        if started {
+            self.shared().work();
+        }
+        started
+    }
+
+    /// What a native caller would load from the slot.
+    pub fn slot_value(&self, slot: Slot) -> usize {
+        self.shared().table.slot_cell(slot.0)
+    }
+}
+
 impl Drop for Life {
     fn drop(&mut self) {
         self.shared.close();
+        if cfg!(beadwork_loom) {
+            // A model joins its threads itself, and has no clock.
+            return;
+        }
         if self.shared.executor.is_worker() {
             // The last handle went inside a compile: waiting for it would be waiting for ourselves.
             return;

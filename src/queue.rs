@@ -9,7 +9,9 @@ use crate::column::Column;
 use crate::id::{Bead, Reason, TierId};
 use crate::sync::deque::{Injector, Steal, Stealer, Worker};
 use crate::sync::{AtomicU16, AtomicUsize};
-use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed};
+#[cfg(all(unix, not(beadwork_loom)))]
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::Ordering::{AcqRel, Acquire};
 
 /// A token in a lane.
 #[derive(Clone, Copy, Debug)]
@@ -61,7 +63,7 @@ impl Lane {
         self.injector.len()
     }
 
-    #[cfg(unix)]
+    #[cfg(all(unix, not(beadwork_loom)))]
     pub(crate) fn forget_workers(&self) {
         self.running.store(0, Relaxed);
     }

@@ -128,6 +128,9 @@ impl Shared {
 
     /// A worker's life on a pool thread. Nothing unwinds into the pool, whose answer to a panic is to abort.
     pub(crate) fn work(&self) {
+        #[cfg(beadwork_loom)]
+        return self.drain.work(self);
+        #[cfg(not(beadwork_loom))]
         if catch_unwind(AssertUnwindSafe(|| self.drain.work(self))).is_err() {
             // Not reachable: what is foreign is caught nearer. Keeps the count right all the same.
             self.drain.wake.quit();

@@ -149,6 +149,7 @@ impl<'a> StateCell<'a> {
     }
 
     /// Gives a claimed bead back to its lane, or to that of the higher tier asked for meanwhile.
+    #[cfg_attr(any(not(unix), beadwork_loom), allow(dead_code))] // only a forked child does this
     pub(crate) fn requeue(self, ticket: Ticket) -> Ended {
         self.end(ticket, |new| new.pending = Pending::Queued)
     }

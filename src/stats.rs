@@ -1,8 +1,8 @@
 //! Counters of what happened, and a snapshot of them.
 
-use crate::sync::AtomicU64;
 use std::fmt;
-use std::sync::atomic::Ordering::Relaxed;
+// Not the shim's: sums that no protocol depends on would only widen a model's search.
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
 /// Counters raised on slow paths only. Relaxed everywhere: each is a sum, and none publishes anything.

@@ -295,6 +295,17 @@ impl Table {
         Ok((cell as *const AtomicUsize).expose_provenance())
     }
 
+    /// Reads the cell with that address as native code would.
+    #[cfg(beadwork_loom)]
+    pub(crate) fn slot_cell(&self, address: usize) -> usize {
+        let cells = (0..self.capacity).map(|index| self.slot.get(index));
+        // Acquire, edge PUBLISH.
+        cells
+            .filter(|&cell| (cell as *const AtomicUsize).addr() == address)
+            .map(|cell| cell.load(Acquire))
+            .sum()
+    }
+
     pub(crate) fn pins(&self) -> &Pins {
         &self.pins
     }

@@ -64,7 +64,7 @@ impl Wake {
     }
 
     /// A forked child has no workers.
-    #[cfg(unix)]
+    #[cfg(all(unix, not(beadwork_loom)))]
     pub(crate) fn forget_workers(&self) {
         // AcqRel: the child has one thread; the ordering is that of `leave` for symmetry.
         self.0.fetch_and(!ACTIVE, AcqRel);

@@ -1,0 +1,114 @@
+//! Edges CLAIM and WAKE: every request is compiled once, by one worker, and none is lost.
+
+#![cfg(beadwork_loom)]
+
+use beadwork::TierId;
+use beadwork_loom_tests::*;
+use loom::sync::Arc;
+use loom::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use loom::thread;
+
+const T1: TierId = TierId::BASELINE;
+
+/// An engine that counts its compiles.
+fn counting(workers: usize) -> (beadwork::Engine, Arc<AtomicUsize>) {
+    let compiles = Arc::new(AtomicUsize::new(0));
+    let counted = compiles.clone();
+    let engine = engine(workers, move |_| {
+        counted.fetch_add(1, Relaxed);
+        Ok(beadwork::CompiledCode::new(std::ptr::without_provenance(1)))
+    });
+    (engine, compiles)
+}
+
+#[test]
+fn two_threads_that_ask_together_get_one_compile() {
+    model(|| {
+        let (engine, compiles) = counting(1);
+        let bead = bead(&engine);
+        let other = {
+            let engine = engine.clone();
+            thread::spawn(move || engine.promote(bead, T1).unwrap())
+        };
+        engine.promote(bead, T1).unwrap();
+        other.join().unwrap();
+        while engine.work_if_started() {}
+        assert_eq!(compiles.load(Relaxed), 1);
+        assert_eq!(engine.tier(bead).unwrap(), T1);
+    });
+}
+
+#[test]
+fn two_workers_never_compile_the_same_request() {
+    model(|| {
+        let (engine, compiles) = counting(2);
+        let bead = bead(&engine);
+        engine.promote(bead, T1).unwrap();
+        let other = {
+            let engine = engine.clone();
+            thread::spawn(move || engine.run_pending(2))
+        };
+        engine.work_if_started();
+        other.join().unwrap();
+        assert_eq!(compiles.load(Relaxed), 1);
+        assert_eq!(engine.tier(bead).unwrap(), T1);
+    });
+}
+
+#[test]
+fn a_request_that_meets_a_worker_going_idle_is_not_lost() {
+    model(|| {
+        let (engine, compiles) = counting(1);
+        let (first, second) = (bead(&engine), bead(&engine));
+        engine.promote(first, T1).unwrap();
+        let worker = {
+            let engine = engine.clone();
+            thread::spawn(move || engine.work_if_started())
+        };
+        engine.promote(second, T1).unwrap();
+        worker.join().unwrap();
+        while engine.work_if_started() {}
+        assert_eq!(compiles.load(Relaxed), 2);
+    });
+}
+
+#[test]
+fn code_the_vm_installs_wins_over_a_claim_in_flight() {
+    model(|| {
+        let (engine, _) = counting(1);
+        let (bead, memory) = (bead(&engine), Memory::new());
+        engine.promote(bead, T1).unwrap();
+        let worker = {
+            let engine = engine.clone();
+            thread::spawn(move || engine.work_if_started())
+        };
+        engine.install(bead, T1, memory.compile(2)).unwrap();
+        worker.join().unwrap();
+        let m = engine.mutator();
+        // The worker's result came before, or was dropped.
+        assert_eq!(entry(m.code(bead)), 2);
+        memory.run();
+    });
+}
+
+#[test]
+fn a_request_that_meets_an_invalidation_is_compiled_or_cancelled_and_can_be_asked_again() {
+    model(|| {
+        let (engine, _) = counting(1);
+        let bead = bead(&engine);
+        let other = {
+            let engine = engine.clone();
+            thread::spawn(move || engine.invalidate(bead).unwrap())
+        };
+        engine.promote(bead, T1).unwrap();
+        engine.work_if_started();
+        other.join().unwrap();
+        while engine.work_if_started() {}
+        if engine.tier(bead).unwrap() != T1 {
+            assert_eq!(engine.state(bead).unwrap().pending, None, "queued, and nobody comes");
+            engine.promote(bead, T1).unwrap();
+            while engine.work_if_started() {}
+        }
+        assert_eq!(engine.tier(bead).unwrap(), T1);
+    });
+}

@@ -1,0 +1,129 @@
+//! Edges REUSE and CORE: an index that is used again shows nothing of its former function.
+
+#![cfg(beadwork_loom)]
+
+use beadwork::{Core, TierId};
+use beadwork_loom_tests::*;
+use loom::thread;
+
+const T1: TierId = TierId::BASELINE;
+
+#[test]
+fn a_stale_handle_never_sees_the_next_functions_code() {
+    model(|| {
+        let engine = engine(1, unused);
+        let (old, memory) = (bead(&engine), [Memory::new(), Memory::new()]);
+        engine.install(old, T1, memory[0].compile(1)).unwrap();
+        let mut m = engine.mutator();
+        let recycler = {
+            let (engine, memory) = (engine.clone(), memory.clone());
+            thread::spawn(move || {
+                engine.remove(old).unwrap();
+                let new = engine.register(Core::new(9)).unwrap();
+                assert_ne!(new, old);
+                engine.install(new, T1, memory[1].compile(2)).unwrap();
+                assert_eq!(entry(engine.mutator().code(new)), 2, "a valid new handle answers its own code");
+            })
+        };
+        let seen = entry(m.code(old));
+        assert_ne!(seen, 2);
+        if seen == 1 {
+            memory[0].run();
+        }
+        m.safepoint();
+        engine.reclaim();
+        recycler.join().unwrap();
+        assert_eq!(entry(m.code(old)), 0);
+    });
+}
+
+#[test]
+fn a_late_count_of_a_stale_handle_is_not_inherited() {
+    model(|| {
+        let engine = engine(1, unused);
+        let old = bead(&engine);
+        let mut m = engine.mutator();
+        m.tick(old);
+        let recycler = {
+            let engine = engine.clone();
+            thread::spawn(move || {
+                engine.remove(old).unwrap();
+                engine.register(Core::new(9)).unwrap()
+            })
+        };
+        m.tick(old);
+        m.safepoint();
+        let new = recycler.join().unwrap();
+        assert_eq!(engine.invocations(new), Ok(0));
+    });
+}
+
+#[test]
+fn the_core_of_a_removed_function_never_lands_in_the_next_one() {
+    model(|| {
+        let engine = engine(1, unused);
+        let old = bead(&engine);
+        let collector = {
+            let engine = engine.clone();
+            thread::spawn(move || engine.set_core(old, Core::new(7)))
+        };
+        engine.remove(old).unwrap();
+        let new = engine.register(Core::new(9)).unwrap();
+        let _ = collector.join().unwrap();
+        assert_eq!(engine.core(new), Ok(Core::new(9)));
+        assert!(engine.core(old).is_err());
+    });
+}
+
+#[test]
+fn a_reader_of_a_stale_core_never_gets_the_next_functions() {
+    model(|| {
+        let engine = engine(1, unused);
+        let old = bead(&engine);
+        let recycler = {
+            let engine = engine.clone();
+            thread::spawn(move || {
+                engine.remove(old).unwrap();
+                engine.register(Core::new(9)).unwrap()
+            })
+        };
+        assert_ne!(engine.core(old), Ok(Core::new(9)));
+        recycler.join().unwrap();
+    });
+}
+
+#[test]
+fn a_slot_asked_for_during_an_install_holds_what_was_installed() {
+    model(|| {
+        let engine = engine(1, unused);
+        let (bead, memory) = (bead(&engine), Memory::new());
+        let installer = {
+            let (engine, memory) = (engine.clone(), memory.clone());
+            thread::spawn(move || drop(engine.install(bead, T1, memory.compile(3))))
+        };
+        let slot = engine.slot(bead).unwrap();
+        installer.join().unwrap();
+        assert_eq!(engine.slot_value(slot), 3);
+    });
+}
+
+#[test]
+fn a_compile_of_a_removed_function_is_dropped_and_its_memory_freed() {
+    model(|| {
+        let memory = Memory::new();
+        let compiled = memory.clone();
+        let engine = engine(1, move |_| Ok(compiled.compile(1)));
+        let old = bead(&engine);
+        engine.promote(old, T1).unwrap();
+        let worker = {
+            let engine = engine.clone();
+            thread::spawn(move || engine.work_if_started())
+        };
+        engine.remove(old).unwrap();
+        let new = engine.register(Core::new(9)).unwrap();
+        worker.join().unwrap();
+        engine.reclaim();
+        assert_eq!(entry(engine.mutator().code(new)), 0);
+        drop(engine);
+    });
+}
