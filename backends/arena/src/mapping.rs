@@ -15,8 +15,10 @@ use std::ops::Range;
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum MapError {
     /// Executable memory is not allowed.
+    #[cfg_attr(not(unix), expect(dead_code, reason = "there are no calls to fail"))]
     Denied { call: &'static str, errno: i32 },
     /// There is no room; a smaller mapping may fit.
+    #[cfg_attr(not(unix), expect(dead_code, reason = "there are no calls to fail"))]
     NoSpace { call: &'static str, errno: i32 },
     /// The platform cannot do it at all.
     #[cfg_attr(any(target_os = "linux", target_os = "android"), expect(dead_code, reason = "it can"))]
@@ -220,6 +222,4 @@ impl Mapping {
     pub(crate) fn discard(&mut self, _: Range<usize>) -> bool {
         false
     }
-
-    pub(crate) fn drop_alias(&mut self) {}
 }

@@ -300,6 +300,7 @@ impl Region {
 
     /// After a fork the memory of a dual region belongs to two processes: never write it again.
     /// Only a flag and one system call, so it may run in a fork handler. Private memory is copied by the kernel.
+    #[cfg(unix)]
     pub(crate) fn seal(&mut self) {
         if !self.is_private() {
             self.sealed = true;

@@ -170,6 +170,7 @@ impl State {
     }
 
     /// In a fork handler: see [`Region::seal`].
+    #[cfg(unix)]
     pub(crate) fn seal(&mut self) {
         self.regions.values_mut().for_each(Region::seal);
     }

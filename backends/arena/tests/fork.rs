@@ -223,3 +223,21 @@ fn address_space_refused_falls_back_to_less_and_then_says_how_much_was_asked_for
         assert_eq!(call(place_one(&arena, &huge).entry()), 4);
     });
 }
+
+#[test]
+fn a_process_that_denies_write_then_execute_gets_the_typed_error() {
+    for aliasing in [Aliasing::DualMapped, Aliasing::Private] {
+        alone(move || {
+            const PR_SET_MDWE: i32 = 65;
+            // SAFETY: a flag of this child only.
+            if unsafe { libc::prctl(PR_SET_MDWE, 1, 0, 0, 0) } != 0 {
+                return; // before Linux 6.3 there is no such flag
+            }
+            let arena = Arena::builder().aliasing(aliasing).build().expect("nothing is mapped yet");
+            let code = returns(4, 6);
+            let refused = arena.place(&[function("f", &code)]).map(|_| ());
+            assert_eq!(refused, Err(ArenaError::ExecMemoryDenied { call: "mprotect", errno: libc::EACCES }));
+            assert_eq!(arena.stats().live_blocks, 0);
+        });
+    }
+}

@@ -1,7 +1,7 @@
-//! Relocations as byte patterns, for every processor on this one, and unwind images taken apart.
+//! Relocations as byte patterns, for every processor on this one.
 
 use beadwork_arena::relocate::apply;
-use beadwork_arena::{RelocationError, RelocationKind as Kind, UnwindError, UnwindInfo};
+use beadwork_arena::{RelocationError, RelocationKind as Kind};
 
 /// Applies to instruction words and answers them.
 fn words(
@@ -118,89 +118,4 @@ fn applying_twice_is_applying_once() {
         );
         assert_eq!(short, vec![1; kind.width() - 1]);
     }
-}
-
-/// A CIE and an FDE as `write_eh_frame` of gimli lays them out, with the given augmentation.
-fn image(augmentation: &[u8], data: &[u8], address: usize, functions: usize) -> Vec<u8> {
-    let mut cie = vec![0, 0, 0, 0, 1];
-    cie.extend_from_slice(augmentation);
-    cie.extend_from_slice(&[0, 1, 0x78, 16]);
-    cie.extend_from_slice(data);
-    cie.extend_from_slice(&[0x0c, 7, 8, 0x90, 1]);
-    cie.resize(cie.len().next_multiple_of(8) + 4, 0);
-    let mut image = (cie.len() as u32).to_le_bytes().to_vec();
-    image.extend_from_slice(&cie);
-    for index in 0..functions {
-        let at = image.len();
-        let mut fde = (at as u32 + 4).to_le_bytes().to_vec();
-        fde.extend_from_slice(&(0x1000 + index as u64).to_le_bytes()[..address]);
-        fde.extend_from_slice(&0x40u64.to_le_bytes()[..address]);
-        if augmentation.first() == Some(&b'z') {
-            fde.push(0);
-        }
-        fde.extend_from_slice(&[0x41, 0x0e, 16]);
-        image.extend_from_slice(&(fde.len() as u32).to_le_bytes());
-        image.extend_from_slice(&fde);
-    }
-    image
-}
-
-#[test]
-fn an_image_of_one_function_splits_into_its_parts() {
-    let direct = UnwindInfo::new([1, 0, 1, 0x78, 16, 0x0c, 7, 8, 0x90, 1, 0, 0, 0, 0, 0], [0x41, 0x0e, 16])
-        .expect("good");
-    let mut bytes = image(b"", &[], 8, 1);
-    assert_eq!(UnwindInfo::from_eh_frame(&bytes).map(|info| format!("{info:?}").len() > 10), Ok(true));
-    bytes.extend_from_slice(&[0; 4]);
-    let parsed = UnwindInfo::split_eh_frame(&bytes).expect("good");
-    assert_eq!((parsed.len(), parsed[0].pc_begin, parsed[0].pc_range), (1, 0x1000, 0x40));
-    assert_eq!(bytes[parsed[0].pc_begin_at..parsed[0].pc_begin_at + 8], 0x1000u64.to_le_bytes());
-    assert_eq!(
-        format!("{:?}", parsed[0].unwind).split("fde").nth(1),
-        format!("{direct:?}").split("fde").nth(1)
-    );
-}
-
-#[test]
-fn a_section_with_relative_addresses_becomes_absolute() {
-    // DW_EH_PE_pcrel | sdata4, as compilers write it.
-    let section = image(b"zR", &[1, 0x1b], 4, 3);
-    let records = UnwindInfo::split_eh_frame(&section).expect("good");
-    assert_eq!(records.iter().map(|record| record.pc_begin).collect::<Vec<_>>(), [0x1000, 0x1001, 0x1002]);
-    assert_eq!(records[2].unwind, records[1].unwind);
-    // The same with DW_EH_PE_absptr and 8-byte addresses is the same description.
-    let absolute = UnwindInfo::from_eh_frame(&image(b"zR", &[1, 0], 8, 1)).expect("good");
-    assert_eq!(records[0].unwind, absolute);
-}
-
-#[test]
-fn every_malformed_image_is_a_typed_error() {
-    assert_eq!(UnwindInfo::from_eh_frame(&[]), Err(UnwindError::NotOneFunction { found: 0 }));
-    assert_eq!(
-        UnwindInfo::from_eh_frame(&image(b"", &[], 8, 2)),
-        Err(UnwindError::NotOneFunction { found: 2 })
-    );
-    assert_eq!(UnwindInfo::from_eh_frame(&[0xff; 16]), Err(UnwindError::Dwarf64 { at: 0 }));
-    let personality = image(b"zPR", &[6, 0, 0, 0, 0, 0, 0], 8, 1);
-    assert_eq!(UnwindInfo::from_eh_frame(&personality), Err(UnwindError::Augmentation { character: 'P' }));
-    let indirect = image(b"zR", &[1, 0x9b], 8, 1);
-    assert_eq!(UnwindInfo::from_eh_frame(&indirect), Err(UnwindError::PointerEncoding { encoding: 0x9b }));
-    assert_eq!(UnwindInfo::new([9, 0, 1, 1, 1], []), Err(UnwindError::CieVersion { version: 9 }));
-    let large = vec![0; 70_000];
-    assert_eq!(UnwindInfo::new([1, 0, 1, 0x78, 16], large), Err(UnwindError::TooLarge { bytes: 70_000 }));
-    let mut orphan = image(b"", &[], 8, 1);
-    let cie = 4 + u32::from_le_bytes([orphan[0], orphan[1], orphan[2], orphan[3]]) as usize;
-    orphan[cie + 4] -= 1;
-    assert_eq!(UnwindInfo::from_eh_frame(&orphan), Err(UnwindError::MissingCie { at: cie }));
-    // Cut off anywhere, or with any byte changed, it is refused or accepted, but never a panic.
-    let good = image(b"zR", &[1, 0x1b], 4, 2);
-    for end in 0..good.len() {
-        let _ = UnwindInfo::split_eh_frame(&good[..end]);
-        for byte in [0, 1, 0x7f, 0x80, 0xff] {
-            let mut bad = good.clone();
-            bad[end] = byte;
-            let _ = UnwindInfo::split_eh_frame(&bad);
-        }
-    }
-    assert!(UnwindInfo::split_eh_frame(&good[..good.len() - 1]).is_err());
 }
