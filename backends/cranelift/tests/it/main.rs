@@ -1,0 +1,12 @@
+//! The backend against a real engine. Engines are inline unless a test is about workers, so nothing depends on timing.
+#![allow(unsafe_code)] // Calling compiled code is what is tested.
+
+mod calls;
+mod failures;
+mod flags;
+mod jit_module;
+mod lifetime;
+mod parallel;
+mod rig;
+mod survey;
+mod unwind;

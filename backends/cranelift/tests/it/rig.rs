@@ -1,0 +1,127 @@
+//! An engine, a backend, and a program given as a list of function bodies.
+
+use beadwork::{Bead, BeadInfo, CompileError, Core, Engine, EngineBuilder, Event, Manual, Tier, TierId};
+use beadwork_cranelift::types::I64;
+use beadwork_cranelift::{
+    AbiParam, CraneliftBackend, CraneliftBuilder, Frontend, FunctionUnit, InstBuilder, Signature, ir::Value,
+};
+use std::sync::{Arc, Mutex, OnceLock};
+
+/// Builds a function after its signature was declared: gets the parameter and all functions, answers the result.
+pub(crate) type Body =
+    Box<dyn Fn(&mut FunctionUnit<'_, '_>, Value, &[Bead]) -> Result<Value, CompileError> + Send + Sync>;
+
+pub(crate) fn body<F>(build: F) -> Body
+where
+    F: Fn(&mut FunctionUnit<'_, '_>, Value, &[Bead]) -> Result<Value, CompileError> + Send + Sync + 'static,
+{
+    Box::new(build)
+}
+
+/// A function that answers its parameter plus `n`.
+pub(crate) fn plus(n: i64) -> Body {
+    body(move |unit, x, _| Ok(unit.builder().ins().iadd_imm_s(x, n)))
+}
+
+/// `i64 -> i64`.
+pub(crate) fn signature(unit: &FunctionUnit<'_, '_>) -> Signature {
+    let mut signature = unit.new_signature();
+    signature.params.push(AbiParam::new(I64));
+    signature.returns.push(AbiParam::new(I64));
+    signature
+}
+
+/// The frontend: a function's core is its number.
+pub(crate) struct Program {
+    bodies: Vec<Body>,
+    beads: Arc<OnceLock<Vec<Bead>>>,
+}
+
+impl Frontend for Program {
+    fn build(&self, unit: &mut FunctionUnit<'_, '_>) -> Result<(), CompileError> {
+        let number = unit.job().core()?.get();
+        let x = unit.begin(&signature(unit))[0];
+        let beads = self.beads.get().map_or(&[][..], |beads| beads);
+        let result = self.bodies[number](unit, x, beads)?;
+        unit.builder().ins().return_(&[result]);
+        Ok(())
+    }
+}
+
+pub(crate) struct Rig {
+    pub(crate) engine: Engine,
+    pub(crate) backend: Arc<CraneliftBackend<Program>>,
+    pub(crate) beads: Vec<Bead>,
+    failures: Arc<Mutex<Vec<(Bead, CompileError)>>>,
+}
+
+pub(crate) fn options() -> CraneliftBuilder {
+    CraneliftBackend::builder().flag("enable_verifier", "true")
+}
+
+impl Rig {
+    pub(crate) fn new(options: CraneliftBuilder, bodies: Vec<Body>) -> Rig {
+        Rig::with(Engine::builder().inline(), options, bodies)
+    }
+
+    pub(crate) fn with(engine: EngineBuilder, options: CraneliftBuilder, bodies: Vec<Body>) -> Rig {
+        let (count, beads) = (bodies.len(), Arc::new(OnceLock::new()));
+        let backend = Arc::new(options.build(Program { bodies, beads: beads.clone() }).unwrap());
+        let failures = Arc::new(Mutex::new(Vec::new()));
+        let log = failures.clone();
+        let engine = engine
+            .capacity(1 << 12)
+            .tier(Tier::new(backend.clone()).policy(Manual))
+            .on_event(move |event| {
+                if let Event::Failed { bead, error, .. } = event {
+                    log.lock().unwrap().push((*bead, error.clone()));
+                }
+            })
+            .build()
+            .unwrap();
+        let register = |number| {
+            let name = format!("function_{number}");
+            engine.register_with(Core::new(number), &BeadInfo::named(&name)).unwrap()
+        };
+        let all: Vec<_> = (0..count).map(register).collect();
+        beads.set(all.clone()).unwrap();
+        Rig { engine, backend, beads: all, failures }
+    }
+
+    /// Compiles these functions, as one batch if they are few.
+    pub(crate) fn compile(&self, numbers: impl IntoIterator<Item = usize>) {
+        for number in numbers {
+            self.engine.promote(self.beads[number], TierId::BASELINE).unwrap();
+        }
+        self.engine.run_pending(usize::MAX);
+    }
+
+    pub(crate) fn is_native(&self, number: usize) -> bool {
+        self.engine.pin().code(self.beads[number]).is_some()
+    }
+
+    /// Calls the compiled function.
+    pub(crate) fn call(&self, number: usize, x: i64) -> i64 {
+        let pinned = self.engine.pin();
+        let code = pinned.code(self.beads[number]).expect("the function is not compiled");
+        // SAFETY: every function of a program is `i64 -> i64`, and the mutator is pinned during the call.
+        let f: extern "C-unwind" fn(i64) -> i64 = unsafe { std::mem::transmute(code.as_ptr()) };
+        f(x)
+    }
+
+    /// The same for backends that pass callee bits.
+    pub(crate) fn call_with_bits(&self, number: usize, x: i64) -> i64 {
+        let pinned = self.engine.pin();
+        let code = pinned.code(self.beads[number]).expect("the function is not compiled");
+        // SAFETY: with callee bits every function is `(u64, i64) -> i64`; the mutator is pinned during the call.
+        let f: extern "C" fn(u64, i64) -> i64 = unsafe { std::mem::transmute(code.as_ptr()) };
+        f(self.beads[number].to_bits(), x)
+    }
+
+    /// Why a function failed last.
+    pub(crate) fn failure(&self, number: usize) -> Option<String> {
+        let failures = self.failures.lock().unwrap();
+        let mut of_it = failures.iter().rev().filter(|(bead, _)| *bead == self.beads[number]);
+        of_it.next().map(|(_, error)| error.to_string())
+    }
+}
