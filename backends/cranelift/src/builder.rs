@@ -35,8 +35,8 @@ impl CraneliftBuilder {
     }
 
     /// How much Cranelift optimizes; [`OptLevel::Speed`] by default. With [`OptLevel::None`] registers are allocated in
-    /// a single pass, unless the flag `regalloc_algorithm` says otherwise: code for a first tier, compiled about
-    /// 2.5 times as fast.
+    /// a single pass, unless the flag `regalloc_algorithm` says otherwise: code for a first tier, compiled more
+    /// than twice as fast.
     #[must_use]
     pub fn opt_level(mut self, level: OptLevel) -> Self {
         self.opt_level = level;

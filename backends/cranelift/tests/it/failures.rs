@@ -115,8 +115,7 @@ fn a_function_without_blocks_or_with_an_open_block_fails_with_that_reason() {
         let bead = engine.register(0.into()).unwrap();
         engine.promote(bead, TierId::BASELINE).unwrap();
         engine.run_pending(1);
-        let text = log.lock().unwrap().clone();
-        text
+        log.lock().unwrap().clone()
     };
     let empty = failure(Tier::new(options().build(empty).unwrap()));
     assert!(empty.contains("no block"), "{empty}");

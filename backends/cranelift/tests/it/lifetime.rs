@@ -5,6 +5,19 @@ use beadwork_arena::ArenaStats;
 use beadwork_cranelift::InstBuilder;
 
 #[test]
+fn the_engine_hears_the_size_and_compile_time_of_each_function() {
+    let large = body(|unit, _, _| Ok(unit.data(&[0; 1000], 8)));
+    let rig = Rig::new(options(), vec![plus(1), large]);
+    rig.compile(0..2);
+    let mut installs = rig.installs();
+    installs.sort_by_key(|(bead, ..)| *bead);
+    let [(_, small, small_took), (_, large, large_took)] = installs[..] else { panic!("{installs:?}") };
+    assert!(small > 0 && large >= 1000, "{installs:?}");
+    assert!(!small_took.is_zero() && !large_took.is_zero(), "{installs:?}");
+    assert_eq!(rig.backend.stats().code_bytes, (small + large) as u64);
+}
+
+#[test]
 fn code_is_freed_per_function_while_its_batch_lives_on() {
     let rig = Rig::new(options(), (0..8).map(plus).collect());
     rig.compile(0..8);

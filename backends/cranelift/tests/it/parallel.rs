@@ -58,5 +58,4 @@ fn what_two_workers_compile_is_right() {
     for n in 0..1000 {
         assert_eq!(rig.call(n, 12345), expected(n as i64, 12345), "function {n}");
     }
-    assert_eq!(rig.engine.stats().code_bytes > 0, rig.engine.stats().compile_time > Duration::ZERO);
 }

@@ -6,6 +6,7 @@ use beadwork_cranelift::{
     AbiParam, CraneliftBackend, CraneliftBuilder, Frontend, FunctionUnit, InstBuilder, Signature, ir::Value,
 };
 use std::sync::{Arc, Mutex, OnceLock};
+use std::time::Duration;
 
 /// Builds a function after its signature was declared: gets the parameter and all functions, answers the result.
 pub(crate) type Body =
@@ -53,6 +54,7 @@ pub(crate) struct Rig {
     pub(crate) backend: Arc<CraneliftBackend<Program>>,
     pub(crate) beads: Vec<Bead>,
     failures: Arc<Mutex<Vec<(Bead, CompileError)>>>,
+    installs: Arc<Mutex<Vec<(Bead, usize, Duration)>>>,
 }
 
 pub(crate) fn options() -> CraneliftBuilder {
@@ -68,14 +70,17 @@ impl Rig {
         let (count, beads) = (bodies.len(), Arc::new(OnceLock::new()));
         let backend = Arc::new(options.build(Program { bodies, beads: beads.clone() }).unwrap());
         let failures = Arc::new(Mutex::new(Vec::new()));
-        let log = failures.clone();
+        let installs = Arc::new(Mutex::new(Vec::new()));
+        let (failed, installed) = (failures.clone(), installs.clone());
         let engine = engine
             .capacity(1 << 12)
             .tier(Tier::new(backend.clone()).policy(Manual))
-            .on_event(move |event| {
-                if let Event::Failed { bead, error, .. } = event {
-                    log.lock().unwrap().push((*bead, error.clone()));
+            .on_event(move |event| match event {
+                Event::Failed { bead, error, .. } => failed.lock().unwrap().push((*bead, error.clone())),
+                Event::Installed { bead, bytes, compile_time, .. } => {
+                    installed.lock().unwrap().push((*bead, *bytes, *compile_time));
                 }
+                _ => (),
             })
             .build()
             .unwrap();
@@ -85,7 +90,7 @@ impl Rig {
         };
         let all: Vec<_> = (0..count).map(register).collect();
         beads.set(all.clone()).unwrap();
-        Rig { engine, backend, beads: all, failures }
+        Rig { engine, backend, beads: all, failures, installs }
     }
 
     /// Compiles these functions, as one batch if they are few.
@@ -123,5 +128,10 @@ impl Rig {
         let failures = self.failures.lock().unwrap();
         let mut of_it = failures.iter().rev().filter(|(bead, _)| *bead == self.beads[number]);
         of_it.next().map(|(_, error)| error.to_string())
+    }
+
+    /// What the engine was told of each install: function, bytes, compile time.
+    pub(crate) fn installs(&self) -> Vec<(Bead, usize, Duration)> {
+        self.installs.lock().unwrap().clone()
     }
 }

@@ -34,7 +34,7 @@ fn over_floats(build: fn(&mut FunctionUnit<'_, '_>, Value) -> Value) -> Body {
 }
 
 fn floats() -> Vec<i64> {
-    [0.0, -0.0, 0.5, 1.5, 2.5, -0.5, -1.5, -2.7, 3.2, 1e18, -1e300, f64::INFINITY].map(bits).into()
+    [0.0, -0.0, 0.1, 0.5, 1.5, 2.5, -0.5, -1.5, -2.7, 3.2, 1e18, -1e300, f64::INFINITY].map(bits).into()
 }
 
 /// A rounding instruction at both widths.
@@ -271,4 +271,23 @@ fn a_library_function_can_be_replaced_by_a_symbol_of_its_name() {
     let rig = Rig::new(options, vec![over_floats(|unit, x| unit.builder().ins().floor(x))]);
     rig.compile([0]);
     assert_eq!(float(rig.call(0, bits(1.5))), 6.0);
+}
+
+#[test]
+fn each_function_of_a_batch_refers_to_its_own_data() {
+    let with_data = |number: i64| {
+        body(move |unit, x, _| {
+            let table: Vec<u8> = (0..4).flat_map(|n| (number * 100 + n).to_le_bytes()).collect();
+            let table = unit.data(&table, 8);
+            let offset = unit.builder().ins().ishl_imm_u(x, 3);
+            let address = unit.builder().ins().iadd(table, offset);
+            Ok(unit.builder().ins().load(I64, MemFlagsData::trusted(), address, 0))
+        })
+    };
+    let rig = Rig::new(options(), (0..16).map(with_data).collect());
+    rig.compile(0..16);
+    assert!(rig.backend.stats().batches < 16);
+    for number in 0..16 {
+        assert_eq!(rig.call(number, 3), number as i64 * 100 + 3);
+    }
 }

@@ -54,7 +54,7 @@ fn rig(level: OptLevel) -> Rig {
 }
 
 fn expected(x: i64) -> i64 {
-    (1..=10).fold(x + 1, |sum, n| sum ^ x * n * 1001) ^ x
+    (1..=10).fold(x + 1, |sum, n| sum ^ (x * n * 1001)) ^ x
 }
 
 #[test]
