@@ -41,6 +41,7 @@ pub mod native;
 pub mod parser;
 pub mod program;
 pub mod runtime;
+pub mod tiering;
 pub mod types;
 pub mod vm;
 

@@ -16,7 +16,7 @@ impl Translation<'_, '_> {
         match *op {
             Op::Jump { target } | Op::Back { target, .. } => {
                 let block = self.block(target);
-                self.b.ins().jump(block, &[]);
+                self.calls.builder().ins().jump(block, &[]);
             }
             Op::BrTrue { a, target } => self.truth(a, target, true),
             Op::BrFalse { a, target } => self.truth(a, target, false),
@@ -40,7 +40,7 @@ impl Translation<'_, '_> {
             }
             Op::ForBack { i, limit, target, .. } => {
                 let value = self.get(i);
-                let next = self.b.ins().iadd_imm_s(value, 1);
+                let next = self.calls.builder().ins().iadd_imm_s(value, 1);
                 self.set(i, next);
                 self.compare(IntCC::SignedLessThan, i, limit, target);
             }
@@ -54,7 +54,7 @@ impl Translation<'_, '_> {
                 self.ret(value);
             }
             Op::RetUnit => {
-                let value = self.b.ins().iconst(I64, 0);
+                let value = self.calls.builder().ins().iconst(I64, 0);
                 self.ret(value);
             }
             _ => self.computation(op),
@@ -70,31 +70,31 @@ impl Translation<'_, '_> {
     fn branch(&mut self, condition: Value, target: Target) {
         let taken = self.block(target);
         let next = self.blocks.get(self.pc + 1).copied().flatten().unwrap_or(self.failed);
-        self.b.ins().brif(condition, taken, &[], next, &[]);
+        self.calls.builder().ins().brif(condition, taken, &[], next, &[]);
     }
 
     fn truth(&mut self, a: Reg, target: Target, when: bool) {
         let value = self.get(a);
         let code = if when { IntCC::NotEqual } else { IntCC::Equal };
-        let condition = self.b.ins().icmp_imm_s(code, value, 0);
+        let condition = self.calls.builder().ins().icmp_imm_s(code, value, 0);
         self.branch(condition, target);
     }
 
     fn compare(&mut self, code: IntCC, a: Reg, b: Reg, target: Target) {
         let (a, b) = (self.get(a), self.get(b));
-        let condition = self.b.ins().icmp(code, a, b);
+        let condition = self.calls.builder().ins().icmp(code, a, b);
         self.branch(condition, target);
     }
 
     fn compare_k(&mut self, code: IntCC, a: Reg, k: i32, target: Target) {
         let a = self.get(a);
-        let condition = self.b.ins().icmp_imm_s(code, a, i64::from(k));
+        let condition = self.calls.builder().ins().icmp_imm_s(code, a, i64::from(k));
         self.branch(condition, target);
     }
 
     fn compare_float(&mut self, code: FloatCC, a: Reg, b: Reg, target: Target) {
         let (a, b) = (self.get_float(a), self.get_float(b));
-        let condition = self.b.ins().fcmp(code, a, b);
+        let condition = self.calls.builder().ins().fcmp(code, a, b);
         self.branch(condition, target);
     }
 
@@ -109,10 +109,10 @@ impl Translation<'_, '_> {
                 args.push(word);
             } else {
                 let offset = Context::ARGS_OFFSET + 8 * (i - REGISTER_ARGS);
-                self.b.ins().store(MemFlagsData::trusted(), word, self.context, offset as i32);
+                self.calls.builder().ins().store(MemFlagsData::trusted(), word, self.context, offset as i32);
             }
         }
-        let results = self.calls.call_bead(self.b, func, &args);
+        let results = self.calls.call_bead(func, &args);
         let value = self.checked(results);
         if callee.signature.result.is_float() {
             self.set_float_bits(base, value)
@@ -122,33 +122,33 @@ impl Translation<'_, '_> {
     }
 
     fn ret(&mut self, value: Value) {
-        let status = self.b.ins().iconst(I64, 0);
-        self.b.ins().return_(&[value, status]);
+        let status = self.calls.builder().ins().iconst(I64, 0);
+        self.calls.builder().ins().return_(&[value, status]);
     }
 
     /// Calls a runtime function that can fail; answers its value.
     pub(super) fn runtime(&mut self, helper: Helper, args: &[Value]) -> Value {
-        let results = self.calls.call_runtime(self.b, helper, args);
+        let results = self.calls.call_runtime(helper, args);
         self.checked(results)
     }
 
     /// Returns from the function if the status says that the callee failed; else goes on with the value.
     fn checked(&mut self, [value, status]: Results) -> Value {
-        let (failed, next) = (self.failed, self.b.create_block());
-        self.b.ins().brif(status, failed, &[], next, &[]);
-        self.b.switch_to_block(next);
-        self.b.seal_block(next);
+        let (failed, next) = (self.failed, self.calls.builder().create_block());
+        self.calls.builder().ins().brif(status, failed, &[], next, &[]);
+        self.calls.builder().switch_to_block(next);
+        self.calls.builder().seal_block(next);
         value
     }
 
     /// Branches to a new cold block if the condition is 0, and goes on in a new block. The answer goes to [`trap`](Self::trap).
     pub(super) fn trap_unless(&mut self, condition: Value) -> Block {
-        let (cold, next) = (self.b.create_block(), self.b.create_block());
-        self.b.set_cold_block(cold);
-        self.b.ins().brif(condition, next, &[], cold, &[]);
-        self.b.seal_block(cold);
-        self.b.seal_block(next);
-        self.b.switch_to_block(next);
+        let (cold, next) = (self.calls.builder().create_block(), self.calls.builder().create_block());
+        self.calls.builder().set_cold_block(cold);
+        self.calls.builder().ins().brif(condition, next, &[], cold, &[]);
+        self.calls.builder().seal_block(cold);
+        self.calls.builder().seal_block(next);
+        self.calls.builder().switch_to_block(next);
         cold
     }
 
@@ -160,17 +160,17 @@ impl Translation<'_, '_> {
         line: u32,
         operands: impl FnOnce(&mut Self) -> (Value, Value),
     ) {
-        let hot = self.b.current_block();
-        self.b.switch_to_block(cold);
-        let code = self.b.ins().iconst(I64, (code as u64).cast_signed());
-        let line = self.b.ins().iconst(I64, i64::from(line));
+        let hot = self.calls.builder().current_block();
+        self.calls.builder().switch_to_block(cold);
+        let code = self.calls.builder().ins().iconst(I64, (code as u64).cast_signed());
+        let line = self.calls.builder().ins().iconst(I64, i64::from(line));
         let (x, y) = operands(self);
         let context = self.context;
-        self.calls.call_runtime(self.b, Helper::Trap, &[context, code, line, x, y]);
+        self.calls.call_runtime(Helper::Trap, &[context, code, line, x, y]);
         let failed = self.failed;
-        self.b.ins().jump(failed, &[]);
+        self.calls.builder().ins().jump(failed, &[]);
         if let Some(hot) = hot {
-            self.b.switch_to_block(hot);
+            self.calls.builder().switch_to_block(hot);
         }
     }
 }

@@ -24,12 +24,12 @@ impl Translation<'_, '_> {
             Op::Store { array, index, src } => {
                 let address = self.element(array, index);
                 let value = self.get(src);
-                self.b.ins().store(MemFlagsData::trusted(), value, address, DATA_OFFSET);
+                self.calls.builder().ins().store(MemFlagsData::trusted(), value, address, DATA_OFFSET);
             }
             Op::StoreF { array, index, src } => {
                 let address = self.element(array, index);
                 let value = self.get_float(src);
-                self.b.ins().store(MemFlagsData::trusted(), value, address, DATA_OFFSET);
+                self.calls.builder().ins().store(MemFlagsData::trusted(), value, address, DATA_OFFSET);
             }
             Op::Len { dst, array } => {
                 let array = self.get(array);
@@ -46,9 +46,9 @@ impl Translation<'_, '_> {
             }
             Op::Print { src, kind } => {
                 let word = if kind == PrintKind::Float { self.get_float_bits(src) } else { self.get(src) };
-                let kind = self.b.ins().iconst(I64, i64::from(kind as u8));
+                let kind = self.calls.builder().ins().iconst(I64, i64::from(kind as u8));
                 let line = i64::from(self.line());
-                let line = self.b.ins().iconst(I64, line);
+                let line = self.calls.builder().ins().iconst(I64, line);
                 let context = self.context;
                 self.runtime(Helper::Print, &[context, word, kind, line]);
             }
@@ -60,7 +60,7 @@ impl Translation<'_, '_> {
     /// HEAP-FIXED: a length never changes, and HEAP-LIVE: it can be read wherever the address is known.
     fn length(&mut self, array: Value) -> Value {
         let flags = MemFlagsData::trusted().with_readonly().with_can_move();
-        self.b.ins().load(I64, flags, array, LENGTH_OFFSET)
+        self.calls.builder().ins().load(I64, flags, array, LENGTH_OFFSET)
     }
 
     /// The address of the element's word less [`DATA_OFFSET`], after the bounds check.
@@ -68,22 +68,22 @@ impl Translation<'_, '_> {
         let (array, index) = (self.get(array), self.get(index));
         let length = self.length(array);
         // A negative index is a huge unsigned one, and a length is never negative.
-        let inside = self.b.ins().icmp(IntCC::UnsignedLessThan, index, length);
+        let inside = self.calls.builder().ins().icmp(IntCC::UnsignedLessThan, index, length);
         let outside = self.trap_unless(inside);
         self.trap(outside, TrapCode::IndexOutOfRange, self.line(), |_| (index, length));
-        let offset = self.b.ins().ishl_imm_u(index, 3);
-        self.b.ins().iadd(array, offset)
+        let offset = self.calls.builder().ins().ishl_imm_u(index, 3);
+        self.calls.builder().ins().iadd(array, offset)
     }
 
     fn load(&mut self, ty: ClifType, array: Reg, index: Reg) -> Value {
         let address = self.element(array, index);
-        self.b.ins().load(ty, MemFlagsData::trusted(), address, DATA_OFFSET)
+        self.calls.builder().ins().load(ty, MemFlagsData::trusted(), address, DATA_OFFSET)
     }
 
     fn array(&mut self, dst: Reg, length: Reg, init: Value) {
         let length = self.get(length);
         let line = i64::from(self.line());
-        let line = self.b.ins().iconst(I64, line);
+        let line = self.calls.builder().ins().iconst(I64, line);
         let context = self.context;
         let array = self.runtime(Helper::Array, &[context, length, init, line]);
         self.set(dst, array);

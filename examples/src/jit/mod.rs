@@ -25,15 +25,18 @@ use crate::runtime::{Helper, TrapCode};
 /// Value and status, the two results of everything native code calls.
 pub type Results = [Value; 2];
 
-/// Emits calls. It knows how callees are found: a direct call, a call through a slot, a call of an absolute address.
-pub trait CallEmitter {
-    /// Emits a call of `callee` in the current block of `b`. `args` are what follows `callee_bits` in the convention: context,
+/// Where the code goes. It knows how callees are found: a direct call, a call through a slot, a call of an absolute address.
+pub trait CallEmitter<'f> {
+    /// The builder of the function.
+    fn builder(&mut self) -> &mut FunctionBuilder<'f>;
+
+    /// Emits a call of `callee` in the builder's current block. `args` are what follows `callee_bits` in the convention: context,
     /// depth, and up to three parameters, all `I64`; the emitter puts `callee_bits` in front. The signature to import is
     /// [`signature`] of as many parameters. Answers the two `I64` results.
-    fn call_bead(&mut self, b: &mut FunctionBuilder<'_>, callee: FuncIndex, args: &[Value]) -> Results;
+    fn call_bead(&mut self, callee: FuncIndex, args: &[Value]) -> Results;
 
     /// Emits a call of a runtime function. `args` are all its arguments, the context first; [`helper_signature`] is the signature.
-    fn call_runtime(&mut self, b: &mut FunctionBuilder<'_>, helper: Helper, args: &[Value]) -> Results;
+    fn call_runtime(&mut self, helper: Helper, args: &[Value]) -> Results;
 }
 
 fn integers(params: usize, call_conv: CallConv) -> Signature {
@@ -55,14 +58,10 @@ pub fn helper_signature(helper: Helper, call_conv: CallConv) -> Signature {
     integers(helper.params(), call_conv)
 }
 
-/// Fills `b`, the builder of an empty Cranelift function with the [`signature`] of `function`, with its code. All blocks are
-/// sealed; the caller finalizes the builder. Takes time linear in the bytecode.
-pub fn build(
-    function: &Function,
-    program: &Program,
-    b: &mut FunctionBuilder<'_>,
-    calls: &mut dyn CallEmitter,
-) {
+/// Fills the emitter's builder, that of an empty Cranelift function with the [`signature`] of `function`, with its code. All
+/// blocks are sealed; the caller finalizes the builder. Takes time linear in the bytecode.
+pub fn build(function: &Function, program: &Program, calls: &mut dyn CallEmitter<'_>) {
+    let b = calls.builder();
     let entry = b.create_block();
     b.append_block_params_for_function_params(entry);
     b.switch_to_block(entry);
@@ -81,18 +80,17 @@ pub fn build(
         failed,
         blocks: Vec::new(),
         pc: 0,
-        b,
     };
     translation.prologue(&params[3..]);
     translation.code();
     translation.epilogue();
-    b.seal_all_blocks();
+    calls.builder().seal_all_blocks();
 }
 
 struct Translation<'t, 'f> {
     function: &'t Function,
     program: &'t Program,
-    calls: &'t mut dyn CallEmitter,
+    calls: &'t mut dyn CallEmitter<'f>,
     ints: [Option<Variable>; MAX_REGISTERS],
     floats: [Option<Variable>; MAX_REGISTERS],
     context: Value,
@@ -104,7 +102,6 @@ struct Translation<'t, 'f> {
     blocks: Vec<Option<Block>>,
     /// The instruction being translated.
     pc: usize,
-    b: &'t mut FunctionBuilder<'f>,
 }
 
 impl Translation<'_, '_> {
@@ -116,7 +113,7 @@ impl Translation<'_, '_> {
                 Some(word) => *word,
                 None => {
                     let offset = Context::ARGS_OFFSET + 8 * (i - REGISTER_ARGS);
-                    self.b.ins().load(I64, MemFlagsData::trusted(), self.context, offset as i32)
+                    self.calls.builder().ins().load(I64, MemFlagsData::trusted(), self.context, offset as i32)
                 }
             };
             let register = Reg(i as u8);
@@ -127,18 +124,21 @@ impl Translation<'_, '_> {
         let depth = self.depth;
         let too_deep = self.trap_unless(depth);
         self.trap(too_deep, TrapCode::RecursionTooDeep, line, |t| {
-            let zero = t.b.ins().iconst(I64, 0);
-            let index = t.b.ins().iconst(I64, index);
+            let zero = t.calls.builder().ins().iconst(I64, 0);
+            let index = t.calls.builder().ins().iconst(I64, index);
             (index, zero)
         });
-        self.depth = self.b.ins().iadd_imm_s(depth, -1);
+        self.depth = self.calls.builder().ins().iadd_imm_s(depth, -1);
     }
 
     /// Translates all reachable instructions, block by block in the order of the bytecode.
     fn code(&mut self) {
         let function = self.function;
-        self.blocks =
-            function.block_starts().into_iter().map(|start| start.then(|| self.b.create_block())).collect();
+        self.blocks = function
+            .block_starts()
+            .into_iter()
+            .map(|start| start.then(|| self.calls.builder().create_block()))
+            .collect();
         let mut reachable = vec![false; function.code.len()];
         let mut is_header = vec![false; function.code.len()];
         for site in &function.loops {
@@ -151,12 +151,12 @@ impl Translation<'_, '_> {
             self.pc = pc;
             if let Some(block) = self.blocks[pc] {
                 if open {
-                    self.b.ins().jump(block, &[]);
+                    self.calls.builder().ins().jump(block, &[]);
                 }
-                self.b.switch_to_block(block);
+                self.calls.builder().switch_to_block(block);
                 // All jumps to it have been seen, unless it is a header; then `build` seals it at the end.
                 if !is_header[pc] {
-                    self.b.seal_block(block);
+                    self.calls.builder().seal_block(block);
                 }
             }
             open = reachable[pc];
@@ -180,14 +180,14 @@ impl Translation<'_, '_> {
     fn skip_unreachable(&mut self, pc: usize) {
         if self.blocks[pc].is_some() {
             let failed = self.failed;
-            self.b.ins().jump(failed, &[]);
+            self.calls.builder().ins().jump(failed, &[]);
         }
     }
 
     fn epilogue(&mut self) {
-        self.b.switch_to_block(self.failed);
-        let status = self.b.ins().iconst(I64, 1);
-        self.b.ins().return_(&[status, status]);
+        self.calls.builder().switch_to_block(self.failed);
+        let status = self.calls.builder().ins().iconst(I64, 1);
+        self.calls.builder().ins().return_(&[status, status]);
     }
 
     fn line(&self) -> u32 {
@@ -196,37 +196,37 @@ impl Translation<'_, '_> {
 
     fn variable(&mut self, register: Reg, ty: ClifType) -> Variable {
         let variables = if ty == F64 { &mut self.floats } else { &mut self.ints };
-        *variables[register.index()].get_or_insert_with(|| self.b.declare_var(ty))
+        *variables[register.index()].get_or_insert_with(|| self.calls.builder().declare_var(ty))
     }
 
     fn get(&mut self, register: Reg) -> Value {
         let variable = self.variable(register, I64);
-        self.b.use_var(variable)
+        self.calls.builder().use_var(variable)
     }
 
     fn set(&mut self, register: Reg, value: Value) {
         let variable = self.variable(register, I64);
-        self.b.def_var(variable, value);
+        self.calls.builder().def_var(variable, value);
     }
 
     fn get_float(&mut self, register: Reg) -> Value {
         let variable = self.variable(register, F64);
-        self.b.use_var(variable)
+        self.calls.builder().use_var(variable)
     }
 
     fn set_float(&mut self, register: Reg, value: Value) {
         let variable = self.variable(register, F64);
-        self.b.def_var(variable, value);
+        self.calls.builder().def_var(variable, value);
     }
 
     /// A float register as an integer, as calls and arrays' initial values need it.
     fn get_float_bits(&mut self, register: Reg) -> Value {
         let value = self.get_float(register);
-        self.b.ins().bitcast(I64, MemFlagsData::new(), value)
+        self.calls.builder().ins().bitcast(I64, MemFlagsData::new(), value)
     }
 
     fn set_float_bits(&mut self, register: Reg, bits: Value) {
-        let value = self.b.ins().bitcast(F64, MemFlagsData::new(), bits);
+        let value = self.calls.builder().ins().bitcast(F64, MemFlagsData::new(), bits);
         self.set_float(register, value);
     }
 }

@@ -47,15 +47,21 @@ impl Drop for Native {
     }
 }
 
-struct Emitter<'m> {
+struct Emitter<'m, 'f> {
+    b: FunctionBuilder<'f>,
     module: &'m mut JITModule,
     functions: &'m [FuncId],
     helpers: &'m [(Helper, FuncId)],
     slots: Option<*const *const u8>,
 }
 
-impl CallEmitter for Emitter<'_> {
-    fn call_bead(&mut self, b: &mut FunctionBuilder<'_>, callee: FuncIndex, args: &[ClifValue]) -> Results {
+impl<'f> CallEmitter<'f> for Emitter<'_, 'f> {
+    fn builder(&mut self) -> &mut FunctionBuilder<'f> {
+        &mut self.b
+    }
+
+    fn call_bead(&mut self, callee: FuncIndex, args: &[ClifValue]) -> Results {
+        let b = &mut self.b;
         let bits = b.ins().iconst(I64, i64::from(callee.0));
         let mut all = vec![bits];
         all.extend_from_slice(args);
@@ -72,7 +78,8 @@ impl CallEmitter for Emitter<'_> {
         [b.inst_results(call)[0], b.inst_results(call)[1]]
     }
 
-    fn call_runtime(&mut self, b: &mut FunctionBuilder<'_>, helper: Helper, args: &[ClifValue]) -> Results {
+    fn call_runtime(&mut self, helper: Helper, args: &[ClifValue]) -> Results {
+        let b = &mut self.b;
         let id = self.helpers.iter().find(|h| h.0 == helper).expect("all helpers are declared").1;
         let function = self.module.declare_func_in_func(id, b.func);
         let call = b.ins().call(function, args);
@@ -119,11 +126,11 @@ pub fn compile(
     let mut context = module.make_context();
     for function in program.functions().iter().filter(|f| native[f.index.index()]) {
         context.func.signature = jit::signature(function.signature.params.len(), call_conv);
-        let mut b = FunctionBuilder::new(&mut context.func, &mut builder_context);
+        let b = FunctionBuilder::new(&mut context.func, &mut builder_context);
         let slots = (linking == Linking::Slots).then_some(slots.as_ptr());
-        let mut emitter = Emitter { module: &mut module, functions: &functions, helpers: &helpers, slots };
-        jit::build(function, program, &mut b, &mut emitter);
-        b.finalize(config);
+        let mut emitter = Emitter { b, module: &mut module, functions: &functions, helpers: &helpers, slots };
+        jit::build(function, program, &mut emitter);
+        emitter.b.finalize(config);
         if std::env::var_os("STRAND_CLIF").is_some() {
             eprintln!("{}", context.func.display());
         }
