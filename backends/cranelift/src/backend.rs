@@ -29,6 +29,7 @@ pub struct CraneliftBackend<F> {
     reclaim: Arc<dyn Reclaim>,
     scratch: ScratchPool,
     counters: Counters,
+    name: String,
 }
 
 /// Why a batch was not placed.
@@ -59,7 +60,7 @@ impl CraneliftBackend<()> {
 }
 
 impl<F: Frontend> CraneliftBackend<F> {
-    pub(crate) fn new(env: Environment, frontend: F, arena: Arena) -> CraneliftBackend<F> {
+    pub(crate) fn new(env: Environment, frontend: F, arena: Arena, name: String) -> CraneliftBackend<F> {
         CraneliftBackend {
             env,
             frontend,
@@ -67,6 +68,7 @@ impl<F: Frontend> CraneliftBackend<F> {
             arena,
             scratch: ScratchPool::default(),
             counters: Counters::default(),
+            name,
         }
     }
 
@@ -155,6 +157,12 @@ impl<F: Frontend> Backend for CraneliftBackend<F> {
         let mut compiled = Vec::with_capacity(jobs.len());
         self.scratch.with(|scratch| {
             for job in jobs {
+                if !job.is_current() {
+                    // The engine discards whatever comes for it, so nothing need be compiled.
+                    self.counters.superseded();
+                    job.finish(Err(CompileError::failed("superseded before it was compiled")));
+                    continue;
+                }
                 match stage(&self.env, &self.frontend, scratch, job) {
                     Ok(function) => {
                         batch.push(function);
@@ -168,7 +176,7 @@ impl<F: Frontend> Backend for CraneliftBackend<F> {
     }
 
     fn name(&self) -> &str {
-        "cranelift"
+        &self.name
     }
 }
 

@@ -21,6 +21,7 @@ pub struct CraneliftBuilder {
     symbols: Vec<(String, usize)>,
     arena: Option<Arena>,
     pass_callee_bits: bool,
+    name: String,
 }
 
 impl CraneliftBuilder {
@@ -31,6 +32,7 @@ impl CraneliftBuilder {
             symbols: Vec::new(),
             arena: None,
             pass_callee_bits: false,
+            name: "cranelift".to_owned(),
         }
     }
 
@@ -87,6 +89,13 @@ impl CraneliftBuilder {
         self
     }
 
+    /// The backend's name in events and logs; `cranelift` by default. Useful where several tiers use Cranelift.
+    #[must_use]
+    pub fn name(mut self, name: impl Into<String>) -> Self {
+        self.name = name.into();
+        self
+    }
+
     /// A backend that has `frontend` build each function.
     ///
     /// # Errors
@@ -102,7 +111,7 @@ impl CraneliftBuilder {
             Some(arena) => arena,
             None => Arena::builder().build()?,
         };
-        Ok(CraneliftBackend::new(env, frontend, arena))
+        Ok(CraneliftBackend::new(env, frontend, arena, self.name))
     }
 
     /// The same flags and symbols for a [`JITModule`](cranelift_jit::JITModule), to be used with

@@ -13,6 +13,8 @@ pub struct CraneliftStats {
     pub compiled: u64,
     /// Functions that failed in the frontend, in Cranelift, or when they were placed.
     pub failed: u64,
+    /// Functions whose request was superseded before their turn in the batch came; nothing was compiled.
+    pub superseded: u64,
     /// Batches that could not be placed as a whole and were placed function by function.
     pub split: u64,
     /// Bytes of machine code and constants placed, freed ones included.
@@ -27,6 +29,7 @@ pub(crate) struct Counters {
     batches: AtomicU64,
     compiled: AtomicU64,
     failed: AtomicU64,
+    superseded: AtomicU64,
     split: AtomicU64,
     code_bytes: AtomicU64,
 }
@@ -49,11 +52,16 @@ impl Counters {
         self.failed.fetch_add(1, Relaxed);
     }
 
+    pub(crate) fn superseded(&self) {
+        self.superseded.fetch_add(1, Relaxed);
+    }
+
     pub(crate) fn snapshot(&self, arena: ArenaStats) -> CraneliftStats {
         CraneliftStats {
             batches: self.batches.load(Relaxed),
             compiled: self.compiled.load(Relaxed),
             failed: self.failed.load(Relaxed),
+            superseded: self.superseded.load(Relaxed),
             split: self.split.load(Relaxed),
             code_bytes: self.code_bytes.load(Relaxed),
             arena,

@@ -3,6 +3,7 @@
 use crate::rig::{Rig, body, options, plus};
 use beadwork_arena::ArenaStats;
 use beadwork_cranelift::InstBuilder;
+use std::sync::{Arc, OnceLock};
 
 #[test]
 fn the_engine_hears_the_size_and_compile_time_of_each_function() {
@@ -48,7 +49,7 @@ fn code_waits_for_every_mutator_before_it_is_freed() {
 #[test]
 fn a_superseded_result_frees_its_code_at_once() {
     // Removed by its own frontend, after it was taken from the queue.
-    let engine = std::sync::Arc::new(std::sync::OnceLock::<beadwork::Engine>::new());
+    let engine = Arc::new(OnceLock::<beadwork::Engine>::new());
     let handle = engine.clone();
     let late = body(move |unit, x, all| {
         handle.get().unwrap().remove(all[0]).unwrap();
@@ -60,6 +61,28 @@ fn a_superseded_result_frees_its_code_at_once() {
     let stats = rig.backend.stats();
     assert_eq!((stats.compiled, stats.arena.live_blocks), (1, 0));
     assert_eq!(rig.engine.stats().discarded, 1);
+}
+
+#[test]
+fn a_request_superseded_while_its_batch_is_compiled_costs_no_compile() {
+    // Whichever function is built first removes all the others.
+    let engine = Arc::new(OnceLock::<beadwork::Engine>::new());
+    let removes_others = |number: usize| {
+        let engine = engine.clone();
+        body(move |_, x, all| {
+            for (_, &bead) in all.iter().enumerate().filter(|&(other, _)| other != number) {
+                engine.get().unwrap().remove(bead).unwrap();
+            }
+            Ok(x)
+        })
+    };
+    let rig = Rig::new(options(), (0..8).map(removes_others).collect());
+    engine.set(rig.engine.clone()).unwrap();
+    rig.compile(0..8);
+    let stats = rig.backend.stats();
+    assert_eq!((stats.compiled, stats.failed), (1, 0), "a second build would have failed to remove");
+    assert!(stats.superseded > 0);
+    assert_eq!(rig.engine.stats().discarded, stats.superseded);
 }
 
 #[test]
