@@ -23,6 +23,7 @@ mod owner;
 mod pins;
 mod policy;
 mod promotion;
+pub mod protocol;
 mod queue;
 mod register;
 mod shared;

@@ -15,7 +15,7 @@ impl Engine {
     /// # Errors
     /// [`RegisterError::CapacityExhausted`]; everything registered goes on working.
     pub fn register(&self, core: Core) -> Result<Bead, RegisterError> {
-        self.register_one(core, |_| ())
+        self.register_one(core, None)
     }
 
     /// Registers a function together with what is known of it.
@@ -30,17 +30,25 @@ impl Engine {
                 return Err(RegisterError::NoSuchGroup(group));
             }
         }
-        let bead = self.register_one(core, |index| shared.info.set(index, info))?;
+        let bead = self.register_one(core, Some(info))?;
         self.join(info.group, std::iter::once(bead))?;
         Ok(bead)
     }
 
-    fn register_one(&self, core: Core, note: impl Fn(u32)) -> Result<Bead, RegisterError> {
-        let table = &self.shared().table;
-        let _no_fork = self.shared().gate.enter();
-        table
-            .register_again(core.get(), &note)
-            .or_else(|| table.take_fresh(1).map(|index| table.register_fresh(index, core.get(), &note)))
+    fn register_one(&self, core: Core, info: Option<&BeadInfo<'_>>) -> Result<Bead, RegisterError> {
+        let (shared, core) = (self.shared(), core.get());
+        let table = &shared.table;
+        let note = |index| {
+            if let Some(info) = info {
+                shared.info.set(index, info);
+            }
+        };
+        // A fresh index of which nothing is known takes no lock, and so needs no section.
+        let section = (info.is_some() || table.free_len() > 0).then(|| shared.gate.enter());
+        section
+            .as_ref()
+            .and_then(|_| table.register_again(core, note))
+            .or_else(|| table.take_fresh(1).map(|index| table.register_fresh(index, core, note)))
             .ok_or_else(|| self.exhausted())
     }
 

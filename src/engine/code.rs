@@ -1,0 +1,134 @@
+//! Code comes and goes: promotion, the VM's own installs, invalidation, slots.
+
+use super::Engine;
+use crate::backend::{JobHost, Slot};
+use crate::code::CompiledCode;
+use crate::error::{InstallError, PromoteError, Stale};
+use crate::event::{Event, Invalidation};
+use crate::id::{Bead, Reason, TierId};
+use crate::state::Requested;
+use crate::stats::add;
+use crate::table::Ready;
+use std::time::Duration;
+
+impl Engine {
+    /// Asks for a compile at `tier`, whatever the policies think. Returns at once.
+    ///
+    /// Nothing is asked for if the function is at the tier already or waits for it; a higher tier replaces a queued
+    /// request and follows a compile in flight.
+    ///
+    /// # Errors
+    /// [`PromoteError`] if the function is not live, has no such tier, or may not be compiled at it.
+    pub fn promote(&self, bead: Bead, tier: TierId) -> Result<(), PromoteError> {
+        let lanes = &self.shared().drain.lanes;
+        if lanes.get(tier).is_none() {
+            return Err(PromoteError::NoSuchTier { tier, tiers: lanes.top().get() });
+        }
+        let mut rounds = 0;
+        loop {
+            match self.shared().request(
+                bead,
+                tier,
+                Reason::Asked,
+                self.shared().table.budgets.calls(bead.index()),
+            ) {
+                Requested::Queued | Requested::Follows | Requested::Already => return Ok(()),
+                Requested::Stale => return Err(Stale(bead).into()),
+                Requested::Barred(cap) => return Err(PromoteError::Barred { bead, tier, cap }),
+                Requested::Busy => crate::sync::wait_a_little(&mut rounds),
+            }
+        }
+    }
+
+    /// Installs code the VM has compiled itself, in any state of the function. A compile in flight is superseded:
+    /// its late result is dropped.
+    ///
+    /// # Errors
+    /// [`InstallError`] if the function is not live, there is no such tier, or the entry is null or wider than 48
+    /// bits. The code's owner has been dropped then.
+    pub fn install(&self, bead: Bead, tier: TierId, code: CompiledCode) -> Result<u32, InstallError> {
+        let shared = self.shared();
+        let tiers = shared.drain.lanes.top();
+        let checked = if tier == TierId::INTERPRETER || tier > tiers.max(TierId::BASELINE) {
+            Err(InstallError::NoSuchTier { tier, tiers: tiers.get() })
+        } else {
+            code.check().map_err(InstallError::Code)
+        };
+        let (entry, bytes) = (code.entry, code.bytes);
+        let embeds: Vec<_> =
+            code.embeds.into_iter().filter(|&callee| shared.pin_slot(callee).is_ok()).collect();
+        let (owner, installed, pushed) = {
+            let _no_fork = shared.gate.enter();
+            let owner = shared.owners.intern(code.owner, bytes, embeds);
+            add(&shared.counters.code_bytes, owner.bytes() as u64);
+            let ready = Ready { entry, tick: tier < tiers, owner };
+            let installed =
+                checked.and_then(|()| shared.table.vm_install(bead, tier, ready).ok_or(Stale(bead).into()));
+            let requeue = installed.as_ref().ok().and_then(|installed| installed.requeue);
+            let pushed = requeue.is_some_and(|tier| shared.push(bead, tier, Reason::Resumed, 0));
+            (owner, installed, pushed)
+        };
+        if pushed {
+            shared.wake();
+        }
+        match installed {
+            Ok(installed) => {
+                let (version, compile_time) = (installed.version, Duration::ZERO);
+                add(&shared.counters.installed, 1);
+                shared.emit(&Event::Installed { bead, tier, version, bytes, compile_time });
+                Ok(version)
+            }
+            Err(error) => {
+                shared.free(&[owner]);
+                Err(error)
+            }
+        }
+    }
+
+    /// Takes the function's code back and cancels what is pending. A dispatch that happens after this returned does
+    /// not answer the old code; threads that are in it finish. The function counts from zero again.
+    pub fn invalidate(&self, bead: Bead) -> Result<(), Stale> {
+        let shared = self.shared();
+        let callback = {
+            let _no_fork = shared.gate.enter();
+            shared.table.invalidate(bead)?;
+            shared.info.on_invalidate(bead.index())
+        };
+        shared.emit(&Event::Invalidated { bead });
+        shared.call_back(callback, bead, Invalidation::Invalidated);
+        Ok(())
+    }
+
+    /// The stable address of the function's code pointer, for code the VM writes itself.
+    ///
+    /// The first call for a function costs a transition, and from then on every install writes the cell too. The
+    /// VM now holds the address: the index is not reused until it promises otherwise by
+    /// [`release_slot`](Engine::release_slot). Backends use [`Job::slot`](crate::Job::slot), which needs no promise.
+    pub fn slot(&self, bead: Bead) -> Result<Slot, Stale> {
+        let shared = self.shared();
+        let _no_fork = shared.gate.enter();
+        // Held before it is looked at: if the function is live now, its index cannot be reused any more.
+        shared.table.pins().hold(bead.index());
+        shared.table.slot(bead).map(Slot).inspect_err(|_| {
+            if shared.table.pins().unhold(bead.index()) {
+                shared.table.give_back(bead.index());
+            }
+        })
+    }
+
+    /// Promises that no code and no thread of the VM uses the address [`slot`](Engine::slot) gave for this function
+    /// any more, so that its index may be reused once the function is removed.
+    ///
+    /// # Safety
+    /// The promise has to be true: a native caller that kept the address would call another function through it.
+    #[allow(unsafe_code)]
+    pub unsafe fn release_slot(&self, bead: Bead) {
+        let _no_fork = self.shared().gate.enter();
+        let table = &self.shared().table;
+        let now = table.state(bead.index()).load();
+        let removed = !now.live && u64::from(now.tag) == bead.tag() + 1;
+        if (now.is(bead) || removed) && table.pins().let_go(bead.index()) {
+            table.give_back(bead.index());
+        }
+    }
+}

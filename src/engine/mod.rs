@@ -1,0 +1,220 @@
+//! The engine's handle: mutators, running, and the end. What else a VM asks is in [`look`], [`code`] and
+//! [`crate::register`].
+
+#[cfg(beadwork_loom)]
+use crate::backend::Slot;
+use crate::builder::EngineBuilder;
+use crate::error::DrainTimeout;
+use crate::grace::MutatorCell;
+use crate::mutator::Mutator;
+use crate::shared::Shared;
+use crate::sync::{Arc, Mutex, lock};
+use std::fmt;
+use std::sync::Weak;
+use std::time::{Duration, Instant};
+
+mod code;
+mod look;
+
+pub use look::{BeadState, PendingState};
+
+/// How long the end of an engine waits for compiles in flight.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// A promotion broker: counts functions, has them compiled in the background, publishes and frees their code.
+///
+/// A handle is a counted reference: clones name the same engine. When the last handle and the last [`Mutator`] are
+/// gone, queued work is dropped, compiles in flight are waited for (5 seconds at the most), and all code is freed.
+#[derive(Clone)]
+pub struct Engine(Arc<Life>);
+
+/// Counts the handles. Workers hold only what is inside, so that the last handle ends the engine.
+struct Life {
+    shared: Arc<Shared>,
+    /// Cells of mutators that [`Engine::pin`] made and nobody uses now; offline.
+    parked: Mutex<Vec<MutatorCell>>,
+}
+
+impl Engine {
+    /// Configures an engine.
+    pub fn builder() -> EngineBuilder {
+        EngineBuilder::new()
+    }
+
+    pub(crate) fn start(make: impl FnOnce(&Weak<Shared>) -> Shared) -> Engine {
+        let shared = Arc::new_cyclic(make);
+        #[cfg(all(unix, not(beadwork_loom)))]
+        crate::fork::enlist(&shared);
+        Engine(Arc::new(Life { shared, parked: Mutex::new(Vec::new()) }))
+    }
+
+    #[inline(always)]
+    pub(crate) fn shared(&self) -> &Shared {
+        &self.0.shared
+    }
+
+    // ---- mutators
+
+    /// A handle for a thread that runs the guest program; one per thread. Costs a lock and an allocation.
+    pub fn mutator(&self) -> Mutator {
+        let (cell, seen) = {
+            let _no_fork = self.shared().gate.enter();
+            self.shared().table.grace.enlist()
+        };
+        Mutator::new(self.clone(), cell, seen)
+    }
+
+    /// A mutator for a short stretch of work on a thread that keeps none: it comes online here and goes offline
+    /// when it is dropped. Costs two locks and a fence (tens of nanoseconds) each time, where a kept [`Mutator`]
+    /// costs nothing; good for a callback or a foreign thread, not for a dispatch loop.
+    pub fn pin(&self) -> Pinned {
+        let parked = {
+            let _no_fork = self.shared().gate.enter();
+            lock(&self.0.parked).pop()
+        };
+        let mutator = match parked {
+            Some(cell) => {
+                let seen = crate::grace::come_online(&self.shared().table.grace.epoch(), &cell);
+                Mutator::new(self.clone(), cell, seen)
+            }
+            None => self.mutator(),
+        };
+        Pinned(Some(mutator))
+    }
+
+    /// Runs queued compiles on the calling thread, at most `max` of them, and frees what can be freed. This is
+    /// where an [inline](EngineBuilder::inline) engine works; others may use it to help. Answers how many requests
+    /// were taken.
+    pub fn run_pending(&self, max: usize) -> usize {
+        let shared = self.shared();
+        shared.drain.work_inline(shared, max)
+    }
+
+    /// Frees retired code that no mutator can be in any more, on the calling thread; workers do it by themselves.
+    /// Answers how many pieces.
+    pub fn reclaim(&self) -> usize {
+        self.shared().reclaim()
+    }
+
+    /// Waits until nothing is queued and nothing is being compiled. An inline engine works meanwhile.
+    ///
+    /// # Errors
+    /// [`DrainTimeout`] after `timeout`; everything goes on as before.
+    pub fn drain(&self, timeout: Duration) -> Result<(), DrainTimeout> {
+        let (shared, start) = (self.shared(), Instant::now());
+        loop {
+            if shared.drain.workers == 0 {
+                self.run_pending(usize::MAX);
+            }
+            {
+                let _no_fork = shared.gate.enter();
+                lock(&shared.waiters).push(std::thread::current());
+            }
+            let (active, queued) = (shared.drain.wake.active(), {
+                let _no_fork = shared.gate.enter();
+                shared.drain.queued()
+            });
+            if active == 0 && queued == 0 {
+                return Ok(());
+            }
+            if active == 0 {
+                // Left over from a pool that did not start, or from before a fork.
+                shared.wake();
+            }
+            let waited = start.elapsed();
+            if waited >= timeout {
+                return Err(DrainTimeout { waited, queued, compiling: active });
+            }
+            std::thread::park_timeout(timeout - waited);
+        }
+    }
+}
+
+/// For models: threads stand in for the pool's workers.
+#[cfg(beadwork_loom)]
+impl Engine {
+    /// Is a worker if one was to be started; answers whether.
+    pub fn work_if_started(&self) -> bool {
+        let started = self.shared().executor.started();
+        if started {
+            self.shared().work();
+        }
+        started
+    }
+
+    /// What a native caller would load from the slot.
+    pub fn slot_value(&self, slot: Slot) -> usize {
+        self.shared().table.slot_cell(slot.0)
+    }
+}
+
+impl Drop for Life {
+    fn drop(&mut self) {
+        self.shared.close();
+        if cfg!(beadwork_loom) {
+            // A model joins its threads itself, and has no clock.
+            return;
+        }
+        if self.shared.executor.is_worker() {
+            // The last handle went inside a compile: waiting for it would be waiting for ourselves.
+            return;
+        }
+        let start = Instant::now();
+        while self.shared.drain.wake.active() > 0 {
+            {
+                let _no_fork = self.shared.gate.enter();
+                lock(&self.shared.waiters).push(std::thread::current());
+            }
+            let Some(left) = CLOSE_TIMEOUT.checked_sub(start.elapsed()) else {
+                tracing::warn!(target: "beadwork", "an engine was dropped while a backend was stuck in a compile");
+                return;
+            };
+            if self.shared.drain.wake.active() > 0 {
+                std::thread::park_timeout(left);
+            }
+        }
+        // A worker that has left may be about to let go of its reference: the code is freed here, not there.
+        let mut rounds = 0;
+        while Arc::strong_count(&self.shared) > 1 && start.elapsed() < CLOSE_TIMEOUT {
+            crate::sync::wait_a_little(&mut rounds);
+        }
+    }
+}
+
+impl fmt::Debug for Engine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Engine")
+            .field("capacity", &self.capacity())
+            .field("tiers", &self.shared().drain.lanes.top().get())
+            .finish_non_exhaustive()
+    }
+}
+
+/// A [`Mutator`] for a stretch of work; see [`Engine::pin`].
+pub struct Pinned(Option<Mutator>);
+
+impl std::ops::Deref for Pinned {
+    type Target = Mutator;
+    fn deref(&self) -> &Mutator {
+        match &self.0 {
+            Some(mutator) => mutator,
+            None => unreachable!("taken only by drop"),
+        }
+    }
+}
+
+impl Drop for Pinned {
+    fn drop(&mut self) {
+        if let Some(mutator) = self.0.take() {
+            let (engine, cell) = mutator.park();
+            let _no_fork = engine.shared().gate.enter();
+            lock(&engine.0.parked).push(cell);
+        }
+    }
+}
+
+impl fmt::Debug for Pinned {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Pinned")
+    }
+}

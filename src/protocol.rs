@@ -1,0 +1,104 @@
+//! The concurrent core on one page: states, rules, named orderings, and why they suffice. Documentation only.
+//!
+//! Every atomic access in the crate that is not `Relaxed` names one of the edges below and its partner. The models in
+//! `loom-tests/` run the modules themselves, not copies.
+//!
+//! # States of a bead
+//! ```text
+//!                 register                     request             claim
+//!   free ───────────────────────► idle ─────────────────► queued ─────────► compiling
+//!    ▲   index reused only after   ▲ ▲                      │                 │    │ request of a
+//!    │   the grace period          │ │   invalidate,        │                 │    ▼ higher tier
+//!    │                             │ └── VM install ◄───────┘                 │  followed
+//!    │          remove             └───── install, abandon ◄─────────────────┘    │
+//!    └──────────────────────── (from every live state)        queued for the higher tier ◄┘
+//! ```
+//! *Pending* (idle, queued, compiling, followed) and *tier* (which code runs now) are independent: code keeps running
+//! while the next tier is queued or compiling. Generation, version and tier are three fields with three meanings:
+//! which use of the index, which right to install, which code.
+//!
+//! # Who may touch what
+//! | cell | written by | read by |
+//! |---|---|---|
+//! | state word | everybody, by compare-and-swap; while `publishing` is set only its holder | everybody |
+//! | code word, slot | the holder of the publishing bit | dispatch; native code |
+//! | owner, code version | the holder of the publishing bit | the same |
+//! | core | the registrar before the bead is live; the holder of the publishing bit | everybody, checked against the state afterwards |
+//! | budget, granted | everybody, Relaxed, lossy; reset at reuse | everybody |
+//! | `queued` bits | who pushed the state to queued; the drain that popped the token | the same |
+//! | mutator's cell | its mutator | who asks what may be freed |
+//!
+//! Under the publishing bit there is no allocation, no foreign code, no free, no lock and nothing that panics, so its
+//! holder always comes to release it.
+//!
+//! # Edges
+//! ## REGISTER
+//! `StateCell::register_fresh` (Release) → `StateCell::load` (Acquire). Who sees a bead live sees its core and what
+//! else was noted before. The store is plain, not a swap: the index came off the end of the table by a read-modify-write,
+//! so no other thread registers it, and no transition of a word that is not live exists but registration (rule S3).
+//!
+//! ## PUBLISH
+//! Code word and slot: store Release → load Acquire by dispatch. Who gets an entry sees the code behind it, because
+//! the backend wrote it before. Native code loads a slot with an ordinary load; on x86-64 that is an acquire load, and
+//! elsewhere the address dependency from the loaded pointer to the instructions is covered by the instruction-cache
+//! discipline of the arena, which ends before the store. The state word's release of the bit (`Publishing::finish`,
+//! AcqRel) → `StateCell::load` (Acquire): who sees the new tier or version sees the cells that go with it, and
+//! "after it returned" means happens-after.
+//!
+//! ## CLAIM
+//! Transitions of the state word are AcqRel read-modify-writes on one location, so they are totally ordered and each
+//! sees all that came before it. Every transition that starts or ends a right to install raises the version (rule S1);
+//! a ticket is (generation, version). So of any number of results at most one finds its ticket valid, and a result whose
+//! claim was cancelled, superseded or outlived by the index never does, even if the bead is queued for the same tier
+//! again. Versions saturate at 2³¹−1 instead of wrapping; a saturated bead gets no further ticket.
+//!
+//! *Tokens.* `Lanes::push` sets the bead's bit for the lane (AcqRel) after the state says queued, and pushes a token
+//! only if the bit was clear. `Lanes::pop_token` clears the bit (AcqRel) before the state is read. Say a requester
+//! finds the bit set. Then the drain's clearing comes later in the modification order of that word and acquires
+//! the requester's write, so the state it reads afterwards is queued: the old token serves the new request. If the
+//! clearing came first, the bit is clear and the requester pushes. No request is lost, and a lane holds at most one
+//! token for each bead.
+//!
+//! ## WAKE
+//! `Wake` is one word (seq, active). A requester pushes, then signals: a compare-and-swap that raises seq, and active as
+//! well if a worker may start. A worker reads the word, scans the lanes, and leaves by a compare-and-swap of the
+//! word it read. If the scan missed a push, the signal after that push changes the word after the scan began, so
+//! the worker's leave fails and it scans again. If the signal came before the word was read, reading it (Acquire)
+//! makes the push visible to the scan. Moving requests into a worker's own deque, and freeing a place in a limited lane
+//! that is not empty, are signalled in the same way.
+//!
+//! ## RETIRE
+//! Unlink, then stamp: `epoch.fetch_add` (AcqRel). A safepoint loads the epoch (Acquire) and, if it changed, stores it
+//! into the mutator's cell (Release). A scan that reads a cell at or past the stamp (Acquire) knows: the mutator's
+//! safepoint acquired the stamp, so its later lookups see the unlink; and its earlier uses of the code happen before the
+//! scan, and so before the free.
+//!
+//! ## ONLINE
+//! A mutator that comes online stores the epoch into its cell, then a SeqCst fence, then looks up code. A scan has a
+//! SeqCst fence between the unlink and its loads of the cells. In the order of the two fences either the scan's is
+//! later, and it sees the cell; or the mutator's is, and its lookups see the unlink. Without the fences both can miss.
+//!
+//! ## REUSE
+//! `Table::remove` clears the cells first and gives the code word the next generation's tag, then moves the generation
+//! (under the bit), and only then puts the index onto the free list. The free list gives an index out when every mutator
+//! has passed a stamp taken after that. So a thread that still holds the old handle reads a differing tag; one that read
+//! the old tag before has passed a safepoint before the index is used again, and with it the last of its Relaxed
+//! stores to the budget, which is why the budget is reset at reuse and not at removal. An index whose slot address is
+//! embedded in code that is not reclaimed yet stays out of use (see `pins`).
+//!
+//! ## CORE
+//! Cores are stored with Release, at reuse after the generation moved on. `Table::core` loads the core (Acquire), then
+//! the state: if the core was a later generation's, the state shows that generation, and the answer is stale.
+//!
+//! ## CLOSE
+//! `Shared::close` (Release) → `is_closed` (Acquire). Only a hint to stop early; what is freed at the end is freed when
+//! no reference is left.
+//!
+//! ## FORK
+//! Sections of the gate begin with an Acquire read-modify-write and end with a Release one; the fork handler closes the
+//! gate and waits (Acquire) until no section is open. So the child's only thread sees every section whole.
+//!
+//! # What the models do not show
+//! A thread that dies while it publishes (nothing under the bit can panic or be cancelled); forks (no section is cut in
+//! two, see `gate`); the end of the generations (by count: `MAX_GENERATION` uses, tested); instruction caches (the
+//! arena's steps, tested as an order).
