@@ -17,9 +17,6 @@ use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Instant;
 
-/// Requests a worker moves from a lane into its own deque at once; also the most that ranking can be off by.
-const CHUNK: usize = 32;
-
 /// What the drain needs from the engine.
 pub(crate) trait Crew: JobHost {
     /// Keeps a fork from happening while requests are between a lane and the list of what is being compiled.
@@ -178,27 +175,31 @@ impl Drain {
 
     fn take(&self, lane: &Lane, seat: &Seat, max: usize) -> Vec<Request> {
         let own = seat.own(lane);
-        let first = own.pop().or_else(|| lane.take_into(own, CHUNK)).or_else(|| self.steal(lane, own));
-        let Some(first) = first else { return Vec::new() };
-        // A fair share, so that the other workers find something to steal.
-        let share = (own.len() + 1).div_ceil(self.workers.max(1)).min(lane.batch).min(max).max(1);
+        // A fair share of what waits, so that the other workers find work too.
+        let share =
+            (own.len() + lane.len()).div_ceil(self.workers.max(1)).clamp(1, lane.batch.min(max).max(1));
         let mut batch = Vec::with_capacity(share);
-        batch.push(first);
-        while batch.len() < share
-            && let Some(request) = own.pop()
-        {
-            batch.push(request);
+        while batch.len() < share {
+            let missing = share - batch.len();
+            match own
+                .pop()
+                .or_else(|| lane.take_into(own, missing))
+                .or_else(|| self.steal(lane, own, missing))
+            {
+                Some(request) => batch.push(request),
+                None => break,
+            }
         }
         batch
     }
 
-    fn steal(&self, lane: &Lane, own: &Worker<Request>) -> Option<Request> {
+    fn steal(&self, lane: &Lane, own: &Worker<Request>, limit: usize) -> Option<Request> {
         let publics = self.publics.read().unwrap_or_else(|e| e.into_inner());
         publics
             .iter()
             .map(|public| &public.stealers[lane.tier.lane()])
             .filter(|stealer| !stealer.is_empty())
-            .find_map(|stealer| steal_into(stealer, own, CHUNK))
+            .find_map(|stealer| steal_into(stealer, own, limit))
     }
 
     /// Takes the tickets of what is still wanted.

@@ -1,6 +1,7 @@
 //! One error type per operation, each naming what was wrong and what to do.
 
 use crate::id::{Bead, Group, TierId};
+use std::sync::Arc;
 use std::time::Duration;
 use thiserror::Error;
 
@@ -119,9 +120,12 @@ pub enum InstallError {
 #[derive(Clone, PartialEq, Eq, Debug, Error)]
 #[non_exhaustive]
 pub enum CompileError {
-    /// The backend's own reason.
+    /// The backend's own reason, as text.
     #[error("{0}")]
     Failed(String),
+    /// The backend's own reason, as it raised it; made by [`CompileError::because`].
+    #[error(transparent)]
+    Backend(BackendError),
     /// The backend gave a null entry.
     #[error("the backend gave a null entry; return Err(CompileError::Failed(reason)) when there is no code")]
     NullEntry,
@@ -147,6 +151,11 @@ impl CompileError {
     pub fn failed(reason: impl std::fmt::Display) -> CompileError {
         CompileError::Failed(reason.to_string())
     }
+
+    /// A reason of the backend's own, kept as it is, so that a listener can downcast it.
+    pub fn because(reason: impl std::error::Error + Send + Sync + 'static) -> CompileError {
+        CompileError::Backend(BackendError(Arc::new(reason)))
+    }
 }
 
 /// A wait ended before what was waited for happened.
@@ -160,3 +169,24 @@ pub struct DrainTimeout {
     /// Workers still running.
     pub compiling: usize,
 }
+
+/// An error of a backend's own type, shared between the event, the log and the record of the fault.
+#[derive(Clone, Debug, Error)]
+#[error("{0}")]
+pub struct BackendError(#[source] Arc<dyn std::error::Error + Send + Sync>);
+
+impl BackendError {
+    /// The error, to be downcast.
+    pub fn get(&self) -> &(dyn std::error::Error + Send + Sync + 'static) {
+        &*self.0
+    }
+}
+
+/// Two are equal if they are the same error, not if they read alike.
+impl PartialEq for BackendError {
+    fn eq(&self, other: &BackendError) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+}
+
+impl Eq for BackendError {}

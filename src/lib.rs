@@ -38,7 +38,9 @@ pub use backend::{Backend, FnBackend, Job, Outcome, Slot};
 pub use builder::{DEFAULT_CAPACITY, EngineBuilder, MAX_CAPACITY};
 pub use code::{Code, CompiledCode};
 pub use engine::{BeadState, Engine, PendingState, Pinned};
-pub use error::{BuildError, CompileError, DrainTimeout, InstallError, PromoteError, RegisterError, Stale};
+pub use error::{
+    BackendError, BuildError, CompileError, DrainTimeout, InstallError, PromoteError, RegisterError, Stale,
+};
 pub use event::{Event, Invalidation};
 pub use fault::{Fault, RETRY_AFTER_CALLS};
 pub use id::{Bead, Core, Group, MAX_GENERATION, Reason, TierId};

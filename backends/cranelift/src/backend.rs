@@ -4,7 +4,7 @@ use crate::builder::CraneliftBuilder;
 use crate::env::Environment;
 use crate::frontend::Frontend;
 use crate::reclaim::ArenaReclaim;
-use crate::stage::{ScratchPool, Staged, stage};
+use crate::stage::{Staged, stage, with_scratch};
 use crate::stats::{Counters, CraneliftStats};
 use crate::unwind::{DescribeError, describe};
 use beadwork::{Backend, CodeOwner, CompileError, CompiledCode, Job, Reclaim};
@@ -27,13 +27,36 @@ pub struct CraneliftBackend<F> {
     frontend: F,
     arena: Arena,
     reclaim: Arc<dyn Reclaim>,
-    scratch: ScratchPool,
     counters: Counters,
     name: String,
 }
 
+/// Why a function that was compiled has no place; in [`CompileError::Backend`](beadwork::CompileError).
+#[derive(Clone, Debug, thiserror::Error)]
+#[error("function `{function}` was not placed: {error}")]
+pub struct PlacementError {
+    function: String,
+    #[source]
+    error: PlaceError,
+}
+
+impl PlacementError {
+    /// The function's name.
+    pub fn function(&self) -> &str {
+        &self.function
+    }
+
+    /// What the arena said; `None` if it was not asked, because the unwind information could not be described.
+    pub fn arena(&self) -> Option<&ArenaError> {
+        match &self.error {
+            PlaceError::Arena(error) => Some(error),
+            PlaceError::Unwind(_) => None,
+        }
+    }
+}
+
 /// Why a batch was not placed.
-#[derive(Debug, thiserror::Error)]
+#[derive(Clone, Debug, thiserror::Error)]
 enum PlaceError {
     #[error(transparent)]
     Arena(#[from] ArenaError),
@@ -66,7 +89,6 @@ impl<F: Frontend> CraneliftBackend<F> {
             frontend,
             reclaim: Arc::new(ArenaReclaim::new(arena.clone())),
             arena,
-            scratch: ScratchPool::default(),
             counters: Counters::default(),
             name,
         }
@@ -109,11 +131,8 @@ impl<F: Frontend> CraneliftBackend<F> {
             }
             Err(error) => {
                 for (job, function) in jobs.iter_mut().zip(batch) {
-                    let name = &function.name;
-                    self.fail(
-                        job,
-                        CompileError::Failed(format!("function `{name}` was not placed: {error}")),
-                    );
+                    let (function, error) = (function.name.clone(), error.clone());
+                    self.fail(job, CompileError::because(PlacementError { function, error }));
                 }
             }
         }
@@ -155,7 +174,7 @@ impl<F: Frontend> Backend for CraneliftBackend<F> {
         self.counters.batch();
         let mut batch = Vec::with_capacity(jobs.len());
         let mut compiled = Vec::with_capacity(jobs.len());
-        self.scratch.with(|scratch| {
+        with_scratch(|scratch| {
             for job in jobs {
                 if !job.is_current() {
                     // The engine discards whatever comes for it, so nothing need be compiled.

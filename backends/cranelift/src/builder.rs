@@ -21,6 +21,7 @@ pub struct CraneliftBuilder {
     symbols: Vec<(String, usize)>,
     arena: Option<Arena>,
     pass_callee_bits: bool,
+    max_frame_bytes: Option<usize>,
     name: String,
 }
 
@@ -32,6 +33,7 @@ impl CraneliftBuilder {
             symbols: Vec::new(),
             arena: None,
             pass_callee_bits: false,
+            max_frame_bytes: None,
             name: "cranelift".to_owned(),
         }
     }
@@ -96,6 +98,14 @@ impl CraneliftBuilder {
         self
     }
 
+    /// Refuses functions whose frame would take more stack than this; they stay at the tier they are at. For VMs that
+    /// bound the depth of calls and have computed the stack they need. No limit by default.
+    #[must_use]
+    pub fn max_frame_bytes(mut self, bytes: usize) -> Self {
+        self.max_frame_bytes = Some(bytes);
+        self
+    }
+
     /// A backend that has `frontend` build each function.
     ///
     /// # Errors
@@ -106,6 +116,7 @@ impl CraneliftBuilder {
             isa: host_isa(self.opt_level, &self.flags)?,
             symbols: Symbols::new(&self.symbols)?,
             pass_callee_bits: self.pass_callee_bits,
+            max_frame_bytes: self.max_frame_bytes,
         };
         let arena = match self.arena {
             Some(arena) => arena,

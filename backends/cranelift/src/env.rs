@@ -7,4 +7,6 @@ pub(crate) struct Environment {
     pub(crate) isa: OwnedTargetIsa,
     pub(crate) symbols: Symbols,
     pub(crate) pass_callee_bits: bool,
+    /// Functions with larger frames are refused.
+    pub(crate) max_frame_bytes: Option<usize>,
 }

@@ -66,7 +66,7 @@ mod symbols;
 mod unit;
 mod unwind;
 
-pub use backend::CraneliftBackend;
+pub use backend::{CraneliftBackend, PlacementError};
 pub use builder::CraneliftBuilder;
 pub use error::CraneliftError;
 pub use frontend::Frontend;

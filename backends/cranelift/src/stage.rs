@@ -9,7 +9,7 @@ use beadwork_arena::{Relocation, Target};
 use cranelift_codegen::isa::unwind::{CfaUnwindInfo, UnwindInfo};
 use cranelift_codegen::{CodegenError, Context};
 use cranelift_frontend::FunctionBuilderContext;
-use std::sync::{Mutex, PoisonError};
+use std::cell::Cell;
 use std::time::{Duration, Instant};
 
 /// A compiled function that has no place yet.
@@ -46,19 +46,20 @@ impl Scratch {
     }
 }
 
-/// Buffers that no worker uses now; at most as many as ever worked at once.
-#[derive(Default)]
-pub(crate) struct ScratchPool(Mutex<Vec<Scratch>>);
+thread_local! {
+    /// This thread's buffers, while no compile uses them. A pool behind a lock could be held by a worker that a
+    /// forked child does not have.
+    static SCRATCH: Cell<Option<Box<Scratch>>> = const { Cell::new(None) };
+}
 
-impl ScratchPool {
-    /// Lends buffers for a batch. If `work` unwinds they are dropped, since they may be half-filled.
-    pub(crate) fn with<R>(&self, work: impl FnOnce(&mut Scratch) -> R) -> R {
-        let lent = self.0.lock().unwrap_or_else(PoisonError::into_inner).pop();
-        let mut scratch = lent.unwrap_or_else(Scratch::new);
-        let result = work(&mut scratch);
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(scratch);
-        result
-    }
+/// Lends this thread's buffers for a batch. If `work` unwinds they are dropped, since they may be half-filled.
+pub(crate) fn with_scratch<R>(work: impl FnOnce(&mut Scratch) -> R) -> R {
+    // Buffers are a convenience: a thread whose thread-locals are gone makes new ones.
+    let lent = SCRATCH.try_with(Cell::take).ok().flatten();
+    let mut scratch = lent.unwrap_or_else(|| Box::new(Scratch::new()));
+    let result = work(&mut scratch);
+    let _ = SCRATCH.try_with(|place| place.set(Some(scratch)));
+    result
 }
 
 /// Has the frontend build the function, and compiles it.
@@ -103,6 +104,10 @@ fn generate(
     let Some(compiled) = context.compiled_code() else {
         return Err(failed(&"Cranelift gave no code"));
     };
+    let frame = compiled.buffer.frame_layout().map_or(0, |frame| frame.frame_to_fp_offset as usize);
+    if let Some(limit) = env.max_frame_bytes.filter(|&limit| frame > limit) {
+        return Err(failed(&format_args!("its frame takes {frame} bytes of stack; the limit is {limit}")));
+    }
     let mut code = compiled.code_buffer().to_vec();
     let mut align = compiled.buffer.alignment.max(isa.function_alignment().minimum) as usize;
     let constants = append(&mut code, &mut align, data).ok_or_else(|| failed(&"more than 4 GiB of data"))?;

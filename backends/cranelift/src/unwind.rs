@@ -7,7 +7,7 @@ use cranelift_codegen::gimli::{self, RunTimeEndian};
 use cranelift_codegen::isa::TargetIsa;
 
 /// Why the description of a batch could not be converted.
-#[derive(Debug, thiserror::Error)]
+#[derive(Clone, Debug, thiserror::Error)]
 pub(crate) enum DescribeError {
     #[error("writing unwind information: {0}")]
     Write(#[from] write::Error),

@@ -181,3 +181,32 @@ fn without_the_verifier_a_panic_of_cranelift_itself_is_contained() {
     rig.compile(0..3);
     assert_eq!((rig.call(0, 0), rig.call(2, 0)), (1, 3));
 }
+
+#[test]
+fn a_function_whose_frame_is_larger_than_allowed_stays_interpreted_and_the_error_names_both() {
+    use beadwork_cranelift::cranelift_codegen::ir::{StackSlotData, StackSlotKind};
+    let backend = beadwork_cranelift::CraneliftBackend::builder()
+        .max_frame_bytes(4096)
+        .build(|unit: &mut beadwork_cranelift::FunctionUnit<'_, '_>| {
+            let bytes = unit.job().core()?.get() as u32;
+            let signature = unit.new_signature();
+            unit.begin(&signature);
+            let slot = StackSlotData::new(StackSlotKind::ExplicitSlot, bytes, 3);
+            let slot = unit.builder().create_sized_stack_slot(slot);
+            let pointer = unit.pointer_type();
+            let value = unit.builder().ins().iconst(pointer, 1);
+            unit.builder().ins().stack_store(pointer, value, slot, 0);
+            unit.builder().ins().return_(&[]);
+            Ok(())
+        })
+        .unwrap();
+    let engine = beadwork::Engine::builder().inline().tier(beadwork::Tier::new(backend)).build().unwrap();
+    let (small, large) = (engine.register(64.into()).unwrap(), engine.register(8192.into()).unwrap());
+    for bead in [small, large] {
+        engine.promote(bead, beadwork::TierId::BASELINE).unwrap();
+    }
+    engine.run_pending(usize::MAX);
+    assert_eq!(engine.tier(small), Ok(beadwork::TierId::BASELINE));
+    let error = engine.fault(large, beadwork::TierId::BASELINE).unwrap().last.to_string();
+    assert!(error.contains("8192 bytes of stack") && error.contains("limit is 4096"), "{error}");
+}
