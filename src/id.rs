@@ -149,6 +149,9 @@ pub struct Group(pub(crate) NonZeroU32);
 pub struct Core(usize);
 
 impl Core {
+    /// The number 0.
+    pub const ZERO: Core = Core(0);
+
     /// A handle that is a number.
     pub const fn new(value: usize) -> Core {
         Core(value)

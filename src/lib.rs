@@ -1,4 +1,78 @@
 //! A hot-function promotion broker for interpreter-to-JIT tiering.
+//!
+//! You have an interpreter, and one or more JIT compilers. beadwork sits between them: it counts calls, decides what is
+//! worth compiling, compiles it in the background, publishes the code, and frees it when no thread can be in it any
+//! more. It is made for very many functions: a function is a [`Bead`], an index into columns of atomics, and costs
+//! 16 bytes until it is called.
+//!
+//! # A first program
+//! The "interpreter" here is a match, and the "compiler" hands out functions that rustc compiled. A real backend is
+//! `beadwork-cranelift`.
+//!
+//! ```
+//! use beadwork::{Bead, CompiledCode, CompileError, Core, Engine, FnBackend, Job, Threshold, Tier};
+//!
+//! extern "C" fn native_double(x: i64) -> i64 { x * 2 }
+//! extern "C" fn native_square(x: i64) -> i64 { x * x }
+//!
+//! // The VM's own handle for a function; beadwork stores it and hands it back.
+//! const DOUBLE: Core = Core::new(0);
+//! const SQUARE: Core = Core::new(1);
+//!
+//! let compiler = FnBackend::new(|job: &mut Job<'_>| match job.core()? {
+//!     DOUBLE => Ok(CompiledCode::new(native_double as *const u8)),
+//!     SQUARE => Ok(CompiledCode::new(native_square as *const u8)),
+//!     core => Err(CompileError::failed(format_args!("no function {core:?}"))),
+//! });
+//! let engine = Engine::builder().tier(Tier::new(compiler).policy(Threshold::new(100))).build()?;
+//! let square: Bead = engine.register(SQUARE)?;
+//!
+//! let mut m = engine.mutator(); // one per interpreter thread
+//! let (mut interpreted, mut native) = (0, 0);
+//! while native < 100 {
+//!     let result = match m.dispatch(square) {
+//!         Some(code) => {
+//!             native += 1;
+//!             // SAFETY: the compiler above gives functions of this type, and `code` borrows `m`, so no safepoint is
+//!             // passed before the call is over.
+//!             let function: extern "C" fn(i64) -> i64 = unsafe { std::mem::transmute(code.as_ptr()) };
+//!             function(7)
+//!         }
+//!         None => {
+//!             interpreted += 1;
+//!             7 * 7
+//!         }
+//!     };
+//!     assert_eq!(result, 49);
+//!     m.safepoint(); // holds no code pointer here
+//! }
+//! assert!(interpreted >= 100);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! # The parts
+//! * [`Engine`]: a counted handle. Registers and removes functions, promotes, installs, invalidates, tells what is going on.
+//!   Built by [`EngineBuilder`] with one [`Tier`] for each compiler.
+//! * [`Mutator`]: one for each thread that runs the guest program. [`dispatch`](Mutator::dispatch) is the hot path: one
+//!   load and one compare when there is code. [`safepoint`](Mutator::safepoint) says that the thread holds no code pointer.
+//! * [`Backend`]: compiles batches of [`Job`]s on a rayon pool that starts with the first request. Errors, nulls and
+//!   panics are outcomes: the function stays where it is and is asked for again after a pause that doubles.
+//! * [`Policy`]: says when a function enters a tier. It is asked when a budget runs out, never per call.
+//! * [`Slot`]: the stable address of a function's code pointer, for native code that calls without asking anybody.
+//!
+//! # What holds, always
+//! * A handle of a removed function never sees another function's code: `None` or [`Stale`] is the answer.
+//! * Code is freed once, after every mutator has passed a safepoint, and never while a mutator can be in it.
+//! * A request is compiled once, and none is lost; queues cannot be full.
+//! * No input makes the library panic, and no backend, policy or listener that panics makes it lose a promise.
+//!
+//! How that works is in [`protocol`].
+//!
+//! # Features of the platform
+//! With `panic = "abort"` a backend's panic ends the process, as any panic does. After a `fork` both processes keep
+//! dispatching, and the child compiles on a pool of its own; a [`Mutator`] that was on another thread at the fork
+//! holds back freeing in the child for good. wasm and other targets without threads can use an
+//! [inline](EngineBuilder::inline) engine.
 
 mod backend;
 mod builder;
@@ -50,4 +124,9 @@ pub use owner::{CodeOwner, Reclaim};
 pub use policy::{Activity, Manual, Policy, Threshold, Verdict};
 pub use register::BeadRuns;
 pub use stats::Stats;
+/// README's program, compiled and run.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;
+
 pub use tier::{DEFAULT_BATCH, Tier};
