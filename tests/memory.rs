@@ -99,7 +99,8 @@ fn every_owner_is_dropped_once_under_install_invalidate_remove_and_dispatch_from
     let alive = Alive::default();
     let compiled = alive.clone();
     let engine = Engine::builder()
-        .capacity(1 << 12)
+        // Room for every removal, should one thread not come to its safepoint for the whole test.
+        .capacity(1 << 14)
         .workers(1)
         .tier(Tier::new(FnBackend::new(move |_| Ok(compiled.code()))).policy(Threshold::new(5)))
         .build()
