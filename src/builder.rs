@@ -1,5 +1,6 @@
 //! Building an engine.
 
+use crate::clock::{self, Clock};
 use crate::engine::Engine;
 use crate::error::BuildError;
 use crate::event::Event;
@@ -7,11 +8,12 @@ use crate::executor::Executor;
 use crate::id::TierId;
 use crate::info::Info;
 use crate::queue::{Lane, Lanes};
-use crate::shared::{Listener, Shared, TierParts};
+use crate::shared::{Listener, Settings, Shared, TierParts};
 use crate::sync::Arc;
 use crate::table::Table;
 use crate::tier::Tier;
 use std::fmt;
+use std::time::Duration;
 
 /// The most beads an engine can have: 2^31.
 pub const MAX_CAPACITY: usize = 1 << 31;
@@ -31,6 +33,9 @@ pub struct EngineBuilder {
     #[cfg(not(beadwork_loom))]
     pool: Option<std::sync::Arc<rayon::ThreadPool>>,
     fallback: Option<*const u8>,
+    clock: Option<Clock>,
+    seed: u64,
+    code_limit: Option<u64>,
     listeners: Vec<Listener>,
 }
 
@@ -44,6 +49,9 @@ impl EngineBuilder {
             #[cfg(not(beadwork_loom))]
             pool: None,
             fallback: None,
+            clock: None,
+            seed: 0,
+            code_limit: None,
             listeners: Vec::new(),
         }
     }
@@ -108,6 +116,29 @@ impl EngineBuilder {
         self
     }
 
+    /// The clock that fading counts, ranking and pauses go by: the time since some start. The default is the time
+    /// since the engine was built. With a clock of the VM's own, a seed and an [inline](EngineBuilder::inline) engine,
+    /// every decision can be repeated.
+    #[must_use]
+    pub fn clock(mut self, clock: impl Fn() -> Duration + Send + Sync + 'static) -> Self {
+        self.clock = Some(Box::new(clock));
+        self
+    }
+
+    /// Seeds what is left to chance: the jitter of policies. 0 by default.
+    #[must_use]
+    pub fn seed(mut self, seed: u64) -> Self {
+        self.seed = seed;
+        self
+    }
+
+    /// Bytes of code at which policies that mind memory see it as full. No limit by default.
+    #[must_use]
+    pub fn code_limit(mut self, bytes: u64) -> Self {
+        self.code_limit = Some(bytes);
+        self
+    }
+
     /// Calls `listener` after everything the engine does, on the thread that did it, with no lock held. A panic in
     /// it is contained. More than one can be given.
     #[must_use]
@@ -131,6 +162,11 @@ impl EngineBuilder {
             None => 0,
         };
         let columns = self.reserve(fallback)?;
+        let settings = Settings {
+            clock: self.clock.unwrap_or_else(clock::system),
+            seed: self.seed,
+            code_limit: self.code_limit,
+        };
         #[cfg(not(beadwork_loom))]
         let executor = match self.pool {
             Some(pool) => Executor::given(pool),
@@ -143,7 +179,7 @@ impl EngineBuilder {
             .into_iter()
             .map(|tier| TierParts { backend: tier.backend, policy: tier.policy })
             .collect();
-        Ok(Engine::start(|me| Shared::new(me, columns, parts, self.listeners.into(), executor)))
+        Ok(Engine::start(|me| Shared::new(me, columns, parts, self.listeners.into(), executor, settings)))
     }
 
     fn reserve(&self, fallback: u64) -> Result<Columns, BuildError> {

@@ -76,6 +76,7 @@
 
 mod backend;
 mod builder;
+mod clock;
 mod code;
 mod column;
 mod counter;
@@ -90,6 +91,7 @@ mod fork;
 mod free;
 mod gate;
 mod grace;
+mod heat;
 mod id;
 mod info;
 mod mutator;
@@ -121,7 +123,7 @@ pub use id::{Bead, Core, Group, MAX_GENERATION, Reason, TierId};
 pub use info::BeadInfo;
 pub use mutator::Mutator;
 pub use owner::{CodeOwner, Reclaim};
-pub use policy::{Activity, Manual, Policy, Threshold, Verdict};
+pub use policy::{Activity, HalfLife, Manual, Policy, Threshold, Verdict};
 pub use register::BeadRuns;
 pub use stats::Stats;
 /// README's program, compiled and run.

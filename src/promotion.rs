@@ -1,9 +1,13 @@
 //! What happens when a budget runs out: the policies are asked, and a request is made or the next budget granted.
 
-use crate::id::{Bead, Reason};
-use crate::policy::{Activity, Verdict};
+use crate::clock;
+use crate::id::{Bead, Reason, TierId};
+use crate::policy::{Activity, HalfLife, Verdict};
+use crate::queue::Lane;
 use crate::shared::Shared;
 use crate::state::{Pending, Requested};
+use crate::stats::read;
+use std::sync::atomic::Ordering::Relaxed;
 
 /// Calls until a function that waits for its compile is looked at again.
 const RECHECK_CALLS: u32 = 1_000;
@@ -23,13 +27,14 @@ impl Shared {
             }
             return;
         }
+        let heat = self.heat(bead, now.tier, calls);
         let mut wait = u32::MAX;
         // The highest tier whose policy says so wins, so a function that is hot enough skips tiers.
         for (lane, parts) in self.drain.lanes.all.iter().zip(&self.tiers).rev() {
             if lane.tier <= now.tier || now.bars(lane.tier).is_some() {
                 continue;
             }
-            let activity = Activity { bead, tier: now.tier, target: lane.tier, calls };
+            let activity = self.activity(bead, now.tier, lane, calls, heat);
             match parts.policy.decide(&activity) {
                 Verdict::Wait(calls) => wait = wait.min(calls.get()),
                 Verdict::Promote => {
@@ -44,5 +49,37 @@ impl Shared {
             }
         }
         budgets.grant(bead.index(), calls, wait);
+    }
+
+    /// What a policy is shown.
+    fn activity(&self, bead: Bead, tier: TierId, lane: &Lane, calls: u32, heat: u32) -> Activity {
+        Activity {
+            bead,
+            tier,
+            target: lane.tier,
+            calls,
+            heat,
+            size: self.info.size(bead.index()),
+            queued: u32::try_from(lane.len()).unwrap_or(u32::MAX),
+            workers: lane.limit.min(self.drain.workers).max(1) as u32,
+            code_bytes: read(&self.counters.code_bytes),
+            code_limit: self.settings.code_limit,
+            random: clock::random(self.settings.seed, bead.to_bits(), calls.into()),
+        }
+    }
+
+    /// The calls, faded as the policy of the next tier wants it.
+    fn heat(&self, bead: Bead, tier: TierId, calls: u32) -> u32 {
+        // Lanes are in order of tiers, so the next tier's lane is the one at this tier's number.
+        let half_life = self.tiers.get(usize::from(tier.get())).and_then(|next| next.policy.half_life());
+        let heat = &self.table.heat;
+        match half_life {
+            None => calls,
+            Some(HalfLife::Time(time)) => {
+                let now = clock::millis((self.settings.clock)());
+                heat.update(bead.index(), calls, now, clock::millis(time))
+            }
+            Some(HalfLife::Ticks(ticks)) => heat.update(bead.index(), calls, self.ticks.load(Relaxed), ticks),
+        }
     }
 }

@@ -5,6 +5,7 @@
 
 use crate::backend::{Backend, Job, JobHost, Outcome, Slot};
 use crate::builder::Columns;
+use crate::clock::Clock;
 use crate::code::CompiledCode;
 use crate::drain::{Crew, Drain};
 use crate::error::{CompileError, Stale};
@@ -19,7 +20,7 @@ use crate::policy::Policy;
 use crate::queue::Request;
 use crate::state::{Ended, Requested, Ticket};
 use crate::stats::{Counters, add, subtract};
-use crate::sync::{Arc, AtomicBool, Mutex, lock};
+use crate::sync::{Arc, AtomicBool, AtomicU32, Mutex, lock};
 use crate::table::{Ready, Table};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Weak;
@@ -35,6 +36,13 @@ pub(crate) struct TierParts {
     pub(crate) policy: Arc<dyn Policy>,
 }
 
+/// What the builder was told and never changes.
+pub(crate) struct Settings {
+    pub(crate) clock: Clock,
+    pub(crate) seed: u64,
+    pub(crate) code_limit: Option<u64>,
+}
+
 pub(crate) struct Shared {
     pub(crate) me: Weak<Shared>,
     pub(crate) table: Table,
@@ -47,6 +55,9 @@ pub(crate) struct Shared {
     pub(crate) counters: Counters,
     pub(crate) listeners: Box<[Listener]>,
     pub(crate) executor: Executor,
+    pub(crate) settings: Settings,
+    /// Ticks of [`Engine::decay_tick`](crate::Engine::decay_tick).
+    pub(crate) ticks: AtomicU32,
     pub(crate) gate: Gate,
     pub(crate) closed: AtomicBool,
     /// Threads that wait for the drain to be idle.
@@ -60,6 +71,7 @@ impl Shared {
         tiers: Box<[TierParts]>,
         listeners: Box<[Listener]>,
         executor: Executor,
+        settings: Settings,
     ) -> Shared {
         Shared {
             me: me.clone(),
@@ -72,6 +84,8 @@ impl Shared {
             counters: Counters::new(),
             listeners,
             executor,
+            settings,
+            ticks: AtomicU32::new(0),
             gate: Gate::new(),
             closed: AtomicBool::new(false),
             waiters: Mutex::new(Vec::new()),

@@ -9,6 +9,7 @@ use crate::counter::Budgets;
 use crate::error::Stale;
 use crate::free::FreeList;
 use crate::grace::Grace;
+use crate::heat::Heat;
 use crate::id::{Bead, TierId};
 use crate::owner::OwnerWord;
 use crate::pins::Pins;
@@ -37,6 +38,7 @@ pub(crate) struct Table {
     capacity: u32,
     pub(crate) code: Column<AtomicU64>,
     pub(crate) budgets: Budgets,
+    pub(crate) heat: Heat,
     state: Column<AtomicU64>,
     core: Column<AtomicUsize>,
     slot: Column<AtomicUsize>,
@@ -65,6 +67,7 @@ impl Table {
             capacity,
             code: Column::reserve(capacity)?,
             budgets: Budgets::reserve(capacity)?,
+            heat: Heat::reserve(capacity)?,
             state: Column::reserve(capacity)?,
             core: Column::reserve(capacity)?,
             slot: Column::reserve(capacity)?,
@@ -82,7 +85,7 @@ impl Table {
 
     /// Bytes of address space the table reserves per bead.
     pub(crate) const BYTES: usize =
-        3 * size_of::<u64>() + 2 * size_of::<usize>() + size_of::<u32>() + Budgets::BYTES;
+        3 * size_of::<u64>() + 2 * size_of::<usize>() + size_of::<u32>() + Budgets::BYTES + Heat::BYTES;
 
     /// Memory the columns hold now, in bytes, counted in pages.
     pub(crate) fn resident_bytes(&self) -> usize {
@@ -91,6 +94,7 @@ impl Table {
             + self.slot.resident_bytes()
             + self.code_version.resident_bytes()
             + self.budgets.resident_bytes()
+            + self.heat.resident_bytes()
     }
 
     pub(crate) fn capacity(&self) -> u32 {
@@ -162,6 +166,7 @@ impl Table {
                 self.slot.get(index).store(0, Relaxed);
             }
             self.budgets.reset(index);
+            self.heat.reset(index);
             note(index);
             self.not_live.fetch_sub(1, Relaxed);
             // Release, edge CORE, partner is the Acquire in `core`: who reads the new core sees the generation that
@@ -253,6 +258,7 @@ impl Table {
         });
         self.grace.retire(old);
         self.budgets.reset(index);
+        self.heat.reset(index);
         Ok(())
     }
 

@@ -96,6 +96,13 @@ impl Engine {
         self.shared().reclaim()
     }
 
+    /// Moves the clock of policies whose counts fade with [ticks](crate::HalfLife::Ticks): the VM calls this at each
+    /// collection, say.
+    pub fn decay_tick(&self) {
+        // Relaxed: a hint.
+        self.shared().ticks.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+    }
+
     /// Waits until nothing is queued and nothing is being compiled. An inline engine works meanwhile.
     ///
     /// # Errors

@@ -2,6 +2,7 @@
 
 use crate::id::{Bead, TierId};
 use std::num::NonZeroU32;
+use std::time::Duration;
 
 /// What a policy sees of a function.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -16,6 +17,30 @@ pub struct Activity {
     /// Calls counted so far, including this one. Saturates at `u32::MAX`. Threads that count the same function at
     /// the same time can lose counts to each other.
     pub calls: u32,
+    /// The calls, faded by the policy's [half-life](Policy::half_life): what was counted a half-life ago counts half. The
+    /// same as `calls` where the policy has none.
+    pub heat: u32,
+    /// The size given at registration, in the VM's units.
+    pub size: Option<u32>,
+    /// Requests that wait in the target's lane.
+    pub queued: u32,
+    /// Workers that may compile for the target at once, at least 1.
+    pub workers: u32,
+    /// Bytes of code installed or waiting to be freed.
+    pub code_bytes: u64,
+    /// The engine's [limit](crate::EngineBuilder::code_limit) for them.
+    pub code_limit: Option<u64>,
+    /// Uniformly distributed, and the same for the same seed, function and count.
+    pub random: u32,
+}
+
+/// How fast counts fade.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum HalfLife {
+    /// With time, of the engine's clock.
+    Time(Duration),
+    /// With ticks the VM gives by [`Engine::decay_tick`](crate::Engine::decay_tick), one for each collection, say.
+    Ticks(u32),
 }
 
 /// A policy's answer.
@@ -42,6 +67,12 @@ impl Verdict {
 pub trait Policy: Send + Sync + 'static {
     /// Promote now, or ask again when?
     fn decide(&self, activity: &Activity) -> Verdict;
+
+    /// How fast [`Activity::heat`] fades for this policy; not at all by default. Where the policies of several tiers
+    /// differ, that of the next tier up counts.
+    fn half_life(&self) -> Option<HalfLife> {
+        None
+    }
 }
 
 impl<F: Fn(&Activity) -> Verdict + Send + Sync + 'static> Policy for F {
@@ -92,7 +123,7 @@ impl Default for Threshold {
 impl Policy for Threshold {
     fn decide(&self, activity: &Activity) -> Verdict {
         // Crossed, not hit: a count that jumped past the threshold promotes as well.
-        match self.asks_at().saturating_sub(activity.calls) {
+        match self.asks_at().saturating_sub(activity.heat) {
             0 => Verdict::Promote,
             left => Verdict::wait(left),
         }
@@ -114,7 +145,19 @@ mod tests {
     use super::*;
 
     fn after(calls: u32) -> Activity {
-        Activity { bead: Bead::new(0, 0), tier: TierId::INTERPRETER, target: TierId::BASELINE, calls }
+        Activity {
+            bead: Bead::new(0, 0),
+            tier: TierId::INTERPRETER,
+            target: TierId::BASELINE,
+            calls,
+            heat: calls,
+            size: None,
+            queued: 0,
+            workers: 1,
+            code_bytes: 0,
+            code_limit: None,
+            random: 0,
+        }
     }
 
     #[test]

@@ -1,0 +1,39 @@
+//! The engine's clock and its source of chance, both replaceable so that every decision can be repeated.
+
+use std::time::{Duration, Instant};
+
+/// Time since some start.
+pub(crate) type Clock = Box<dyn Fn() -> Duration + Send + Sync>;
+
+/// The time since the engine was built.
+pub(crate) fn system() -> Clock {
+    let start = Instant::now();
+    Box::new(move || start.elapsed())
+}
+
+/// Milliseconds, for columns; they last for 49 days and then start over.
+pub(crate) fn millis(time: Duration) -> u32 {
+    time.as_millis() as u32
+}
+
+/// A uniformly distributed number for these inputs: SplitMix64's finalizer (Steele, Lea and Flood, OOPSLA 2014).
+pub(crate) fn random(seed: u64, a: u64, b: u64) -> u32 {
+    let mut z = seed ^ a.wrapping_mul(0x9E37_79B9_7F4A_7C15) ^ b.wrapping_mul(0xD1B5_4A32_D192_ED03);
+    z = (z ^ z >> 30).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+    z = (z ^ z >> 27).wrapping_mul(0x94D0_49BB_1331_11EB);
+    ((z ^ z >> 31) >> 32) as u32
+}
+
+#[cfg(all(test, not(beadwork_loom)))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn random_numbers_repeat_and_spread_evenly() {
+        assert_eq!(random(1, 2, 3), random(1, 2, 3));
+        let high = (0..10_000).filter(|&n| random(7, n, 0) > u32::MAX / 2).count();
+        assert!((4_800..5_200).contains(&high), "{high} of 10,000 in the upper half");
+        let high = (0..10_000).filter(|&n| random(7, 0, n) > u32::MAX / 2).count();
+        assert!((4_800..5_200).contains(&high), "{high} of 10,000 in the upper half");
+    }
+}

@@ -1,0 +1,68 @@
+//! Heat: counts that fade, for engines whose policies want that. Three columns that nobody else touches.
+
+use crate::column::Column;
+use crate::sync::AtomicU32;
+use std::sync::atomic::Ordering::Relaxed;
+
+/// Relaxed everywhere: heat is a hint, and threads that ask at the same time may lose a little of it.
+pub(crate) struct Heat {
+    heat: Column<AtomicU32>,
+    /// When it was that hot, in milliseconds or ticks.
+    at: Column<AtomicU32>,
+    /// Calls counted by then.
+    calls: Column<AtomicU32>,
+}
+
+impl Heat {
+    pub(crate) const BYTES: usize = 12;
+
+    pub(crate) fn reserve(capacity: u32) -> std::io::Result<Heat> {
+        Ok(Heat {
+            heat: Column::reserve(capacity)?,
+            at: Column::reserve(capacity)?,
+            calls: Column::reserve(capacity)?,
+        })
+    }
+
+    /// The heat now, after `calls` in all; remembered as the new starting point.
+    pub(crate) fn update(&self, index: u32, calls: u32, now: u32, half_life: u32) -> u32 {
+        let (heat, at, before) = (self.heat.get(index), self.at.get(index), self.calls.get(index));
+        let new = calls.saturating_sub(before.load(Relaxed));
+        let age = f64::from(now.wrapping_sub(at.load(Relaxed))) / f64::from(half_life.max(1));
+        let faded = f64::from(heat.load(Relaxed)) * (-age).exp2();
+        let now_hot = (faded as u32).saturating_add(new);
+        heat.store(now_hot, Relaxed);
+        at.store(now, Relaxed);
+        before.store(calls, Relaxed);
+        now_hot
+    }
+
+    /// A function that starts over, or an index that is used again.
+    pub(crate) fn reset(&self, index: u32) {
+        for column in [&self.heat, &self.at, &self.calls] {
+            // An untouched page stays untouched.
+            if column.get(index).load(Relaxed) != 0 {
+                column.get(index).store(0, Relaxed);
+            }
+        }
+    }
+
+    pub(crate) fn resident_bytes(&self) -> usize {
+        [&self.heat, &self.at, &self.calls].iter().map(|column| column.resident_bytes()).sum()
+    }
+}
+
+#[cfg(all(test, not(beadwork_loom)))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn heat_halves_with_each_half_life_and_new_calls_add_to_it() {
+        let heat = Heat::reserve(16).unwrap();
+        assert_eq!(heat.update(3, 800, 0, 100), 800);
+        assert_eq!(heat.update(3, 800, 100, 100), 400);
+        assert_eq!(heat.update(3, 850, 300, 100), 150);
+        heat.reset(3);
+        assert_eq!(heat.update(3, 10, 300, 100), 10);
+    }
+}
