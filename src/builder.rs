@@ -21,6 +21,9 @@ pub const MAX_CAPACITY: usize = 1 << 31;
 /// Beads an engine has room for unless it is told: 2^24, about 16.8 million.
 pub const DEFAULT_CAPACITY: usize = 1 << 24;
 
+/// How long a request may wait without a further call before it is dropped, unless the engine is told: 10 seconds.
+pub const DEFAULT_COLD_AFTER: Duration = Duration::from_secs(10);
+
 /// The least an engine whose capacity was not given falls back to when address space is refused: 2^16.
 const LEAST_CAPACITY: u32 = 1 << 16;
 
@@ -36,6 +39,7 @@ pub struct EngineBuilder {
     clock: Option<Clock>,
     seed: u64,
     code_limit: Option<u64>,
+    cold_after: Duration,
     listeners: Vec<Listener>,
 }
 
@@ -52,6 +56,7 @@ impl EngineBuilder {
             clock: None,
             seed: 0,
             code_limit: None,
+            cold_after: DEFAULT_COLD_AFTER,
             listeners: Vec::new(),
         }
     }
@@ -139,6 +144,15 @@ impl EngineBuilder {
         self
     }
 
+    /// How long a request that a policy made may wait without a further call of the function before it is dropped, and
+    /// the function has to earn its threshold anew; [`DEFAULT_COLD_AFTER`] if not given. HotSpot does the same after 50 ms
+    /// (`TieredCompileTaskTimeout`).
+    #[must_use]
+    pub fn cold_after(mut self, time: Duration) -> Self {
+        self.cold_after = time;
+        self
+    }
+
     /// Calls `listener` after everything the engine does, on the thread that did it, with no lock held. A panic in
     /// it is contained. More than one can be given.
     #[must_use]
@@ -166,6 +180,7 @@ impl EngineBuilder {
             clock: self.clock.unwrap_or_else(clock::system),
             seed: self.seed,
             code_limit: self.code_limit,
+            cold_after: clock::millis(self.cold_after),
         };
         #[cfg(not(beadwork_loom))]
         let executor = match self.pool {

@@ -7,22 +7,32 @@
 use crate::backend::{Job, JobHost};
 use crate::error::CompileError;
 use crate::gate::Inside;
-use crate::id::TierId;
-use crate::queue::{Lane, Lanes, Request, steal_into};
+use crate::id::{Bead, TierId};
+use crate::queue::{Lane, Lanes, Rank, Request, steal_into};
 use crate::state::Ticket;
 use crate::sync::deque::{Stealer, Worker};
-use crate::sync::{Arc, Mutex, RwLock, lock};
+use crate::sync::{Arc, AtomicUsize, Mutex, RwLock, lock};
 use crate::wake::{MAX_WORKERS, Wake};
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::Ordering::{AcqRel, Acquire};
 use std::time::Instant;
+
+/// Requests a worker moves from a lane into its own deque at once; also the most that ranking can be off by.
+const CHUNK: usize = 32;
 
 /// What the drain needs from the engine.
 pub(crate) trait Crew: JobHost {
     /// Keeps a fork from happening while requests are between a lane and the list of what is being compiled.
     fn no_fork(&self) -> Inside<'_>;
+    /// The engine's clock, in milliseconds.
+    fn now(&self) -> u32;
+    /// How urgent a request is now.
+    fn rank(&self, request: &Request, now: u32) -> Rank;
     /// Takes the ticket for a popped token, if the bead still wants it.
-    fn claim(&self, request: &Request) -> Option<Ticket>;
+    fn claim(&self, request: &Request, now: u32) -> Claim;
+    /// A request was dropped because its function had gone cold.
+    fn cooled(&self, bead: Bead, tier: TierId);
     /// Calls the backend of that tier.
     fn compile(&self, tier: TierId, jobs: &mut [Job<'_>]);
     /// There is something for another worker.
@@ -52,6 +62,7 @@ pub(crate) struct Drain {
     pub(crate) wake: Wake,
     /// How many workers may run at once; 0 for an inline engine.
     pub(crate) workers: usize,
+    paused: AtomicUsize,
     seats: Mutex<Vec<Seat>>,
     publics: RwLock<Vec<Arc<Public>>>,
 }
@@ -60,7 +71,7 @@ impl Drain {
     pub(crate) fn new(lanes: Lanes, workers: usize) -> Drain {
         let workers = workers.min(MAX_WORKERS);
         let (seats, publics) = (Mutex::new(Vec::new()), RwLock::new(Vec::new()));
-        Drain { lanes, wake: Wake::new(), workers, seats, publics }
+        Drain { lanes, wake: Wake::new(), workers, paused: AtomicUsize::new(0), seats, publics }
     }
 
     /// One worker's life: from a signal that started it until nothing is left to do.
@@ -123,7 +134,7 @@ impl Drain {
     #[cfg(all(unix, not(beadwork_loom)))]
     pub(crate) fn forget_workers(&self) -> Vec<Ticket> {
         self.wake.forget_workers();
-        self.lanes.all.iter().for_each(Lane::forget_workers);
+        self.lanes.forget_workers();
         let publics = self.publics.read().unwrap_or_else(|e| e.into_inner());
         publics.iter().flat_map(|public| std::mem::take(&mut *lock(&public.compiling))).collect()
     }
@@ -146,24 +157,32 @@ impl Drain {
 
     /// Takes one batch of the lowest admissible tier and compiles it; answers how many requests were taken.
     fn take_and_compile(&self, seat: &Seat, crew: &dyn Crew, max: usize) -> usize {
+        if self.is_paused() {
+            return 0;
+        }
         for lane in &self.lanes.all {
-            if !lane.enter() {
+            if !self.lanes.enter(lane, self.workers) {
                 continue;
             }
+            // The clock is foreign code, so it is read before the section.
+            let now = crew.now();
             let no_fork = crew.no_fork();
-            let batch = self.take(lane, seat, max);
-            let claimed = self.claim(&batch, seat, crew);
+            let batch = self.take(lane, seat, crew, now, max);
+            let (claimed, cooled) = self.claim(&batch, seat, crew, now);
             drop(no_fork);
             if !seat.own(lane).is_empty() {
                 // What was moved here can be stolen, but whoever looked only at the lane has to look again.
                 crew.signal();
+            }
+            for bead in cooled {
+                crew.cooled(bead, lane.tier);
             }
             compile(lane.tier, claimed, crew);
             {
                 let _no_fork = crew.no_fork();
                 lock(&seat.public.compiling).clear();
             }
-            if lane.leave(self.workers) {
+            if self.lanes.leave(lane, self.workers) {
                 crew.signal();
             }
             if !batch.is_empty() {
@@ -173,22 +192,21 @@ impl Drain {
         0
     }
 
-    fn take(&self, lane: &Lane, seat: &Seat, max: usize) -> Vec<Request> {
-        let own = seat.own(lane);
-        // A fair share of what waits, so that the other workers find work too.
-        let share =
-            (own.len() + lane.len()).div_ceil(self.workers.max(1)).clamp(1, lane.batch.min(max).max(1));
-        let mut batch = Vec::with_capacity(share);
-        while batch.len() < share {
-            let missing = share - batch.len();
-            match own
-                .pop()
-                .or_else(|| lane.take_into(own, missing))
-                .or_else(|| self.steal(lane, own, missing))
-            {
-                Some(request) => batch.push(request),
-                None => break,
-            }
+    fn take(&self, lane: &Lane, seat: &Seat, crew: &dyn Crew, now: u32, max: usize) -> Vec<Request> {
+        let (own, most) = (seat.own(lane), lane.batch().min(max).max(1));
+        if own.is_empty() {
+            // A fair share of what waits, so that the other workers find work too.
+            let share = lane.len().div_ceil(self.workers.max(1)).clamp(1, CHUNK.max(most));
+            lane.take_into(own, share, |request| crew.rank(request, now));
+        }
+        let mut batch = Vec::with_capacity(most.min(own.len()));
+        if own.is_empty() {
+            batch.extend(self.steal(lane, own, most));
+        }
+        while batch.len() < most
+            && let Some(request) = own.pop()
+        {
+            batch.push(request);
         }
         batch
     }
@@ -202,19 +220,56 @@ impl Drain {
             .find_map(|stealer| steal_into(stealer, own, limit))
     }
 
-    /// Takes the tickets of what is still wanted.
-    fn claim(&self, batch: &[Request], seat: &Seat, crew: &dyn Crew) -> Vec<(Ticket, Request)> {
-        let mut claimed = Vec::with_capacity(batch.len());
-        for request in batch {
+    /// Takes the tickets of what is still wanted; answers what had gone cold as well.
+    fn claim(&self, batch: &[Request], seat: &Seat, crew: &dyn Crew, now: u32) -> (Vec<Claimed>, Vec<Bead>) {
+        let (mut claimed, mut cooled) = (Vec::with_capacity(batch.len()), Vec::new());
+        for &request in batch {
             // First the token's bit, then the state; see `Lanes::push`.
-            self.lanes.pop_token(request);
-            if let Some(ticket) = crew.claim(request) {
-                lock(&seat.public.compiling).push(ticket);
-                claimed.push((ticket, *request));
+            self.lanes.pop_token(&request);
+            match crew.claim(&request, now) {
+                Claim::Ticket(ticket) => {
+                    lock(&seat.public.compiling).push(ticket);
+                    claimed.push(Claimed { ticket, request });
+                }
+                Claim::Cooled(bead) => cooled.push(bead),
+                Claim::Unwanted => (),
             }
         }
-        claimed
+        (claimed, cooled)
     }
+
+    // ---- pausing
+
+    fn is_paused(&self) -> bool {
+        // Acquire, edge PAUSE, partner is `resume`.
+        self.paused.load(Acquire) > 0
+    }
+
+    /// Takes no more work until as many resumes.
+    pub(crate) fn pause(&self) {
+        // AcqRel, edge PAUSE.
+        self.paused.fetch_add(1, AcqRel);
+    }
+
+    /// Undoes one pause. The caller signals.
+    pub(crate) fn resume(&self) {
+        // AcqRel, edge PAUSE: the signal after it is seen by workers that then see this.
+        self.paused.fetch_sub(1, AcqRel);
+    }
+}
+
+/// What became of a popped token.
+pub(crate) enum Claim {
+    Ticket(Ticket),
+    /// It had waited long without a call since; it is not queued any more.
+    Cooled(Bead),
+    /// Cancelled, superseded, or asked for at another tier.
+    Unwanted,
+}
+
+struct Claimed {
+    ticket: Ticket,
+    request: Request,
 }
 
 impl Seat {
@@ -224,13 +279,13 @@ impl Seat {
 }
 
 /// Hands what was claimed to the backend, whose panics end here. Every job is finished afterwards.
-fn compile(tier: TierId, claimed: Vec<(Ticket, Request)>, crew: &dyn Crew) {
+fn compile(tier: TierId, claimed: Vec<Claimed>, crew: &dyn Crew) {
     if claimed.is_empty() {
         return;
     }
-    let now = Instant::now();
-    let mut jobs: Vec<_> =
-        claimed.into_iter().map(|(ticket, request)| Job::new(crew, ticket, request, now)).collect();
+    let started = Instant::now();
+    let job = |claimed: Claimed| Job::new(crew, claimed.ticket, claimed.request, started);
+    let mut jobs: Vec<_> = claimed.into_iter().map(job).collect();
     let alone = jobs.len() == 1;
     let panic = contained(tier, crew, &mut jobs);
     for job in jobs.iter_mut().filter(|job| !job.is_finished()) {

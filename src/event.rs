@@ -53,6 +53,13 @@ pub enum Event {
         /// The tier it was compiled for.
         tier: TierId,
     },
+    /// A request was dropped because the function was not called any more while it waited.
+    Cooled {
+        /// The function.
+        bead: Bead,
+        /// The tier it waited for.
+        tier: TierId,
+    },
     /// Code was taken back; the function is interpreted.
     Invalidated {
         /// The function.

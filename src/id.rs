@@ -198,6 +198,16 @@ pub enum Reason {
     Resumed,
 }
 
+impl Reason {
+    /// What cannot wait comes before what is merely hot.
+    pub(crate) fn class(self) -> u8 {
+        match self {
+            Reason::Hot | Reason::Asked => 0,
+            Reason::Resumed => 1,
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -111,7 +111,7 @@ mod tier;
 mod wake;
 
 pub use backend::{Backend, FnBackend, Job, Outcome, Slot};
-pub use builder::{DEFAULT_CAPACITY, EngineBuilder, MAX_CAPACITY};
+pub use builder::{DEFAULT_CAPACITY, DEFAULT_COLD_AFTER, EngineBuilder, MAX_CAPACITY};
 pub use code::{Code, CompiledCode};
 pub use engine::{BeadState, Engine, PendingState, Pinned};
 pub use error::{

@@ -31,7 +31,7 @@ impl Shared {
         let mut wait = u32::MAX;
         // The highest tier whose policy says so wins, so a function that is hot enough skips tiers.
         for (lane, parts) in self.drain.lanes.all.iter().zip(&self.tiers).rev() {
-            if lane.tier <= now.tier || now.bars(lane.tier).is_some() {
+            if lane.tier <= now.tier || now.bars(lane.tier).is_some() || !lane.is_enabled() {
                 continue;
             }
             let activity = self.activity(bead, now.tier, lane, calls, heat);
@@ -61,7 +61,7 @@ impl Shared {
             heat,
             size: self.info.size(bead.index()),
             queued: u32::try_from(lane.len()).unwrap_or(u32::MAX),
-            workers: lane.limit.min(self.drain.workers).max(1) as u32,
+            workers: lane.limit().min(self.drain.workers).max(1) as u32,
             code_bytes: read(&self.counters.code_bytes),
             code_limit: self.settings.code_limit,
             random: clock::random(self.settings.seed, bead.to_bits(), calls.into()),

@@ -90,6 +90,11 @@
 //! Cores are stored with Release, at reuse after the generation moved on. `Table::core` loads the core (Acquire), then
 //! the state: if the core was a later generation's, the state shows that generation, and the answer is stale.
 //!
+//! ## PAUSE
+//! `Drain::resume` (AcqRel) lowers the count of pauses, then the engine signals once for each worker. A worker that saw the pause
+//! and is leaving fails to, because of the signal (edge WAKE), and looks again; the acquire of the wake word makes it
+//! see the lowered count.
+//!
 //! ## CLOSE
 //! `Shared::close` (Release) → `is_closed` (Acquire). Only a hint to stop early; what is freed at the end is freed when
 //! no reference is left.

@@ -4,68 +4,156 @@
 //! token lies there, so a lane can never hold more tokens than there are beads, and there is no such thing as a full
 //! queue. A token is only a hint to look at the bead: the ticket is taken from the state word when the token is
 //! popped, so tokens survive cancellation, reload and reuse of the index.
+//!
+//! Requesters push into an injector, which takes no lock. Drains move its content into a heap, under a lock that only
+//! drains use, and take the best from there. Ranks change while requests wait, so the heap is ranked anew when half of
+//! it has been taken since the last time.
 
 use crate::column::Column;
-use crate::id::{Bead, Reason, TierId};
+use crate::id::{Reason, TierId};
 use crate::sync::deque::{Injector, Steal, Stealer, Worker};
-use crate::sync::{AtomicU16, AtomicUsize};
-#[cfg(all(unix, not(beadwork_loom)))]
-use std::sync::atomic::Ordering::Relaxed;
-use std::sync::atomic::Ordering::{AcqRel, Acquire};
+use crate::sync::{AtomicBool, AtomicU16, AtomicUsize, Mutex, lock};
+use std::collections::BinaryHeap;
+use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed};
 
 /// A token in a lane.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Request {
-    pub(crate) bead: Bead,
+    /// The bead's index; its generation is in the state word.
+    pub(crate) index: u32,
     /// Calls counted when it was asked for.
     pub(crate) calls: u32,
+    /// When it was asked for, in milliseconds of the engine's clock.
+    pub(crate) asked: u32,
     pub(crate) tier: TierId,
     pub(crate) reason: Reason,
 }
 
 const _: () = assert!(size_of::<Request>() == 16);
 
-/// The queue of one compiled tier and its limits.
+/// How urgent a request is; more is more urgent. Equals go in order of arrival.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub(crate) struct Rank {
+    /// What cannot wait comes before what is merely hot.
+    pub(crate) class: u8,
+    /// Calls per second since it was asked for.
+    pub(crate) rate: u64,
+}
+
+/// A request in the heap.
+struct Ranked {
+    rank: Rank,
+    arrival: u64,
+    request: Request,
+}
+
+impl Ord for Ranked {
+    fn cmp(&self, other: &Ranked) -> std::cmp::Ordering {
+        self.rank.cmp(&other.rank).then(other.arrival.cmp(&self.arrival))
+    }
+}
+
+impl PartialOrd for Ranked {
+    fn partial_cmp(&self, other: &Ranked) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl PartialEq for Ranked {
+    fn eq(&self, other: &Ranked) -> bool {
+        self.cmp(other).is_eq()
+    }
+}
+
+impl Eq for Ranked {}
+
+#[derive(Default)]
+struct Heap {
+    ranked: BinaryHeap<Ranked>,
+    arrivals: u64,
+    taken: usize,
+}
+
+/// The queue of one compiled tier and its limits, which may change while it runs.
 pub(crate) struct Lane {
     pub(crate) tier: TierId,
     /// The most functions given to the backend in one call.
-    pub(crate) batch: usize,
+    batch: AtomicUsize,
     /// The most workers in this lane at once.
-    pub(crate) limit: usize,
+    limit: AtomicUsize,
+    enabled: AtomicBool,
     injector: Injector<Request>,
+    heap: Mutex<Heap>,
+    /// Requests in `heap`.
+    ranked: AtomicUsize,
     running: AtomicUsize,
 }
 
 impl Lane {
     pub(crate) fn new(tier: TierId, batch: usize, limit: usize) -> Lane {
-        Lane { tier, batch, limit, injector: Injector::new(), running: AtomicUsize::new(0) }
+        Lane {
+            tier,
+            batch: AtomicUsize::new(batch),
+            limit: AtomicUsize::new(limit),
+            enabled: AtomicBool::new(true),
+            injector: Injector::new(),
+            heap: Mutex::new(Heap::default()),
+            ranked: AtomicUsize::new(0),
+            running: AtomicUsize::new(0),
+        }
     }
 
-    /// Takes one of the lane's places for a worker.
-    pub(crate) fn enter(&self) -> bool {
-        // AcqRel/Acquire, edge WAKE: a worker that finds the lane full and leaves is woken by who frees the place.
-        self.running.fetch_update(AcqRel, Acquire, |now| (now < self.limit).then_some(now + 1)).is_ok()
+    // Relaxed throughout: limits are advice, looked at anew for each batch; who changes one signals afterwards.
+
+    pub(crate) fn batch(&self) -> usize {
+        self.batch.load(Relaxed)
     }
 
-    /// Gives the place back. True if somebody may be waiting for it: the caller signals.
-    #[must_use = "true means that the caller signals"]
-    pub(crate) fn leave(&self, workers: usize) -> bool {
-        self.running.fetch_sub(1, AcqRel);
-        self.limit < workers && !self.injector.is_empty()
+    pub(crate) fn set_batch(&self, batch: usize) {
+        self.batch.store(batch.max(1), Relaxed);
     }
 
-    /// Moves the oldest requests into a worker's own deque and answers the first.
-    pub(crate) fn take_into(&self, own: &Worker<Request>, limit: usize) -> Option<Request> {
-        until_settled(|| self.injector.steal_batch_with_limit_and_pop(own, limit))
+    pub(crate) fn limit(&self) -> usize {
+        self.limit.load(Relaxed)
     }
 
+    pub(crate) fn set_limit(&self, limit: usize) {
+        self.limit.store(limit.max(1), Relaxed);
+    }
+
+    pub(crate) fn is_enabled(&self) -> bool {
+        self.enabled.load(Relaxed)
+    }
+
+    pub(crate) fn set_enabled(&self, enabled: bool) {
+        self.enabled.store(enabled, Relaxed);
+    }
+
+    /// Requests that wait here and not in a worker's deque.
     pub(crate) fn len(&self) -> usize {
-        self.injector.len()
+        self.injector.len() + self.ranked.load(Relaxed)
     }
 
-    #[cfg(all(unix, not(beadwork_loom)))]
-    pub(crate) fn forget_workers(&self) {
-        self.running.store(0, Relaxed);
+    /// Moves up to `most` of the most urgent requests into a worker's own deque.
+    pub(crate) fn take_into(&self, own: &Worker<Request>, most: usize, rank: impl Fn(&Request) -> Rank) {
+        let mut heap = lock(&self.heap);
+        while let Some(request) = until_settled(|| self.injector.steal()) {
+            heap.arrivals += 1;
+            let arrival = heap.arrivals;
+            heap.ranked.push(Ranked { rank: rank(&request), arrival, request });
+        }
+        if heap.taken > heap.ranked.len() / 2 {
+            heap.taken = 0;
+            let mut all = std::mem::take(&mut heap.ranked).into_vec();
+            all.iter_mut().for_each(|entry| entry.rank = rank(&entry.request));
+            heap.ranked = all.into();
+        }
+        for _ in 0..most {
+            let Some(best) = heap.ranked.pop() else { break };
+            heap.taken += 1;
+            own.push(best.request);
+        }
+        self.ranked.store(heap.ranked.len(), Relaxed);
     }
 }
 
@@ -89,14 +177,16 @@ fn until_settled(mut steal: impl FnMut() -> Steal<Request>) -> Option<Request> {
 pub(crate) struct Lanes {
     pub(crate) all: Box<[Lane]>,
     queued: Column<AtomicU16>,
+    /// Workers in lanes above the baseline.
+    optimizing: AtomicUsize,
 }
 
 impl Lanes {
-    pub(crate) fn new(all: Vec<Lane>, capacity: u32) -> std::io::Result<Lanes> {
-        Ok(Lanes { all: all.into(), queued: Column::reserve(capacity)? })
-    }
-
     pub(crate) const BYTES: usize = size_of::<u16>();
+
+    pub(crate) fn new(all: Vec<Lane>, capacity: u32) -> std::io::Result<Lanes> {
+        Ok(Lanes { all: all.into(), queued: Column::reserve(capacity)?, optimizing: AtomicUsize::new(0) })
+    }
 
     pub(crate) fn get(&self, tier: TierId) -> Option<&Lane> {
         if tier == TierId::INTERPRETER { None } else { self.all.get(tier.lane()) }
@@ -107,6 +197,41 @@ impl Lanes {
         TierId::from_low_bits(self.all.len() as u64)
     }
 
+    /// Takes one of a lane's places for a worker. Tiers above the baseline leave one of two or more workers to it.
+    pub(crate) fn enter(&self, lane: &Lane, workers: usize) -> bool {
+        if !lane.is_enabled() {
+            return false;
+        }
+        let optimizing = self.optimizes(lane);
+        // AcqRel/Acquire, edge WAKE: a worker that finds no place and leaves is woken by who frees one.
+        let take = |count: &AtomicUsize, limit: usize| {
+            count.fetch_update(AcqRel, Acquire, |now| (now < limit).then_some(now + 1)).is_ok()
+        };
+        if optimizing && !take(&self.optimizing, reserved(workers)) {
+            return false;
+        }
+        let entered = take(&lane.running, lane.limit());
+        if optimizing && !entered {
+            self.optimizing.fetch_sub(1, AcqRel);
+        }
+        entered
+    }
+
+    /// Gives the place back. True if somebody may be waiting for it: the caller signals.
+    #[must_use = "true means that the caller signals"]
+    pub(crate) fn leave(&self, lane: &Lane, workers: usize) -> bool {
+        lane.running.fetch_sub(1, AcqRel);
+        if !self.optimizes(lane) {
+            return lane.limit() < workers && lane.len() > 0;
+        }
+        self.optimizing.fetch_sub(1, AcqRel);
+        self.all.iter().skip(1).any(|lane| lane.len() > 0)
+    }
+
+    fn optimizes(&self, lane: &Lane) -> bool {
+        lane.tier > TierId::BASELINE
+    }
+
     /// Puts a token into the lane unless one is there. The caller has queued the bead in its state word before, and
     /// signals afterwards if this answers true.
     #[must_use = "true means that the caller signals"]
@@ -115,7 +240,7 @@ impl Lanes {
         let bit = 1 << lane.tier.lane();
         // AcqRel, edge CLAIM, partner is `pop_token`: if the bit was set, the drain that clears it reads the state
         // afterwards and sees this request.
-        if self.queued.get(request.bead.index()).fetch_or(bit, AcqRel) & bit != 0 {
+        if self.queued.get(request.index).fetch_or(bit, AcqRel) & bit != 0 {
             return false;
         }
         lane.injector.push(request);
@@ -126,10 +251,22 @@ impl Lanes {
     pub(crate) fn pop_token(&self, request: &Request) {
         let bit = 1u16 << request.tier.lane();
         // AcqRel, edge CLAIM, partner is `push`.
-        self.queued.get(request.bead.index()).fetch_and(!bit, AcqRel);
+        self.queued.get(request.index).fetch_and(!bit, AcqRel);
     }
 
     pub(crate) fn resident_bytes(&self) -> usize {
         self.queued.resident_bytes()
     }
+
+    /// A forked child has no workers.
+    #[cfg(all(unix, not(beadwork_loom)))]
+    pub(crate) fn forget_workers(&self) {
+        self.all.iter().for_each(|lane| lane.running.store(0, Relaxed));
+        self.optimizing.store(0, Relaxed);
+    }
+}
+
+/// How many of the workers may be in lanes above the baseline: all but one of two or more.
+fn reserved(workers: usize) -> usize {
+    if workers >= 2 { workers - 1 } else { 1 }
 }

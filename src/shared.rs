@@ -5,9 +5,9 @@
 
 use crate::backend::{Backend, Job, JobHost, Outcome, Slot};
 use crate::builder::Columns;
-use crate::clock::Clock;
+use crate::clock::{self, Clock};
 use crate::code::CompiledCode;
-use crate::drain::{Crew, Drain};
+use crate::drain::{Claim, Crew, Drain};
 use crate::error::{CompileError, Stale};
 use crate::event::{Event, Invalidation};
 use crate::executor::Executor;
@@ -17,7 +17,7 @@ use crate::id::{Bead, Core, Reason, TierId};
 use crate::info::{Info, OnInvalidate};
 use crate::owner::{OwnerWord, Owners};
 use crate::policy::Policy;
-use crate::queue::Request;
+use crate::queue::{Rank, Request};
 use crate::state::{Ended, Requested, Ticket};
 use crate::stats::{Counters, add, subtract};
 use crate::sync::{Arc, AtomicBool, AtomicU32, Mutex, lock};
@@ -41,6 +41,8 @@ pub(crate) struct Settings {
     pub(crate) clock: Clock,
     pub(crate) seed: u64,
     pub(crate) code_limit: Option<u64>,
+    /// Milliseconds a request may wait without a call before it is dropped.
+    pub(crate) cold_after: u32,
 }
 
 pub(crate) struct Shared {
@@ -99,10 +101,11 @@ impl Shared {
         if bead.index() >= self.table.capacity() {
             return Requested::Stale;
         }
+        let asked = self.now();
         let (answer, pushed) = {
             let _no_fork = self.gate.enter();
             let answer = self.table.state(bead.index()).request(bead, tier);
-            (answer, answer == Requested::Queued && self.push(bead, tier, reason, calls))
+            (answer, answer == Requested::Queued && self.push(bead, tier, reason, calls, asked))
         };
         if pushed {
             self.wake();
@@ -114,9 +117,9 @@ impl Shared {
         answer
     }
 
-    /// Puts a token into a lane, inside a section.
-    pub(crate) fn push(&self, bead: Bead, tier: TierId, reason: Reason, calls: u32) -> bool {
-        self.drain.lanes.push(Request { bead, calls, tier, reason })
+    /// Puts a token into a lane, inside a section. `asked` is the time, read before the section began.
+    pub(crate) fn push(&self, bead: Bead, tier: TierId, reason: Reason, calls: u32, asked: u32) -> bool {
+        self.drain.lanes.push(Request { index: bead.index(), calls, asked, tier, reason })
     }
 
     /// There is work: makes sure that somebody looks.
@@ -157,7 +160,7 @@ impl Shared {
         let (bead, tier, bytes) = (ticket.bead, ticket.tier, code.bytes);
         let compile_time = code.compile_time.unwrap_or_default();
         let tick = tier < self.drain.lanes.top();
-        let entry = code.entry;
+        let (entry, now) = (code.entry, self.now());
         let (owner, installed, pushed) = {
             let _no_fork = self.gate.enter();
             let owner = self.owners.intern(code.owner, bytes, code.embeds);
@@ -165,7 +168,7 @@ impl Shared {
             add(&self.counters.code_bytes, owner.bytes() as u64);
             let installed = self.table.install(ticket, Ready { entry, tick, owner });
             let requeue = installed.and_then(|installed| installed.requeue);
-            (owner, installed, requeue.is_some_and(|tier| self.push(bead, tier, Reason::Resumed, 0)))
+            (owner, installed, requeue.is_some_and(|tier| self.push(bead, tier, Reason::Resumed, 0, now)))
         };
         if pushed {
             self.wake();
@@ -191,12 +194,12 @@ impl Shared {
     }
 
     fn failed(&self, ticket: Ticket, error: CompileError) -> Outcome {
-        let (bead, tier) = (ticket.bead, ticket.tier);
+        let (bead, tier, now) = (ticket.bead, ticket.tier, self.now());
         let (ended, pushed) = {
             let _no_fork = self.gate.enter();
             let ended = self.table.state(bead.index()).abandon(ticket);
             let pushed = match ended {
-                Ended::Requeue(next) => self.push(bead, next, Reason::Resumed, 0),
+                Ended::Requeue(next) => self.push(bead, next, Reason::Resumed, 0, now),
                 Ended::Idle | Ended::Superseded => false,
             };
             (ended, pushed)
@@ -299,9 +302,10 @@ impl Shared {
     #[cfg(all(unix, not(beadwork_loom)))]
     pub(crate) fn mend_after_fork(&self) {
         self.executor.forget_threads();
+        let now = self.now();
         for ticket in self.drain.forget_workers() {
             if let Ended::Requeue(tier) = self.table.state(ticket.bead.index()).requeue(ticket) {
-                self.push(ticket.bead, tier, Reason::Resumed, 0);
+                self.push(ticket.bead, tier, Reason::Resumed, 0, now);
             }
         }
     }
@@ -365,8 +369,33 @@ impl Crew for Shared {
         self.gate.enter()
     }
 
-    fn claim(&self, request: &Request) -> Option<Ticket> {
-        self.table.state(request.bead.index()).claim(request.bead.index(), request.tier)
+    fn now(&self) -> u32 {
+        clock::millis((self.settings.clock)())
+    }
+
+    fn rank(&self, request: &Request, now: u32) -> Rank {
+        let waited = now.wrapping_sub(request.asked);
+        let calls = self.table.budgets.calls(request.index).saturating_sub(request.calls);
+        // Calls per second since it was asked for, not arrival: what is called most saves most.
+        Rank { class: request.reason.class(), rate: u64::from(calls) * 1000 / (u64::from(waited) + 1) }
+    }
+
+    fn claim(&self, request: &Request, now: u32) -> Claim {
+        let state = self.table.state(request.index);
+        let cold = request.reason == Reason::Hot
+            && now.wrapping_sub(request.asked) > self.settings.cold_after
+            && self.table.budgets.calls(request.index) <= request.calls;
+        if !cold {
+            return state.claim(request.index, request.tier).map_or(Claim::Unwanted, Claim::Ticket);
+        }
+        state.cancel(request.index, request.tier).map_or(Claim::Unwanted, Claim::Cooled)
+    }
+
+    fn cooled(&self, bead: Bead, tier: TierId) {
+        // It has to earn its threshold anew.
+        self.table.budgets.reset(bead.index());
+        self.table.heat.reset(bead.index());
+        self.emit(&Event::Cooled { bead, tier });
     }
 
     fn compile(&self, tier: TierId, jobs: &mut [Job<'_>]) {

@@ -141,6 +141,18 @@ impl<'a> StateCell<'a> {
         }
     }
 
+    /// Takes a queued request back; answers whose it was.
+    pub(crate) fn cancel(self, index: u32, tier: TierId) -> Option<Bead> {
+        loop {
+            let now = self.settled(|now| now.live && now.pending == Pending::Queued && now.target == tier)?;
+            let mut new = Snapshot { pending: Pending::None, ..now };
+            new.raise_version();
+            if self.swap(now, new) {
+                return Some(Bead::new(index, new.tag));
+            }
+        }
+    }
+
     /// Ends a claim without code. A request that followed the compile is queued now.
     pub(crate) fn abandon(self, ticket: Ticket) -> Ended {
         self.end(ticket, |new| {

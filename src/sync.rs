@@ -75,6 +75,9 @@ pub(crate) mod deque {
             pub(crate) fn push(&self, value: T) {
                 lock(&self.0).push_back(value);
             }
+            pub(crate) fn steal(&self) -> Steal<T> {
+                lock(&self.0).pop_front().map_or(Steal::Empty, Steal::Success)
+            }
             pub(crate) fn is_empty(&self) -> bool {
                 lock(&self.0).is_empty()
             }
@@ -97,6 +100,9 @@ pub(crate) mod deque {
         impl<T> Worker<T> {
             pub(crate) fn new_fifo() -> Worker<T> {
                 Worker(Arc::new(Injector::new()))
+            }
+            pub(crate) fn push(&self, value: T) {
+                self.0.push(value);
             }
             pub(crate) fn pop(&self) -> Option<T> {
                 lock(&self.0.0).pop_front()

@@ -3,6 +3,7 @@
 use super::Engine;
 use crate::backend::{JobHost, Slot};
 use crate::code::CompiledCode;
+use crate::drain::Crew;
 use crate::error::{InstallError, PromoteError, Stale};
 use crate::event::{Event, Invalidation};
 use crate::id::{Bead, Reason, TierId};
@@ -54,7 +55,7 @@ impl Engine {
         } else {
             code.check().map_err(InstallError::Code)
         };
-        let (entry, bytes) = (code.entry, code.bytes);
+        let (entry, bytes, now) = (code.entry, code.bytes, shared.now());
         let embeds: Vec<_> =
             code.embeds.into_iter().filter(|&callee| shared.pin_slot(callee).is_ok()).collect();
         let (owner, installed, pushed) = {
@@ -65,7 +66,7 @@ impl Engine {
             let installed =
                 checked.and_then(|()| shared.table.vm_install(bead, tier, ready).ok_or(Stale(bead).into()));
             let requeue = installed.as_ref().ok().and_then(|installed| installed.requeue);
-            let pushed = requeue.is_some_and(|tier| shared.push(bead, tier, Reason::Resumed, 0));
+            let pushed = requeue.is_some_and(|tier| shared.push(bead, tier, Reason::Resumed, 0, now));
             (owner, installed, pushed)
         };
         if pushed {
