@@ -28,7 +28,7 @@ pub enum Edge {
 /// A hook must not panic while native code is on the stack: the panic would abort the process.
 pub trait Calls {
     /// A call of `callee` begins. Called exactly once for each call the interpreter makes, for the call of `main`, and for each
-    /// call that native code makes through [`Vm::entry_stub`](crate::Vm::entry_stub); never for a call that native code makes to native
+    /// call that native code makes through [`entry_stub`](crate::entry_stub); never for a call that native code makes to native
     /// code. Not called if the call fails because recursion is too deep.
     fn enter(&mut self, callee: FuncIndex) -> Enter;
 
@@ -49,7 +49,7 @@ pub trait Calls {
         let _ = native_frames;
     }
 
-    /// The function native code means by the `callee_bits` it passed to [`Vm::entry_stub`](crate::Vm::entry_stub). The default is for code
+    /// The function native code means by the `callee_bits` it passed to [`entry_stub`](crate::entry_stub). The default is for code
     /// that passes the [`FuncIndex`] itself.
     #[inline]
     fn resolve(&self, callee_bits: u64) -> Option<FuncIndex> {

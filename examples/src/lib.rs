@@ -49,7 +49,7 @@ pub use calls::{Calls, Edge, Enter, InterpretAll};
 pub use error::{Diagnostic, ErrorKind, Pos, RuntimeError, Trap};
 pub use function::{Function, LoopSite};
 pub use hir::FuncIndex;
-pub use native::{Context, Entry, NativeResult};
+pub use native::{Context, Entry, NativeResult, entry_stub};
 pub use program::Program;
 pub use types::Type;
 pub use vm::{Limits, Value, Vm, on_vm_stack};

@@ -76,6 +76,8 @@ pub struct Context<'p> {
     pub(crate) frames_limit: u64,
     /// The error that ends the run, with its line.
     pub(crate) trap: Option<(u32, Trap)>,
+    /// The way into the interpreter for the hooks of the VM this is part of.
+    pub(crate) enter_interpreter: NativeFn,
 }
 
 impl Context<'_> {
@@ -138,6 +140,29 @@ impl Entry {
 
 /// The type of native code and of the entry stub.
 pub type NativeFn = unsafe extern "C" fn(u64, *mut Context<'_>, u64, u64, u64, u64) -> NativeResult;
+
+/// The stub that native code calls for functions without native code: it has the same convention, finds the callee by
+/// [`Calls::resolve`](crate::Calls::resolve), asks [`Calls::enter`](crate::Calls::enter), and usually interprets. One stub serves all
+/// functions of all VMs, whatever their hooks.
+#[must_use]
+pub fn entry_stub() -> *const u8 {
+    let stub: NativeFn = enter_from_native;
+    stub as *const u8
+}
+
+/// # Safety
+/// Called by native code as this module says.
+unsafe extern "C" fn enter_from_native(
+    callee_bits: u64,
+    ctx: *mut Context<'_>,
+    depth: u64,
+    a0: u64,
+    a1: u64,
+    a2: u64,
+) -> NativeResult {
+    // SAFETY: `ctx` is the context of a running VM, which left in it the function for its own type.
+    unsafe { ((*ctx).enter_interpreter)(callee_bits, ctx, depth, a0, a1, a2) }
+}
 
 /// Calls native code; the only place that does.
 ///

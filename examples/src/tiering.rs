@@ -14,10 +14,9 @@ use cranelift_frontend::FunctionBuilder;
 use crate::calls::{Calls, Enter};
 use crate::hir::FuncIndex;
 use crate::jit::{self, CallEmitter, Results};
-use crate::native::Entry;
+use crate::native::{Entry, MAX_FRAME_BYTES, entry_stub};
 use crate::program::Program;
 use crate::runtime::Helper;
-use crate::vm::Vm;
 
 /// How compiled code calls other functions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
@@ -36,7 +35,8 @@ const ENTRY_STUB: &str = "strand_enter";
 /// [build](CraneliftBuilder::build) it with a [`BytecodeFrontend`].
 #[must_use]
 pub fn cranelift(builder: CraneliftBuilder) -> CraneliftBuilder {
-    let builder = builder.pass_callee_bits(true).symbol(ENTRY_STUB, Vm::<Dispatching>::entry_stub());
+    let builder =
+        builder.pass_callee_bits(true).max_frame_bytes(MAX_FRAME_BYTES).symbol(ENTRY_STUB, entry_stub());
     Helper::ALL.iter().fold(builder, |b, helper| b.symbol(helper.symbol(), helper.address()))
 }
 
@@ -138,7 +138,7 @@ impl Tiered {
     ) -> Result<Tiered, ConnectError> {
         let frontend = BytecodeFrontend { program: program.clone(), beads: Arc::default(), linking };
         let beads = frontend.beads.clone();
-        let fallback = Engine::builder().fallback(Vm::<Dispatching>::entry_stub());
+        let fallback = Engine::builder().fallback(entry_stub());
         let engine = configure(fallback, frontend)?.build()?;
         let functions = program.functions().iter().map(|function| {
             let info = BeadInfo::named(&function.signature.name).size(function.code.len() as u32);
@@ -161,7 +161,7 @@ impl Tiered {
         &self.beads
     }
 
-    /// Hooks for a [`Vm`] on this thread.
+    /// Hooks for a [`Vm`](crate::Vm) on this thread.
     #[must_use]
     pub fn hooks(&self) -> Dispatching {
         Dispatching {

@@ -11,7 +11,7 @@ use crate::function::Function;
 use crate::heap::Heap;
 use crate::hir::FuncIndex;
 use crate::lower::MAX_REGISTERS;
-use crate::native::{Context, Entry, NativeFn, NativeResult, REGISTER_ARGS, STACK_BYTES, call_native};
+use crate::native::{Context, Entry, NativeResult, REGISTER_ARGS, STACK_BYTES, call_native};
 use crate::program::Program;
 use crate::types::Type;
 
@@ -104,6 +104,7 @@ impl<'p, C: Calls> Vm<'p, C> {
             output: Box::new(std::io::sink()),
             frames_limit: limits.frames,
             trap: None,
+            enter_interpreter: enter_interpreter::<C>,
         };
         // `vec!` of zeroes asks for zeroed pages and touches none, which `resize` would.
         Ok(Self { context, stack: vec![0; words], frames: Vec::new(), top: 0, native_frames: 0, calls })
@@ -146,14 +147,6 @@ impl<'p, C: Calls> Vm<'p, C> {
                 Err(RuntimeError::Trap { file: self.context.program.file().clone(), line, trap })
             }
         }
-    }
-
-    /// The stub that native code calls for functions without native code: it has the same convention, finds the callee by
-    /// [`Calls::resolve`], asks [`Calls::enter`], and usually interprets. One stub serves all functions.
-    #[must_use]
-    pub fn entry_stub() -> *const u8 {
-        let stub: NativeFn = enter_interpreter::<C>;
-        stub as *const u8
     }
 
     /// Calls a function whose arguments are in the stack from `base` on.
@@ -220,7 +213,7 @@ impl<C: fmt::Debug> fmt::Debug for Vm<'_, C> {
     }
 }
 
-/// The entry stub: native code calls a function that has none.
+/// What [`entry_stub`](crate::native::entry_stub) does: native code calls a function that has none.
 ///
 /// # Safety
 /// Called by native code as `native` says, with the context of a `Vm<C>`.

@@ -50,7 +50,7 @@ fn calls_from_native_code_through_the_stub_are_seen_exactly_once_and_others_not(
         fn b(n: int) -> int { if n == 0 { return 0; } return 1 + a(n - 1); }
         fn main(n: int) -> int { return a(n); }";
     let program = Program::parse("test", source).unwrap();
-    let stub = Vm::<Tier<'_>>::entry_stub();
+    let stub = strand::entry_stub();
     // `main` and `b` interpreted, `a` native: each call crosses.
     let code = compile(&program, Linking::Slots, stub, |f| f.signature.name == "a");
     let counts = strand::on_vm_stack(|| {
@@ -75,8 +75,7 @@ fn native_code_is_left_with_a_failed_status_when_an_inner_interpreter_fails() {
     let source = "fn fails(a: [int]) -> int { return a[7]; }
         fn main() -> int { let x = fails(array(2, 0)); print(x); return x; }";
     let program = Program::parse("test", source).unwrap();
-    let code =
-        compile(&program, Linking::Slots, Vm::<Tier<'_>>::entry_stub(), |f| f.signature.name == "main");
+    let code = compile(&program, Linking::Slots, strand::entry_stub(), |f| f.signature.name == "main");
     let error = strand::on_vm_stack(|| {
         let mut vm = Vm::new(&program, Limits::default(), Tier::new(Some(&code))).unwrap();
         let first = vm.run(&[]).unwrap_err();

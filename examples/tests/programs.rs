@@ -1,37 +1,10 @@
 //! Every program under `programs/` gives the results its comments promise, in every tier.
 
 mod common;
+mod sources;
 
-use std::fs;
-use std::path::PathBuf;
-
+use sources::{expectations, promised_error, sources};
 use strand::{Program, Value};
-
-fn sources(folder: &str) -> Vec<(String, String)> {
-    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join(folder);
-    let mut sources = Vec::new();
-    for entry in fs::read_dir(path).unwrap() {
-        let path = entry.unwrap().path();
-        if path.extension().is_some_and(|e| e == "strand") {
-            let name = path.file_name().unwrap().to_str().unwrap().to_owned();
-            sources.push((name, fs::read_to_string(path).unwrap()));
-        }
-    }
-    sources.sort();
-    sources
-}
-
-/// The arguments and the result of each `// expect main(1, 2) = 3`.
-fn expectations(source: &str) -> Vec<(Vec<i64>, String)> {
-    let lines = source.lines().filter_map(|l| l.strip_prefix("// expect main("));
-    lines
-        .map(|line| {
-            let (args, result) = line.split_once(") = ").unwrap();
-            let args = args.split(',').map(str::trim).filter(|a| !a.is_empty());
-            (args.map(|a| a.parse().unwrap()).collect(), result.trim().to_owned())
-        })
-        .collect()
-}
 
 #[test]
 fn every_program_gives_the_promised_results_in_every_tier() {
@@ -57,8 +30,7 @@ fn every_wrong_program_fails_with_the_same_message_in_every_tier() {
     assert!(sources.len() >= 20, "wrong programs are missing: {}", sources.len());
     let mut messages = Vec::new();
     for (file, source) in sources {
-        let expected =
-            source.lines().find_map(|l| l.strip_prefix("// error: ")).expect("each states its error");
+        let expected = promised_error(&source);
         match Program::parse(&file, &source) {
             Err(diagnostic) => messages.push((diagnostic.to_string(), expected.to_owned(), "parser")),
             Ok(program) => {

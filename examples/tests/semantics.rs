@@ -260,7 +260,7 @@ fn the_largest_possible_native_frame_is_within_what_the_stack_is_made_for() {
         all(&|i| format!("sum = sum * 0.5 + x{i} + float(i{i});\n")),
     );
     let program = program(&source);
-    let stub = Vm::<common::Tier<'_>>::entry_stub();
+    let stub = strand::entry_stub();
     let frame = common::compile(&program, common::Linking::Direct, stub, |_| true).largest_frame;
     // 190 values are alive across each call, so this is a real worst case; `compile` asserts the limit.
     assert!(frame >= 190 * 8, "{frame}");

@@ -243,7 +243,7 @@ impl<'p> Tiers<'p> {
             ("odd functions native", Linking::Slots, |f| f.index.0 % 2 == 1),
             ("main interpreted", Linking::Slots, |f| f.signature.name != "main"),
         ];
-        let stub = Vm::<Tier<'_>>::entry_stub();
+        let stub = strand::entry_stub();
         let native = choices.map(|(name, linking, choose)| (name, compile(program, linking, stub, choose)));
         Self { program, native: native.into() }
     }
