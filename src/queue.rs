@@ -67,6 +67,9 @@ impl PartialEq for Ranked {
 
 impl Eq for Ranked {}
 
+/// Requests a lane keeps room for when fewer wait.
+const KEPT: usize = 256;
+
 #[derive(Default)]
 struct Heap {
     ranked: BinaryHeap<Ranked>,
@@ -146,6 +149,8 @@ impl Lane {
             heap.taken = 0;
             let mut all = std::mem::take(&mut heap.ranked).into_vec();
             all.iter_mut().for_each(|entry| entry.rank = rank(&entry.request));
+            // A burst of requests must not hold its memory for ever.
+            all.shrink_to((2 * all.len()).max(KEPT));
             heap.ranked = all.into();
         }
         for _ in 0..most {
