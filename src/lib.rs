@@ -98,6 +98,7 @@ mod mutator;
 mod owner;
 mod pins;
 mod policy;
+mod preset;
 mod promotion;
 pub mod protocol;
 mod queue;
@@ -123,7 +124,12 @@ pub use id::{Bead, Core, Group, MAX_GENERATION, Reason, TierId};
 pub use info::BeadInfo;
 pub use mutator::Mutator;
 pub use owner::{CodeOwner, Reclaim};
-pub use policy::{Activity, HalfLife, Manual, Policy, Threshold, Verdict};
+pub use policy::{
+    Activity, BASELINE_LOAD_FEEDBACK, CODE_MEMORY_PRESSURE_FROM, Decaying, HalfLife, Jittered, Manual,
+    OPTIMIZING_LOAD_FEEDBACK, Policy, Scaled, ScaledByCodeMemory, ScaledByLoad, ScaledBySize, Threshold,
+    Tiered, Verdict,
+};
+pub use preset::{Preset, PresetValues};
 pub use register::BeadRuns;
 pub use stats::Stats;
 /// README's program, compiled and run.
