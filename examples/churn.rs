@@ -6,16 +6,19 @@
 //! # What is measured
 //! A *pass* registers all functions, removes every second one, checks that all old handles are stale, registers as
 //! many again (every 16th of them with code), and checks again. Beside it a second thread goes round and notes the
-//! longest time between two of its steps. Each run has two passes with the same work:
-//! * the **dispatcher**: a step is a dispatch, mostly of a thousand live functions with code, every 8th of one of the
+//! longest time between two of its steps. Each run has three passes with the same work:
+//! * **dispatcher**: a step is a dispatch, mostly of a thousand live functions with code, every 8th of one of the
 //!   functions that come and go, live or stale; and a safepoint every 64 steps;
-//! * the **control**: a step is a load, spread in the same way, from memory of its own that was touched before. It asks the engine nothing, so its worst gap
-//!   is what the machine does to any thread beside such work: interrupts, other processes, the cost of reading the clock.
+//! * **touching**: a step is a load from memory of its own, spread in the same way, and every 8th a store as well. That
+//!   memory was not touched before, as are the counters of a function that is dispatched for the first time, so the worst
+//!   gap is what the machine does to a thread that uses new memory;
+//! * **idle**: only loads, and from memory that was touched before. The worst gap is what the machine does to any thread:
+//!   interrupts, other processes, the cost of reading the clock.
 //!
-//! The two are never there at once, so that at most two threads are busy and a machine with two cores measures the
-//! engine and not its scheduler. Who is first alternates from run to run. A gap in which the kernel took the
-//! processor away from the thread (`ru_nivcsw`) belongs to another process; the worst gap without those is shown
-//! as well, and so is how often the thread waited for anything (`ru_nvcsw`: a lock, say) and faulted on a page.
+//! They are never there at once, so that at most two threads are busy and a machine with two cores measures the engine
+//! and not its scheduler. The order turns from run to run. A gap in which the kernel took the processor away from the
+//! thread (`ru_nivcsw`) belongs to another process; the worst gap without those is shown as well, and so is how often
+//! the thread waited for anything (`ru_nvcsw`: a lock, say) and faulted on a page.
 #![allow(unsafe_code, reason = "asks the kernel about this thread")]
 
 use std::hint::black_box;
@@ -33,7 +36,7 @@ struct Options {
     /// Functions
     #[arg(long, value_name = "N", default_value_t = 10_000_000, value_parser = clap::value_parser!(u32).range(2..=100_000_000))]
     functions: u32,
-    /// Runs, each with a pass beside a dispatcher and one beside a control thread
+    /// Runs, each with a pass beside a dispatcher and one beside each control thread
     #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=1_000))]
     runs: u32,
 }
@@ -124,15 +127,15 @@ fn bead(cell: &AtomicU64) -> Option<Bead> {
 
 fn dispatcher(mut m: Mutator, steady: &[Bead], handles: &Handles, stop: &AtomicBool) -> Beside {
     go_round(stop, |step| {
-        if step % 64 == 0 {
+        if step.is_multiple_of(64) {
             m.safepoint();
         }
-        if step % 8 != 0 {
+        if !step.is_multiple_of(8) {
             let core = scattered(step, steady.len());
             return m.dispatch(steady[core]).is_some_and(|code| code.as_ptr() == code_of(core));
         }
         let core = scattered(step, handles.first.len());
-        let removed = core % 2 == 0 && handles.removed.load(Relaxed);
+        let removed = core.is_multiple_of(2) && handles.removed.load(Relaxed);
         let old = bead(&handles.first[core]).and_then(|old| m.dispatch(old));
         let new = bead(&handles.second[core / 2]).and_then(|new| m.dispatch(new));
         // A first registration never has code; a second one has its own or none yet.
@@ -140,13 +143,47 @@ fn dispatcher(mut m: Mutator, steady: &[Bead], handles: &Handles, stop: &AtomicB
     })
 }
 
-fn control(words: &[u64], stop: &AtomicBool) -> Beside {
+/// Loads from memory that was touched before.
+fn idle(words: &[u64], stop: &AtomicBool) -> Beside {
     let steady = &words[..STEADY.min(words.len())];
     go_round(stop, |step| {
-        let words = if step % 8 != 0 { steady } else { words };
+        let words = if step.is_multiple_of(8) { words } else { steady };
         black_box(words[scattered(step, words.len())]);
         true
     })
+}
+
+/// Loads and stores the way a dispatch of a cold function does, in memory that was not touched before.
+fn touching(words: &[u64], stop: &AtomicBool) -> Beside {
+    let steady = &words[..STEADY.min(words.len())];
+    // As wide as the code word and the two halves of the counter. Zeroed memory comes from the kernel untouched.
+    let (code, mut counter) = (vec![0u64; words.len()], vec![0u64; words.len()]);
+    go_round(stop, |step| {
+        if step.is_multiple_of(8) {
+            let place = scattered(step, words.len());
+            black_box(code[place]);
+            *black_box(&mut counter[place]) = step;
+        } else {
+            black_box(steady[scattered(step, steady.len())]);
+        }
+        true
+    })
+}
+
+/// Who is there beside the work.
+#[derive(Clone, Copy)]
+enum Who {
+    Dispatcher,
+    Touching,
+    Idle,
+}
+
+impl Who {
+    const ALL: [Who; 3] = [Who::Dispatcher, Who::Touching, Who::Idle];
+
+    fn name(self) -> &'static str {
+        ["dispatcher", "touching", "idle"][self as usize]
+    }
 }
 
 struct Pass {
@@ -155,8 +192,7 @@ struct Pass {
     resident: usize,
 }
 
-/// One pass, beside a dispatcher or, given words to read, a control thread.
-fn pass(functions: usize, handles: &Handles, words: Option<&[u64]>) -> Result<Pass, Failure> {
+fn pass(functions: usize, handles: &Handles, who: Who, words: &[u64]) -> Result<Pass, Failure> {
     handles.first.iter().chain(&handles.second).for_each(|cell| cell.store(0, Relaxed));
     handles.removed.store(false, Relaxed);
     let before = resident();
@@ -170,11 +206,12 @@ fn pass(functions: usize, handles: &Handles, words: Option<&[u64]>) -> Result<Pa
     let started = OnceLock::new();
     std::thread::scope(|scope| {
         let beside = scope.spawn(|| {
-            let mutator = words.is_none().then(|| engine.mutator());
+            let mutator = matches!(who, Who::Dispatcher).then(|| engine.mutator());
             started.set(()).ok();
-            match (mutator, words) {
-                (Some(m), _) => dispatcher(m, &steady, handles, &stop),
-                (None, words) => control(words.unwrap_or(&[0]), &stop),
+            match (who, mutator) {
+                (Who::Dispatcher, Some(m)) => dispatcher(m, &steady, handles, &stop),
+                (Who::Touching, _) => touching(words, &stop),
+                _ => idle(words, &stop),
             }
         });
         started.wait();
@@ -288,55 +325,66 @@ fn show(options: &Options) -> Result<(), Failure> {
         "faults",
         "resident"
     );
-    let (mut ratios, mut undisturbed) = (Vec::new(), Vec::new());
+    // The ratios of the dispatcher's worst gap to that of each control; the same for undisturbed gaps.
+    let mut ratios: [[Vec<f64>; 2]; 2] = Default::default();
     for run in 0..options.runs {
-        let mut gaps = [(0.0, 0.0); 2];
-        for turn in [run % 2, 1 - run % 2] {
-            let pass = pass(functions, &handles, (turn == 1).then_some(&words))?;
-            let per = |phase: usize, of: usize| pass.phases[phase].as_nanos() as f64 / of as f64;
-            let micros = |gap: Duration| gap.as_secs_f64() * 1e6;
-            let found = &pass.beside;
-            let total: Duration = pass.phases.iter().sum();
-            println!(
-                "{:>3} {:10} {:>8.1} {:>7.1} {:>8.1} {:>7.1} {:>9.1} {:>9.0} {:>11.0} {:>6} {:>7} {:>5} MiB",
-                run + 1,
-                ["dispatcher", "control"][turn as usize],
-                per(0, functions),
-                per(1, functions / 2),
-                per(2, functions / 2),
-                per(3, functions * 5 / 2),
-                found.steps as f64 / total.as_secs_f64() / 1e6,
-                micros(found.worst),
-                micros(found.undisturbed),
-                found.waits,
-                found.faults,
-                pass.resident >> 20,
-            );
-            if found.wrong > 0 {
-                return Err(format!("{} dispatches answered wrongly", found.wrong).into());
+        let mut gaps = [[0.0; 2]; 3];
+        for turn in 0..3 {
+            let who = Who::ALL[((run + turn) % 3) as usize];
+            let pass = pass(functions, &handles, who, &words)?;
+            if pass.beside.wrong > 0 {
+                return Err(format!("{} dispatches answered wrongly", pass.beside.wrong).into());
             }
-            gaps[turn as usize] = (micros(found.worst), micros(found.undisturbed));
+            gaps[who as usize] = row(run, who, &pass, functions);
         }
-        let [dispatcher, control] = gaps;
-        ratios.push(dispatcher.0 / control.0);
-        undisturbed.push(dispatcher.1 / control.1);
+        let [dispatcher, controls @ ..] = gaps;
+        for (control, ratios) in controls.iter().zip(&mut ratios) {
+            for kind in 0..2 {
+                ratios[kind].push(dispatcher[kind] / control[kind]);
+            }
+        }
+    }
+    println!();
+    for (who, [worst, undisturbed]) in [Who::Touching, Who::Idle].into_iter().zip(&mut ratios) {
         println!(
-            "    dispatcher : control = {:.2}, undisturbed {:.2}",
-            dispatcher.0 / control.0,
-            dispatcher.1 / control.1
+            "dispatcher : {:9} worst gap {}, undisturbed {}",
+            who.name(),
+            spread(worst),
+            spread(undisturbed)
         );
     }
-    println!(
-        "\nmedian dispatcher : control = {:.2}, undisturbed {:.2}; every handle answered rightly every time",
-        median(ratios),
-        median(undisturbed)
-    );
+    println!("every handle answered rightly every time");
     Ok(())
 }
 
-fn median(mut values: Vec<f64>) -> f64 {
+/// Prints a pass; answers the worst gap and the worst undisturbed one, in microseconds.
+fn row(run: u32, who: Who, pass: &Pass, functions: usize) -> [f64; 2] {
+    let per = |phase: usize, of: usize| pass.phases[phase].as_nanos() as f64 / of as f64;
+    let found = &pass.beside;
+    let gaps = [found.worst, found.undisturbed].map(|gap| gap.as_secs_f64() * 1e6);
+    let total: Duration = pass.phases.iter().sum();
+    println!(
+        "{:>3} {:10} {:>8.1} {:>7.1} {:>8.1} {:>7.1} {:>9.1} {:>9.0} {:>11.0} {:>6} {:>7} {:>5} MiB",
+        run + 1,
+        who.name(),
+        per(0, functions),
+        per(1, functions / 2),
+        per(2, functions / 2),
+        per(3, functions * 5 / 2),
+        found.steps as f64 / total.as_secs_f64() / 1e6,
+        gaps[0],
+        gaps[1],
+        found.waits,
+        found.faults,
+        pass.resident >> 20,
+    );
+    gaps
+}
+
+/// Median and range.
+fn spread(values: &mut [f64]) -> String {
     values.sort_by(f64::total_cmp);
-    values[values.len() / 2]
+    format!("{:.2} ({:.2} to {:.2})", values[values.len() / 2], values[0], values[values.len() - 1])
 }
 
 /// Resident bytes of this process, 0 where the system does not tell.
