@@ -97,6 +97,9 @@ pub(crate) trait JobHost: Sync {
     fn is_current(&self, ticket: Ticket) -> bool;
     /// Pins the callee's index and answers its slot's address.
     fn pin_slot(&self, callee: Bead) -> Result<Slot, Stale>;
+    /// Pins the index of a callee whose slot's address the backend had before; refused if the address means another
+    /// function by now.
+    fn pin_embedded(&self, callee: Bead) -> Result<(), Stale>;
     fn unpin(&self, callees: &[Bead]);
     fn finish(&self, ticket: Ticket, result: Result<CompiledCode, CompileError>) -> Outcome;
 }
@@ -179,21 +182,17 @@ impl<'e> Job<'e> {
             return Outcome::AlreadyFinished;
         }
         let mut embeds = std::mem::take(&mut self.embeds);
-        let result = match result {
-            Ok(mut code) => {
-                // Callees the backend named itself are not pinned yet; one that is gone already needs no pin,
-                // because its slot was never handed out by us.
-                let named = std::mem::take(&mut code.embeds);
-                embeds.extend(named.into_iter().filter(|&callee| self.host.pin_slot(callee).is_ok()));
-                code.embeds = embeds;
-                code.compile_time.get_or_insert_with(|| self.handed_over.elapsed());
-                Ok(code)
+        let result = result.and_then(|mut code| {
+            for callee in std::mem::take(&mut code.embeds) {
+                self.host.pin_embedded(callee)?;
+                embeds.push(callee);
             }
-            Err(error) => {
-                self.host.unpin(&embeds);
-                Err(error)
-            }
-        };
+            code.embeds = std::mem::take(&mut embeds);
+            code.compile_time.get_or_insert_with(|| self.handed_over.elapsed());
+            Ok(code)
+        });
+        // What no code has taken over.
+        self.host.unpin(&embeds);
         self.host.finish(self.ticket, result)
     }
 

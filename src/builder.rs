@@ -24,6 +24,9 @@ pub const DEFAULT_CAPACITY: usize = 1 << 24;
 /// How long a request may wait without a further call before it is dropped, unless the engine is told: 10 seconds.
 pub const DEFAULT_COLD_AFTER: Duration = Duration::from_secs(10);
 
+/// Failed compiles of a function at a tier after which that tier is given up for it, unless the engine is told.
+pub const DEFAULT_FAULT_LIMIT: u32 = 5;
+
 /// The least an engine whose capacity was not given falls back to when address space is refused: 2^16.
 const LEAST_CAPACITY: u32 = 1 << 16;
 
@@ -40,6 +43,8 @@ pub struct EngineBuilder {
     seed: u64,
     code_limit: Option<u64>,
     cold_after: Duration,
+    fault_limit: u32,
+    eager_baseline: bool,
     listeners: Vec<Listener>,
 }
 
@@ -57,6 +62,8 @@ impl EngineBuilder {
             seed: 0,
             code_limit: None,
             cold_after: DEFAULT_COLD_AFTER,
+            fault_limit: DEFAULT_FAULT_LIMIT,
+            eager_baseline: false,
             listeners: Vec::new(),
         }
     }
@@ -153,6 +160,21 @@ impl EngineBuilder {
         self
     }
 
+    /// Failed compiles of a function at a tier after which that tier is given up for it; [`DEFAULT_FAULT_LIMIT`] if not
+    /// given, 0 means 1. Lower tiers go on.
+    #[must_use]
+    pub fn fault_limit(mut self, failures: u32) -> Self {
+        self.fault_limit = failures.max(1);
+        self
+    }
+
+    /// Asks for a baseline compile of every function as it is registered, instead of starting in the interpreter.
+    #[must_use]
+    pub fn eager_baseline(mut self, eager: bool) -> Self {
+        self.eager_baseline = eager;
+        self
+    }
+
     /// Calls `listener` after everything the engine does, on the thread that did it, with no lock held. A panic in
     /// it is contained. More than one can be given.
     #[must_use]
@@ -181,6 +203,8 @@ impl EngineBuilder {
             seed: self.seed,
             code_limit: self.code_limit,
             cold_after: clock::millis(self.cold_after),
+            fault_limit: self.fault_limit,
+            eager_baseline: self.eager_baseline,
         };
         #[cfg(not(beadwork_loom))]
         let executor = match self.pool {
@@ -192,7 +216,12 @@ impl EngineBuilder {
         let parts = self
             .tiers
             .into_iter()
-            .map(|tier| TierParts { backend: tier.backend, policy: tier.policy })
+            .map(|tier| TierParts {
+                backend: tier.backend,
+                policy: tier.policy,
+                filter: tier.filter,
+                timeout: tier.timeout,
+            })
             .collect();
         Ok(Engine::start(|me| Shared::new(me, columns, parts, self.listeners.into(), executor, settings)))
     }

@@ -5,6 +5,7 @@
 //! deque, one for each lane, from which idle workers steal.
 
 use crate::backend::{Job, JobHost};
+use crate::contain::contain;
 use crate::error::CompileError;
 use crate::gate::Inside;
 use crate::id::{Bead, TierId};
@@ -13,8 +14,8 @@ use crate::state::Ticket;
 use crate::sync::deque::{Stealer, Worker};
 use crate::sync::{Arc, AtomicUsize, Mutex, RwLock, lock};
 use crate::wake::{MAX_WORKERS, Wake};
-use std::any::Any;
-use std::panic::{AssertUnwindSafe, catch_unwind};
+#[cfg(all(unix, not(beadwork_loom)))]
+use std::sync::atomic::Ordering::Relaxed;
 use std::sync::atomic::Ordering::{AcqRel, Acquire};
 use std::time::Instant;
 
@@ -30,7 +31,9 @@ pub(crate) trait Crew: JobHost {
     /// How urgent a request is now.
     fn rank(&self, request: &Request, now: u32) -> Rank;
     /// Takes the ticket for a popped token, if the bead still wants it.
-    fn claim(&self, request: &Request, now: u32) -> Claim;
+    fn claim(&self, request: &mut Request, now: u32) -> Claim;
+    /// Takes a request back; answers whose it was if it was still wanted.
+    fn unqueue(&self, request: &Request) -> Option<Bead>;
     /// A request was dropped because its function had gone cold.
     fn cooled(&self, bead: Bead, tier: TierId);
     /// Calls the backend of that tier.
@@ -54,7 +57,8 @@ struct Seat {
 /// What others see of a seat.
 struct Public {
     stealers: Box<[Stealer<Request>]>,
-    compiling: Mutex<Vec<Ticket>>,
+    /// With the time each was claimed, in milliseconds.
+    compiling: Mutex<Vec<(Ticket, u32)>>,
 }
 
 pub(crate) struct Drain {
@@ -63,6 +67,8 @@ pub(crate) struct Drain {
     /// How many workers may run at once; 0 for an inline engine.
     pub(crate) workers: usize,
     paused: AtomicUsize,
+    /// Seats in use.
+    busy: AtomicUsize,
     seats: Mutex<Vec<Seat>>,
     publics: RwLock<Vec<Arc<Public>>>,
 }
@@ -71,28 +77,31 @@ impl Drain {
     pub(crate) fn new(lanes: Lanes, workers: usize) -> Drain {
         let workers = workers.min(MAX_WORKERS);
         let (seats, publics) = (Mutex::new(Vec::new()), RwLock::new(Vec::new()));
-        Drain { lanes, wake: Wake::new(), workers, paused: AtomicUsize::new(0), seats, publics }
+        Drain {
+            lanes,
+            wake: Wake::new(),
+            workers,
+            paused: AtomicUsize::new(0),
+            busy: AtomicUsize::new(0),
+            seats,
+            publics,
+        }
     }
 
     /// One worker's life: from a signal that started it until nothing is left to do.
     pub(crate) fn work(&self, crew: &dyn Crew) {
-        let mut seat = self.sit_down(crew);
         let left = loop {
             // Read before the scan, see `wake`.
             let seen = self.wake.look();
             if crew.is_closed() {
-                self.stand_up(seat, crew);
                 break self.wake.quit();
             }
-            crew.housekeeping();
-            if self.take_and_compile(&seat, crew, usize::MAX) > 0 {
+            // The seat is given up before leaving, so that there is one for whoever is started next.
+            if self.work_seated(crew, usize::MAX) > 0 {
                 continue;
             }
-            // The seat is given up before leaving, so that there is one for whoever is started next.
-            self.stand_up(seat, crew);
-            match self.wake.leave(seen) {
-                Some(left) => break left,
-                None => seat = self.sit_down(crew),
+            if let Some(left) = self.wake.leave(seen) {
+                break left;
             }
         };
         if left == 0 {
@@ -102,30 +111,46 @@ impl Drain {
 
     /// Works on the calling thread until nothing is left or `max` requests were taken; answers how many.
     pub(crate) fn work_inline(&self, crew: &dyn Crew, max: usize) -> usize {
-        let seat = self.sit_down(crew);
+        let taken = self.work_seated(crew, max);
+        if self.is_idle() {
+            crew.idle();
+        }
+        taken
+    }
+
+    fn work_seated(&self, crew: &dyn Crew, max: usize) -> usize {
+        let seated = Seated::new(self, crew);
         let mut taken = 0;
         crew.housekeeping();
         while taken < max && !crew.is_closed() {
-            match self.take_and_compile(&seat, crew, max - taken) {
+            match seated.seat().map_or(0, |seat| self.take_and_compile(seat, crew, max - taken)) {
                 0 => break,
                 more => taken += more,
             }
             crew.housekeeping();
         }
-        self.stand_up(seat, crew);
         taken
     }
 
-    /// Requests that wait in lanes and in workers' deques. Exact when nothing moves.
-    pub(crate) fn queued(&self) -> usize {
-        let publics = self.publics.read().unwrap_or_else(|e| e.into_inner());
-        let in_deques: usize =
-            publics.iter().flat_map(|public| public.stealers.iter()).map(|stealer| stealer.len()).sum();
-        self.lanes.all.iter().map(Lane::len).sum::<usize>() + in_deques
+    /// Whether nothing waits and nobody works, helpers included.
+    pub(crate) fn is_idle(&self) -> bool {
+        // Nobody works: who took what was waiting at the first look has finished it. And nothing was put back: a request
+        // that follows a compile is pushed before the seat is given up. Acquire, edge WAKE, partner is `Seated::drop`.
+        self.queued() == 0 && self.busy.load(Acquire) == 0 && self.queued() == 0
     }
 
-    /// What is being compiled now.
-    pub(crate) fn compiling(&self) -> Vec<Ticket> {
+    /// How many threads compile, helpers included.
+    pub(crate) fn busy(&self) -> usize {
+        self.busy.load(Acquire)
+    }
+
+    /// Requests that wait.
+    pub(crate) fn queued(&self) -> usize {
+        self.lanes.all.iter().map(Lane::len).sum()
+    }
+
+    /// What is being compiled now, with the time it was claimed in milliseconds.
+    pub(crate) fn compiling(&self) -> Vec<(Ticket, u32)> {
         let publics = self.publics.read().unwrap_or_else(|e| e.into_inner());
         publics.iter().flat_map(|public| lock(&public.compiling).clone()).collect()
     }
@@ -135,24 +160,14 @@ impl Drain {
     pub(crate) fn forget_workers(&self) -> Vec<Ticket> {
         self.wake.forget_workers();
         self.lanes.forget_workers();
+        // Relaxed: the child has one thread.
+        self.busy.store(0, Relaxed);
         let publics = self.publics.read().unwrap_or_else(|e| e.into_inner());
-        publics.iter().flat_map(|public| std::mem::take(&mut *lock(&public.compiling))).collect()
-    }
-
-    fn sit_down(&self, crew: &dyn Crew) -> Seat {
-        let _no_fork = crew.no_fork();
-        lock(&self.seats).pop().unwrap_or_else(|| {
-            let deques: Box<[_]> = self.lanes.all.iter().map(|_| Worker::new_fifo()).collect();
-            let stealers = deques.iter().map(Worker::stealer).collect();
-            let public = Arc::new(Public { stealers, compiling: Mutex::new(Vec::new()) });
-            self.publics.write().unwrap_or_else(|e| e.into_inner()).push(public.clone());
-            Seat { deques, public }
-        })
-    }
-
-    fn stand_up(&self, seat: Seat, crew: &dyn Crew) {
-        let _no_fork = crew.no_fork();
-        lock(&self.seats).push(seat);
+        publics
+            .iter()
+            .flat_map(|public| std::mem::take(&mut *lock(&public.compiling)))
+            .map(|(ticket, _)| ticket)
+            .collect()
     }
 
     /// Takes one batch of the lowest admissible tier and compiles it; answers how many requests were taken.
@@ -160,12 +175,14 @@ impl Drain {
         if self.is_paused() {
             return 0;
         }
+        // The clock is foreign code, so it is read before anything is held.
+        let now = crew.now();
         for lane in &self.lanes.all {
             if !self.lanes.enter(lane, self.workers) {
                 continue;
             }
-            // The clock is foreign code, so it is read before the section.
-            let now = crew.now();
+            // Gives the place back and ends the claims however this ends.
+            let place = Place { drain: self, lane, seat, crew };
             let no_fork = crew.no_fork();
             let batch = self.take(lane, seat, crew, now, max);
             let (claimed, cooled) = self.claim(&batch, seat, crew, now);
@@ -178,13 +195,7 @@ impl Drain {
                 crew.cooled(bead, lane.tier);
             }
             compile(lane.tier, claimed, crew);
-            {
-                let _no_fork = crew.no_fork();
-                lock(&seat.public.compiling).clear();
-            }
-            if self.lanes.leave(lane, self.workers) {
-                crew.signal();
-            }
+            drop(place);
             if !batch.is_empty() {
                 return batch.len();
             }
@@ -223,12 +234,12 @@ impl Drain {
     /// Takes the tickets of what is still wanted; answers what had gone cold as well.
     fn claim(&self, batch: &[Request], seat: &Seat, crew: &dyn Crew, now: u32) -> (Vec<Claimed>, Vec<Bead>) {
         let (mut claimed, mut cooled) = (Vec::with_capacity(batch.len()), Vec::new());
-        for &request in batch {
+        for &(mut request) in batch {
             // First the token's bit, then the state; see `Lanes::push`.
             self.lanes.pop_token(&request);
-            match crew.claim(&request, now) {
+            match crew.claim(&mut request, now) {
                 Claim::Ticket(ticket) => {
-                    lock(&seat.public.compiling).push(ticket);
+                    lock(&seat.public.compiling).push((ticket, now));
                     claimed.push(Claimed { ticket, request });
                 }
                 Claim::Cooled(bead) => cooled.push(bead),
@@ -236,6 +247,29 @@ impl Drain {
             }
         }
         (claimed, cooled)
+    }
+
+    /// Drops everything that waits; answers whose it was.
+    pub(crate) fn drop_queued(&self, crew: &dyn Crew) -> Vec<Bead> {
+        let (seated, mut dropped) = (Seated::new(self, crew), Vec::new());
+        let Some(seat) = seated.seat() else { return dropped };
+        for lane in &self.lanes.all {
+            let _no_fork = crew.no_fork();
+            let own = seat.own(lane);
+            loop {
+                lane.take_into(own, usize::MAX, |_| Rank { class: 0, rate: 0 });
+                let stolen = self.steal(lane, own, usize::MAX);
+                let mut rest = stolen.into_iter().chain(std::iter::from_fn(|| own.pop())).peekable();
+                if rest.peek().is_none() {
+                    break;
+                }
+                for request in rest {
+                    self.lanes.pop_token(&request);
+                    dropped.extend(crew.unqueue(&request));
+                }
+            }
+        }
+        dropped
     }
 
     // ---- pausing
@@ -255,6 +289,63 @@ impl Drain {
     pub(crate) fn resume(&self) {
         // AcqRel, edge PAUSE: the signal after it is seen by workers that then see this.
         self.paused.fetch_sub(1, AcqRel);
+    }
+}
+
+/// A thread on a seat, which goes back however the thread ends its work.
+struct Seated<'d> {
+    drain: &'d Drain,
+    crew: &'d dyn Crew,
+    seat: Option<Seat>,
+}
+
+impl<'d> Seated<'d> {
+    fn new(drain: &'d Drain, crew: &'d dyn Crew) -> Seated<'d> {
+        let _no_fork = crew.no_fork();
+        // AcqRel, edge WAKE, partner is `is_idle`.
+        drain.busy.fetch_add(1, AcqRel);
+        let free = lock(&drain.seats).pop();
+        let seat = free.unwrap_or_else(|| {
+            let deques: Box<[_]> = drain.lanes.all.iter().map(|_| Worker::new_fifo()).collect();
+            let stealers = deques.iter().map(Worker::stealer).collect();
+            let public = Arc::new(Public { stealers, compiling: Mutex::new(Vec::new()) });
+            drain.publics.write().unwrap_or_else(|e| e.into_inner()).push(public.clone());
+            Seat { deques, public }
+        });
+        Seated { drain, crew, seat: Some(seat) }
+    }
+
+    fn seat(&self) -> Option<&Seat> {
+        self.seat.as_ref()
+    }
+}
+
+impl Drop for Seated<'_> {
+    fn drop(&mut self) {
+        let _no_fork = self.crew.no_fork();
+        lock(&self.drain.seats).extend(self.seat.take());
+        // Saturating: a child forked inside a compile has forgotten all workers. AcqRel, edge WAKE.
+        let _ = self.drain.busy.fetch_update(AcqRel, Acquire, |now| now.checked_sub(1));
+    }
+}
+
+/// A worker's place in a lane.
+struct Place<'d> {
+    drain: &'d Drain,
+    lane: &'d Lane,
+    seat: &'d Seat,
+    crew: &'d dyn Crew,
+}
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        {
+            let _no_fork = self.crew.no_fork();
+            lock(&self.seat.public.compiling).clear();
+        }
+        if self.drain.lanes.leave(self.lane) {
+            self.crew.signal();
+        }
     }
 }
 
@@ -307,20 +398,5 @@ fn compile(tier: TierId, claimed: Vec<Claimed>, crew: &dyn Crew) {
 
 /// Calls the backend; answers the message of its panic.
 fn contained(tier: TierId, crew: &dyn Crew, jobs: &mut [Job<'_>]) -> Option<String> {
-    catch_unwind(AssertUnwindSafe(|| crew.compile(tier, jobs))).err().map(message_of)
-}
-
-/// The message of a panic. A payload that is no text is forgotten: its drop is foreign code that could panic again.
-pub(crate) fn message_of(payload: Box<dyn Any + Send>) -> String {
-    let payload = match payload.downcast::<&str>() {
-        Ok(text) => return text.to_string(),
-        Err(other) => other,
-    };
-    match payload.downcast::<String>() {
-        Ok(text) => *text,
-        Err(other) => {
-            std::mem::forget(other);
-            "a payload that is no text".to_string()
-        }
-    }
+    contain(|| crew.compile(tier, jobs)).err()
 }

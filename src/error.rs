@@ -94,6 +94,92 @@ pub enum PromoteError {
         /// The highest tier it may have; the interpreter when it is blacklisted.
         cap: TierId,
     },
+    /// The tier's filter does not take the function.
+    #[error("the filter of {tier} does not take bead {bead}; change Tier::filter")]
+    Filtered {
+        /// The function.
+        bead: Bead,
+        /// The tier asked for.
+        tier: TierId,
+    },
+    /// It has been asked for already.
+    #[error(
+        "bead {bead} is compiled at {tier} or waits for it already; invalidate it first to compile it anew"
+    )]
+    Pending {
+        /// The function.
+        bead: Bead,
+        /// The tier asked for.
+        tier: TierId,
+    },
+    /// Promotion is switched off.
+    #[error("promotion is switched off; call Engine::set_enabled(true)")]
+    Disabled,
+    /// The engine was shut down.
+    #[error("the engine was shut down; build a new one")]
+    Closed,
+}
+
+/// The engine has no such compiled tier.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Error)]
+#[error("there is no compiled tier {tier}; this engine has T1 to T{tiers}")]
+pub struct NoSuchTier {
+    /// The tier asked for.
+    pub tier: TierId,
+    /// How many compiled tiers the engine has.
+    pub tiers: u8,
+}
+
+/// Why [`Engine::compile_now`](crate::Engine::compile_now) gave no code.
+#[derive(Clone, PartialEq, Eq, Debug, Error)]
+#[non_exhaustive]
+pub enum CompileNowError {
+    /// The request was refused.
+    #[error(transparent)]
+    Refused(#[from] PromoteError),
+    /// The compile failed.
+    #[error(transparent)]
+    Compile(CompileError),
+    /// The request was cancelled, by an invalidation, a removal or a cap.
+    #[error("the request for bead {0} was cancelled while it was waited for; ask again")]
+    Superseded(Bead),
+    /// The time was over; the request stays queued.
+    #[error(
+        "bead {bead} was not compiled within {waited:?}; the request stays queued (is the engine paused?)"
+    )]
+    Timeout {
+        /// The function.
+        bead: Bead,
+        /// How long was waited.
+        waited: Duration,
+    },
+}
+
+/// A submitted compile that was refused, handed back.
+#[derive(Error)]
+#[error("the compile was not accepted: {reason}")]
+pub struct SubmitError<F> {
+    /// Why.
+    #[source]
+    pub reason: PromoteError,
+    /// What was submitted.
+    pub compile: F,
+}
+
+impl<F> std::fmt::Debug for SubmitError<F> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("SubmitError").field("reason", &self.reason).finish_non_exhaustive()
+    }
+}
+
+/// A shutdown that found compiles still running when its time was over.
+#[derive(Clone, PartialEq, Eq, Debug, Error)]
+#[error("after {waited:?} these compiles were still running: {stuck:?}")]
+pub struct ShutdownError {
+    /// How long was waited.
+    pub waited: Duration,
+    /// The functions being compiled, and their tiers.
+    pub stuck: Vec<(Bead, TierId)>,
 }
 
 /// Why code the VM compiled itself was not installed. The code's owner has been dropped, so its memory is free.
@@ -138,6 +224,14 @@ pub enum CompileError {
     /// The backend panicked.
     #[error("the backend panicked: {0}")]
     Panicked(String),
+    /// The compile took longer than [`Tier::timeout`](crate::Tier::timeout).
+    #[error(
+        "the compile took longer than {limit:?}; raise Tier::timeout or leave the function out by Tier::filter"
+    )]
+    TimedOut {
+        /// The limit.
+        limit: Duration,
+    },
     /// The backend returned without finishing the job.
     #[error("the backend returned without finishing the job; call Job::finish for every job of the batch")]
     Unfinished,

@@ -46,6 +46,16 @@ pub enum Event {
         /// Calls until it may be asked for again.
         retry_after: u32,
     },
+    /// A tier was given up for a function after too many failures; lower tiers go on.
+    /// [`Engine::fault`](crate::Engine::fault) keeps the reason.
+    GaveUp {
+        /// The function.
+        bead: Bead,
+        /// The tier it will not be compiled for any more.
+        tier: TierId,
+        /// The last failure.
+        error: CompileError,
+    },
     /// The result of a compile came too late: the request had been superseded.
     Discarded {
         /// The function.

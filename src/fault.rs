@@ -22,43 +22,78 @@ pub struct Fault {
     pub last: CompileError,
 }
 
+struct Entry {
+    fault: Fault,
+    /// The call at which it may be tried again. Kept here and not in the budget, which belongs to the mutators.
+    not_before: u32,
+}
+
 /// The failures by bead and tier; functions that never failed are not here.
 #[derive(Default)]
 pub(crate) struct Faults {
-    all: Mutex<HashMap<(Bead, TierId), Fault>>,
+    all: Mutex<HashMap<(Bead, TierId), Entry>>,
     /// How many there are, so that nobody takes the lock while nothing ever failed.
     len: AtomicUsize,
 }
 
 impl Faults {
-    /// Notes a failure. Answers how many there were, and the calls to wait.
-    pub(crate) fn note(&self, bead: Bead, tier: TierId, error: CompileError) -> (u32, u32) {
+    /// Notes a failure at a function's `calls`th call. Errors are foreign values: the one that is replaced is answered,
+    /// to be dropped outside the lock.
+    pub(crate) fn note(&self, bead: Bead, tier: TierId, error: CompileError, calls: u32) -> Noted {
         let mut all = lock(&self.all);
-        let fault = all.entry((bead, tier)).or_insert(Fault { failures: 0, last: error.clone() });
-        fault.failures = fault.failures.saturating_add(1);
-        fault.last = error;
-        let failures = fault.failures;
+        let entry = all.entry((bead, tier)).or_insert_with(|| Entry {
+            fault: Fault { failures: 0, last: CompileError::Unfinished },
+            not_before: 0,
+        });
+        entry.fault.failures = entry.fault.failures.saturating_add(1);
+        let failures = entry.fault.failures;
+        let retry_after = RETRY_AFTER_CALLS << (failures - 1).min(MAX_DOUBLINGS);
+        entry.not_before = calls.saturating_add(retry_after);
+        let replaced = std::mem::replace(&mut entry.fault.last, error);
         self.len.store(all.len(), Relaxed);
-        (failures, RETRY_AFTER_CALLS << (failures - 1).min(MAX_DOUBLINGS))
+        Noted { failures, retry_after, replaced }
+    }
+
+    /// Calls a function has to wait until its next try, 0 if it may be tried.
+    pub(crate) fn wait(&self, bead: Bead, tier: TierId, calls: u32) -> u32 {
+        if self.len.load(Relaxed) == 0 {
+            return 0;
+        }
+        lock(&self.all).get(&(bead, tier)).map_or(0, |entry| entry.not_before.saturating_sub(calls))
     }
 
     pub(crate) fn get(&self, bead: Bead, tier: TierId) -> Option<Fault> {
-        if self.len.load(Relaxed) == 0 { None } else { lock(&self.all).get(&(bead, tier)).cloned() }
-    }
-
-    /// Forgets the failures of a tier that succeeded.
-    pub(crate) fn forget(&self, bead: Bead, tier: TierId) {
-        if self.len.load(Relaxed) != 0 {
-            let mut all = lock(&self.all);
-            all.remove(&(bead, tier));
-            self.len.store(all.len(), Relaxed);
+        if self.len.load(Relaxed) == 0 {
+            return None;
         }
+        lock(&self.all).get(&(bead, tier)).map(|entry| entry.fault.clone())
     }
 
-    /// Forgets the failures of a function that is gone.
-    pub(crate) fn forget_all(&self, bead: Bead) {
-        (1..=TierId::MAX.get()).filter_map(TierId::new).for_each(|tier| self.forget(bead, tier));
+    /// Forgets the failures of a tier that succeeded; answers them, to be dropped outside the lock.
+    #[must_use = "drop it outside the lock and the section"]
+    pub(crate) fn forget(&self, bead: Bead, tier: TierId) -> Option<Fault> {
+        if self.len.load(Relaxed) == 0 {
+            return None;
+        }
+        let mut all = lock(&self.all);
+        let forgotten = all.remove(&(bead, tier));
+        self.len.store(all.len(), Relaxed);
+        forgotten.map(|entry| entry.fault)
     }
+
+    /// Forgets the failures of a function that is gone; answers them, as [`forget`](Faults::forget) does.
+    #[must_use = "drop it outside the lock and the section"]
+    pub(crate) fn forget_all(&self, bead: Bead) -> Vec<Fault> {
+        (1..=TierId::MAX.get()).filter_map(TierId::new).filter_map(|tier| self.forget(bead, tier)).collect()
+    }
+}
+
+/// What a failure came to.
+pub(crate) struct Noted {
+    pub(crate) failures: u32,
+    pub(crate) retry_after: u32,
+    /// The error before, to be dropped outside the lock.
+    pub(crate) replaced: CompileError,
 }
 
 #[cfg(all(test, not(beadwork_loom)))]
@@ -68,20 +103,27 @@ mod tests {
     #[test]
     fn the_wait_doubles_with_each_failure_and_starts_over_after_a_success() {
         let (faults, bead) = (Faults::default(), Bead::new(1, 0));
-        let fail = || faults.note(bead, TierId::BASELINE, CompileError::Unfinished);
-        assert_eq!([fail(), fail(), fail()], [(1, 1_000), (2, 2_000), (3, 4_000)]);
-        faults.forget(bead, TierId::BASELINE);
+        let fail = |error| {
+            let noted = faults.note(bead, TierId::BASELINE, error, 500);
+            (noted.failures, noted.retry_after, faults.wait(bead, TierId::BASELINE, 700))
+        };
+        let unfinished = || fail(CompileError::Unfinished);
+        assert_eq!(
+            [unfinished(), unfinished(), unfinished()],
+            [(1, 1_000, 800), (2, 2_000, 1_800), (3, 4_000, 3_800)]
+        );
+        assert_eq!(faults.forget(bead, TierId::BASELINE).unwrap().failures, 3);
         assert_eq!(faults.get(bead, TierId::BASELINE), None);
-        assert_eq!(faults.note(bead, TierId::BASELINE, CompileError::NullEntry), (1, 1_000));
+        assert_eq!(fail(CompileError::NullEntry), (1, 1_000, 800));
         assert_eq!(faults.get(bead, TierId::BASELINE).unwrap().last, CompileError::NullEntry);
-        faults.forget_all(bead);
+        assert_eq!(faults.forget_all(bead).len(), 1);
         assert_eq!(faults.get(bead, TierId::BASELINE), None);
     }
 
     #[test]
     fn the_wait_is_bounded() {
         let (faults, bead) = (Faults::default(), Bead::new(1, 0));
-        let last = (0..100).map(|_| faults.note(bead, TierId::BASELINE, CompileError::Unfinished)).last();
-        assert_eq!(last, Some((100, 1_000 << 20)));
+        let fail = |_| faults.note(bead, TierId::BASELINE, CompileError::Unfinished, 0).retry_after;
+        assert_eq!((0..100).map(fail).last(), Some(1_000 << 20));
     }
 }

@@ -47,17 +47,20 @@ extern "C" fn prepare() {
 }
 
 extern "C" fn parent() {
-    if let Some((_held, engines)) = taken() {
+    if let Some((held, engines)) = taken() {
         engines.iter().for_each(|engine| engine.gate.open());
+        // The list first: the last reference to an engine frees code, which is foreign.
+        drop(held);
     }
 }
 
 extern "C" fn child() {
-    if let Some((_held, engines)) = taken() {
+    if let Some((held, engines)) = taken() {
         for engine in &engines {
             engine.mend_after_fork();
             engine.gate.open_in_child();
         }
+        drop(held);
     }
 }
 

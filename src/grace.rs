@@ -71,14 +71,21 @@ impl Grace {
 
     /// The largest stamp every online mutator has reached.
     pub(crate) fn passed(&self) -> u64 {
-        // G3: the unlink before this, the cells after it.
+        // Read before the cells, and never answered past: what is unlinked and stamped while the cells are read may be
+        // in the hands of a mutator that came online after its cell was read as offline. Acquire, edge RETIRE.
+        let now = self.epoch.load(Acquire);
+        // G3: the unlinks before this, the cells after it.
         fence(SeqCst);
         let cells = lock(&self.cells);
         // Acquire, edge RETIRE, partner is the Release in `pass`: what a mutator did before its safepoint (its last
         // use of the code) happens before the free.
         let online = cells.iter().map(|cell| cell.load(Acquire)).filter(|&at| at != 0).min();
-        // Nobody online: whatever has a stamp by now is free. Relaxed, edge none: a too small answer only waits.
-        online.unwrap_or_else(|| self.epoch.load(Relaxed))
+        online.map_or(now, |at| at.min(now))
+    }
+
+    /// Forgets all mutators but these.
+    pub(crate) fn forget_all_but(&self, survivors: &[&MutatorCell]) {
+        lock(&self.cells).retain(|cell| survivors.iter().any(|survivor| Arc::ptr_eq(cell, survivor)));
     }
 
     /// How many mutators there are, online or not.
@@ -118,7 +125,7 @@ impl Grace {
     }
 
     /// Takes out everything, at the end of the engine, when there is no mutator.
-    pub(crate) fn everything(&mut self) -> Vec<OwnerWord> {
+    pub(crate) fn everything(&self) -> Vec<OwnerWord> {
         lock(&self.limbo).drain(..).map(|retired| retired.owner).collect()
     }
 }

@@ -28,7 +28,7 @@ impl Heat {
     pub(crate) fn update(&self, index: u32, calls: u32, now: u32, half_life: u32) -> u32 {
         let (heat, at, before) = (self.heat.get(index), self.at.get(index), self.calls.get(index));
         let new = calls.saturating_sub(before.load(Relaxed));
-        let age = f64::from(now.wrapping_sub(at.load(Relaxed))) / f64::from(half_life.max(1));
+        let age = f64::from(now.saturating_sub(at.load(Relaxed))) / f64::from(half_life.max(1));
         let faded = f64::from(heat.load(Relaxed)) * (-age).exp2();
         let now_hot = (faded as u32).saturating_add(new);
         heat.store(now_hot, Relaxed);

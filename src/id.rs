@@ -63,8 +63,10 @@ impl Bead {
 
     /// The inverse of [`to_bits`](Bead::to_bits); `None` if the generation is outside `1..=`[`MAX_GENERATION`].
     ///
-    /// The result is untrusted: it may name a function that never existed. Every call of the engine and the
-    /// mutator accepts it and answers as for a removed function.
+    /// The result is untrusted: it may name a function that never existed. Every call of the engine accepts it and
+    /// answers as for a removed function. A mutator's hot path masks the index instead of checking it, so a forged index
+    /// beyond the capacity can answer for another function of the same generation: memory safe, and
+    /// [`Engine::owns`](crate::Engine::owns) tells it apart.
     #[inline]
     pub const fn from_bits(bits: u64) -> Option<Bead> {
         match NonZeroU32::new((bits >> 32) as u32) {
@@ -194,6 +196,8 @@ pub enum Reason {
     Hot,
     /// [`Engine::promote`](crate::Engine::promote).
     Asked,
+    /// [`Engine::compile_now`](crate::Engine::compile_now): somebody waits for it.
+    Now,
     /// It was asked for while a lower tier was being compiled, or its compile was interrupted by a fork.
     Resumed,
 }
@@ -204,6 +208,7 @@ impl Reason {
         match self {
             Reason::Hot | Reason::Asked => 0,
             Reason::Resumed => 1,
+            Reason::Now => 2,
         }
     }
 }

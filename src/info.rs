@@ -7,7 +7,7 @@ use crate::sync::{Arc, AtomicU32, AtomicU64, AtomicUsize, Mutex, lock};
 use std::collections::HashMap;
 use std::fmt;
 use std::num::NonZeroU32;
-use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 
 /// A per-bead callback; see [`BeadInfo::on_invalidate`].
 pub(crate) type OnInvalidate = Arc<dyn Fn(Bead, Invalidation) + Send + Sync>;
@@ -126,15 +126,16 @@ impl Info {
 
     /// Notes what is known of an index that is not live yet. Its columns are zero.
     pub(crate) fn set(&self, index: u32, info: &BeadInfo<'_>) {
-        // Relaxed: ordered by the registration that follows (edge REGISTER).
+        // Release, edge CORE, partner is the Acquire of whoever looks: if this is a later function's, its second look at
+        // the state shows the generation that `remove` moved on.
         if info.key != 0 {
-            self.key.get(index).store(info.key, Relaxed);
+            self.key.get(index).store(info.key, Release);
         }
         if info.size != 0 {
-            self.size.get(index).store(info.size, Relaxed);
+            self.size.get(index).store(info.size, Release);
         }
         if let Some(Group(group)) = info.group {
-            self.group.get(index).store(group.get(), Relaxed);
+            self.group.get(index).store(group.get(), Release);
         }
         if info.name.is_some() || info.on_invalidate.is_some() {
             let side = Side { name: info.name.map(Arc::from), on_invalidate: info.on_invalidate.clone() };
@@ -148,15 +149,15 @@ impl Info {
     }
 
     pub(crate) fn key(&self, index: u32) -> Option<u64> {
-        Some(self.key.get(index).load(Relaxed)).filter(|&key| key != 0)
+        Some(self.key.get(index).load(Acquire)).filter(|&key| key != 0)
     }
 
     pub(crate) fn size(&self, index: u32) -> Option<u32> {
-        Some(self.size.get(index).load(Relaxed)).filter(|&size| size != 0)
+        Some(self.size.get(index).load(Acquire)).filter(|&size| size != 0)
     }
 
     pub(crate) fn group(&self, index: u32) -> Option<Group> {
-        NonZeroU32::new(self.group.get(index).load(Relaxed)).map(Group)
+        NonZeroU32::new(self.group.get(index).load(Acquire)).map(Group)
     }
 
     pub(crate) fn on_invalidate(&self, index: u32) -> Option<OnInvalidate> {

@@ -79,7 +79,10 @@ mod builder;
 mod clock;
 mod code;
 mod column;
+mod contain;
 mod counter;
+mod crew;
+mod direct;
 mod drain;
 mod engine;
 mod error;
@@ -112,11 +115,12 @@ mod tier;
 mod wake;
 
 pub use backend::{Backend, FnBackend, Job, Outcome, Slot};
-pub use builder::{DEFAULT_CAPACITY, DEFAULT_COLD_AFTER, EngineBuilder, MAX_CAPACITY};
+pub use builder::{DEFAULT_CAPACITY, DEFAULT_COLD_AFTER, DEFAULT_FAULT_LIMIT, EngineBuilder, MAX_CAPACITY};
 pub use code::{Code, CompiledCode};
-pub use engine::{BeadState, Engine, PendingState, Pinned};
+pub use engine::{BeadState, Engine, PauseGuard, PendingState, Pinned};
 pub use error::{
-    BackendError, BuildError, CompileError, DrainTimeout, InstallError, PromoteError, RegisterError, Stale,
+    BackendError, BuildError, CompileError, CompileNowError, DrainTimeout, InstallError, NoSuchTier,
+    PromoteError, RegisterError, ShutdownError, Stale, SubmitError,
 };
 pub use event::{Event, Invalidation};
 pub use fault::{Fault, RETRY_AFTER_CALLS};
@@ -137,4 +141,4 @@ pub use stats::Stats;
 #[doc = include_str!("../README.md")]
 struct Readme;
 
-pub use tier::{DEFAULT_BATCH, Tier};
+pub use tier::{Candidate, DEFAULT_BATCH, Tier};

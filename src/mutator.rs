@@ -141,11 +141,7 @@ impl Mutator {
     fn pass(&mut self, now: u64) {
         self.seen = now;
         grace::pass(&self.cell, now);
-        let shared = self.engine().shared();
-        if shared.table.grace.waiting().0 > 0 {
-            // Perhaps this was the mutator everything waited for. Freeing is a worker's business.
-            shared.wake();
-        }
+        self.engine().shared().passed_by();
     }
 
     /// Runs `blocking` (a wait, a system call) while this thread is not counted among those that could be in
@@ -161,8 +157,13 @@ impl Mutator {
             }
         }
         grace::go_offline(&self.cell);
+        self.engine().shared().passed_by();
         let _back = Back(self);
         blocking()
+    }
+
+    pub(crate) fn cell(&self) -> &MutatorCell {
+        &self.cell
     }
 
     /// Goes offline for good; the cell may be used by another mutator.
@@ -181,6 +182,8 @@ impl Drop for Mutator {
         if let Some(engine) = self.engine.take() {
             let _no_fork = engine.shared().gate.enter();
             engine.shared().table.grace.delist(&self.cell);
+            drop(_no_fork);
+            engine.shared().passed_by();
         }
     }
 }

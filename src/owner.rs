@@ -4,6 +4,7 @@
 //! [`Reclaim`] (an arena's block, say) need no heap object at all. Everything else (a boxed value, code that embeds
 //! slots of other functions) is a record in a slab, and the word names the record.
 
+use crate::contain::contain;
 use crate::id::Bead;
 use crate::sync::{Arc, Mutex, RwLock, lock};
 use std::any::Any;
@@ -41,7 +42,8 @@ impl CodeOwner {
         CodeOwner(Owner::Boxed { _value: Box::new(value) })
     }
 
-    /// A token of `reclaimer`. Costs no heap object, and frees go to the reclaimer in batches.
+    /// A token of `reclaimer`. Costs no heap object, and frees go to the reclaimer in batches. The engine remembers up to 254
+    /// reclaimers, and keeps those for its whole life; meant for a few long-lived ones. Further ones cost a record each.
     pub fn token(reclaimer: Arc<dyn Reclaim>, token: u32) -> CodeOwner {
         CodeOwner(Owner::Token(reclaimer, token))
     }
@@ -196,7 +198,7 @@ impl Freeing {
 }
 
 fn panics(free: impl FnOnce()) -> bool {
-    std::panic::catch_unwind(std::panic::AssertUnwindSafe(free)).is_err()
+    contain(free).is_err()
 }
 
 #[cfg(all(test, not(beadwork_loom)))]

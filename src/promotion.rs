@@ -1,16 +1,21 @@
 //! What happens when a budget runs out: the policies are asked, and a request is made or the next budget granted.
 
 use crate::clock;
+use crate::drain::Crew;
 use crate::id::{Bead, Reason, TierId};
-use crate::policy::{Activity, HalfLife, Verdict};
+use crate::policy::{Activity, HalfLife, Scale, Verdict};
 use crate::queue::Lane;
 use crate::shared::Shared;
 use crate::state::{Pending, Requested};
 use crate::stats::read;
+use crate::tier::Candidate;
 use std::sync::atomic::Ordering::Relaxed;
 
 /// Calls until a function that waits for its compile is looked at again.
 const RECHECK_CALLS: u32 = 1_000;
+
+/// Calls until a function is looked at again for which a tier is switched off or barred: that can change.
+const RECHECK_BARRED: u32 = 100_000;
 
 impl Shared {
     /// A call found its budget spent.
@@ -19,27 +24,44 @@ impl Shared {
         let budgets = &self.table.budgets;
         // The call that takes the slow path is not in the count yet.
         let calls = budgets.calls(bead.index()).saturating_add(1);
-        if now.pending != Pending::None {
+        if now.pending != Pending::None && self.drain.wake.active() == 0 {
+            // Queued, and nobody is at work: the pool could not be started, or this is a forked child.
+            self.wake();
+        }
+        self.give_up_overdue();
+        if !self.enabled.load(Relaxed) || self.is_closed() {
             budgets.grant(bead.index(), calls, RECHECK_CALLS);
-            if self.drain.wake.active() == 0 {
-                // Queued, and nobody is at work: the pool could not be started, or this is a forked child.
-                self.wake();
-            }
             return;
         }
-        let heat = self.heat(bead, now.tier, calls);
-        let mut wait = u32::MAX;
+        // Only what is above the tier it runs at, or waits for, is worth asking.
+        let above = if now.pending == Pending::None { now.tier } else { now.tier.max(now.target) };
+        let scale = Scale::ONE.times(f64::from_bits(self.scale.load(Relaxed)));
+        let heat = self.heat(bead, above, calls);
+        let mut wait = if now.pending == Pending::None { u32::MAX } else { RECHECK_CALLS };
         // The highest tier whose policy says so wins, so a function that is hot enough skips tiers.
         for (lane, parts) in self.drain.lanes.all.iter().zip(&self.tiers).rev() {
-            if lane.tier <= now.tier || now.bars(lane.tier).is_some() || !lane.is_enabled() {
+            if lane.tier <= above {
+                break;
+            }
+            if now.bars(lane.tier).is_some() || !lane.is_enabled() {
+                wait = wait.min(RECHECK_BARRED);
                 continue;
             }
+            if !self.admits(bead, lane.tier) {
+                continue;
+            }
+            let pause = {
+                let _no_fork = self.gate.enter();
+                self.faults.wait(bead, lane.tier, calls)
+            };
             let activity = self.activity(bead, now.tier, lane, calls, heat);
-            match parts.policy.decide(&activity) {
+            match parts.policy.decide_scaled(&activity, scale) {
                 Verdict::Wait(calls) => wait = wait.min(calls.get()),
+                // It failed here; its pause is not over.
+                Verdict::Promote if pause > 0 => wait = wait.min(pause),
                 Verdict::Promote => {
-                    // Granted first: if the compile fails at once, its longer pause is the later store.
-                    budgets.grant(bead.index(), calls, RECHECK_CALLS);
+                    // Until a higher tier is due, or it is looked at again.
+                    budgets.grant(bead.index(), calls, wait.min(RECHECK_CALLS));
                     if self.request(bead, lane.tier, Reason::Hot, calls) == Requested::Busy {
                         // A publisher is at work. The budget is spent again, so the next call asks again.
                         budgets.grant(bead.index(), calls.saturating_sub(1), 1);
@@ -49,6 +71,19 @@ impl Shared {
             }
         }
         budgets.grant(bead.index(), calls, wait);
+    }
+
+    /// Whether the tier's filter takes the function.
+    pub(crate) fn admits(&self, bead: Bead, tier: TierId) -> bool {
+        let Some(filter) = self.tiers.get(tier.lane()).and_then(|parts| parts.filter.as_ref()) else {
+            return true;
+        };
+        let (index, no_fork) = (bead.index(), self.gate.enter());
+        let info = &self.info;
+        let candidate =
+            Candidate { bead, tier, name: info.name(index), key: info.key(index), size: info.size(index) };
+        drop(no_fork);
+        filter(&candidate)
     }
 
     /// What a policy is shown.

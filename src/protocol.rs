@@ -71,7 +71,8 @@
 //! Unlink, then stamp: `epoch.fetch_add` (AcqRel). A safepoint loads the epoch (Acquire) and, if it changed, stores it
 //! into the mutator's cell (Release). A scan that reads a cell at or past the stamp (Acquire) knows: the mutator's
 //! safepoint acquired the stamp, so its later lookups see the unlink; and its earlier uses of the code happen before the
-//! scan, and so before the free.
+//! scan, and so before the free. The scan reads the epoch before the cells and never answers more than that: a cell
+//! read as offline says nothing of what is unlinked later.
 //!
 //! ## ONLINE
 //! A mutator that comes online stores the epoch into its cell, then a SeqCst fence, then looks up code. A scan has a

@@ -25,6 +25,9 @@ pub(crate) struct Request {
     pub(crate) calls: u32,
     /// When it was asked for, in milliseconds of the engine's clock.
     pub(crate) asked: u32,
+    /// [`Snapshot::stamp`](crate::state::Snapshot::stamp) when it was asked for. Tokens outlive their requests, so this
+    /// tells whether the rest still describes what the bead waits for.
+    pub(crate) stamp: u16,
     pub(crate) tier: TierId,
     pub(crate) reason: Reason,
 }
@@ -87,8 +90,8 @@ pub(crate) struct Lane {
     enabled: AtomicBool,
     injector: Injector<Request>,
     heap: Mutex<Heap>,
-    /// Requests in `heap`.
-    ranked: AtomicUsize,
+    /// Tokens that wait, in the injector, the heap and workers' deques.
+    waiting: AtomicUsize,
     running: AtomicUsize,
 }
 
@@ -101,7 +104,7 @@ impl Lane {
             enabled: AtomicBool::new(true),
             injector: Injector::new(),
             heap: Mutex::new(Heap::default()),
-            ranked: AtomicUsize::new(0),
+            waiting: AtomicUsize::new(0),
             running: AtomicUsize::new(0),
         }
     }
@@ -132,9 +135,10 @@ impl Lane {
         self.enabled.store(enabled, Relaxed);
     }
 
-    /// Requests that wait here and not in a worker's deque.
+    /// Requests that wait for this tier, wherever they lie.
     pub(crate) fn len(&self) -> usize {
-        self.injector.len() + self.ranked.load(Relaxed)
+        // Acquire, edge WAKE: also tells who waits for the drain that what it counted is over.
+        self.waiting.load(Acquire)
     }
 
     /// Moves up to `most` of the most urgent requests into a worker's own deque.
@@ -158,7 +162,6 @@ impl Lane {
             heap.taken += 1;
             own.push(best.request);
         }
-        self.ranked.store(heap.ranked.len(), Relaxed);
     }
 }
 
@@ -222,14 +225,19 @@ impl Lanes {
         entered
     }
 
-    /// Gives the place back. True if somebody may be waiting for it: the caller signals.
+    /// Gives the place back. True if somebody may have found no place meanwhile, a worker or a helper: the caller
+    /// signals.
     #[must_use = "true means that the caller signals"]
-    pub(crate) fn leave(&self, lane: &Lane, workers: usize) -> bool {
-        lane.running.fetch_sub(1, AcqRel);
+    pub(crate) fn leave(&self, lane: &Lane) -> bool {
+        // Saturating: a child forked inside a compile has forgotten all places.
+        let give = |count: &AtomicUsize| {
+            let _ = count.fetch_update(AcqRel, Acquire, |now| now.checked_sub(1));
+        };
+        give(&lane.running);
         if !self.optimizes(lane) {
-            return lane.limit() < workers && lane.len() > 0;
+            return lane.len() > 0;
         }
-        self.optimizing.fetch_sub(1, AcqRel);
+        give(&self.optimizing);
         self.all.iter().skip(1).any(|lane| lane.len() > 0)
     }
 
@@ -243,9 +251,12 @@ impl Lanes {
     pub(crate) fn push(&self, request: Request) -> bool {
         let Some(lane) = self.get(request.tier) else { return false };
         let bit = 1 << lane.tier.lane();
+        // Counted before it can be popped. AcqRel, edge WAKE.
+        lane.waiting.fetch_add(1, AcqRel);
         // AcqRel, edge CLAIM, partner is `pop_token`: if the bit was set, the drain that clears it reads the state
         // afterwards and sees this request.
         if self.queued.get(request.index).fetch_or(bit, AcqRel) & bit != 0 {
+            lane.waiting.fetch_sub(1, AcqRel);
             return false;
         }
         lane.injector.push(request);
@@ -257,6 +268,10 @@ impl Lanes {
         let bit = 1u16 << request.tier.lane();
         // AcqRel, edge CLAIM, partner is `push`.
         self.queued.get(request.index).fetch_and(!bit, AcqRel);
+        if let Some(lane) = self.get(request.tier) {
+            // AcqRel, edge WAKE, partner is `len`.
+            lane.waiting.fetch_sub(1, AcqRel);
+        }
     }
 
     pub(crate) fn resident_bytes(&self) -> usize {

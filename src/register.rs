@@ -1,9 +1,10 @@
 //! Registration: functions and groups of functions come and go.
 
+use crate::direct::End;
 use crate::engine::Engine;
 use crate::error::{RegisterError, Stale};
 use crate::event::{Event, Invalidation};
-use crate::id::{Bead, Core, Group};
+use crate::id::{Bead, Core, Group, TierId};
 use crate::info::BeadInfo;
 use std::sync::Arc;
 
@@ -15,7 +16,7 @@ impl Engine {
     /// # Errors
     /// [`RegisterError::CapacityExhausted`]; everything registered goes on working.
     pub fn register(&self, core: Core) -> Result<Bead, RegisterError> {
-        self.register_one(core, None)
+        self.register_one(core, None).inspect(|&bead| self.start_eagerly(bead))
     }
 
     /// Registers a function together with what is known of it.
@@ -31,7 +32,10 @@ impl Engine {
             }
         }
         let bead = self.register_one(core, Some(info))?;
-        self.join(info.group, std::iter::once(bead))?;
+        self.join(info.group, std::iter::once(bead)).inspect_err(|_| {
+            let _ = self.remove_quietly(bead);
+        })?;
+        self.start_eagerly(bead);
         Ok(bead)
     }
 
@@ -50,6 +54,15 @@ impl Engine {
             .and_then(|_| table.register_again(core, note))
             .or_else(|| table.take_fresh(1).map(|index| table.register_fresh(index, core, note)))
             .ok_or_else(|| self.exhausted())
+    }
+
+    /// Asks for the baseline at once, on engines that start there.
+    fn start_eagerly(&self, bead: Bead) {
+        if self.shared().settings.eager_baseline
+            && let Err(error) = self.promote(bead, TierId::BASELINE)
+        {
+            tracing::debug!(target: "beadwork", %bead, %error, "starts in the interpreter");
+        }
     }
 
     /// Registers many functions at once, all or none.
@@ -78,51 +91,25 @@ impl Engine {
 
     fn register_run(
         &self,
-        mut cores: impl ExactSizeIterator<Item = Core>,
+        cores: impl ExactSizeIterator<Item = Core>,
         group: Option<Group>,
     ) -> Result<BeadRuns, RegisterError> {
-        let (shared, mut runs) = (self.shared(), BeadRuns::default());
+        let shared = self.shared();
+        let wanted = u32::try_from(cores.len()).map_err(|_| self.exhausted())?;
+        // All indices first: whether there are enough shows before any is used up.
+        let mut taking = Taking::new(self, wanted)?;
         let info = BeadInfo { group, ..BeadInfo::new() };
         let note = |index| shared.info.set(index, &info);
-        let mut outcome = Ok(());
-        // The iterator is foreign code, so it is not run inside a section of the gate.
-        while runs.len() < cores.len().saturating_add(runs.len()) {
-            let Some(core) = cores.next() else { break };
-            let again = {
-                let _no_fork = shared.gate.enter();
-                shared.table.register_again(core.get(), note)
-            };
-            if let Some(bead) = again {
-                runs.push(bead);
-                continue;
-            }
-            // Nothing to reuse: the rest comes off the end of the table in one piece.
-            let rest = u32::try_from(cores.len()).ok().and_then(|rest| rest.checked_add(1));
-            let Some(first) = rest.and_then(|rest| shared.table.take_fresh(rest)) else {
-                outcome = Err(self.exhausted());
-                break;
-            };
-            let end = first + rest.unwrap_or(0);
-            let mut next = first;
-            for core in std::iter::once(core).chain(&mut cores).take((end - first) as usize) {
-                shared.table.register_fresh(next, core.get(), note);
-                next += 1;
-            }
-            runs.push_run(first, next - first);
-            // An iterator that gave fewer than it said.
-            for index in next..end {
-                let _no_fork = shared.gate.enter();
-                shared.table.give_back_fresh(index);
-            }
-            break;
+        // The iterator is foreign code: it runs in no section, and if it panics `taking` gives everything back.
+        for core in cores.take(wanted as usize) {
+            taking.register(core.get(), note);
         }
-        outcome = outcome.and_then(|()| self.join(group, runs.iter()));
-        if outcome.is_err() {
-            runs.iter().for_each(|bead| {
-                let _ = self.remove_quietly(bead);
-            });
+        self.join(group, taking.made.iter())?;
+        let runs = taking.keep();
+        if shared.settings.eager_baseline {
+            runs.iter().for_each(|bead| self.start_eagerly(bead));
         }
-        outcome.map(|()| runs)
+        Ok(runs)
     }
 
     fn join(
@@ -134,15 +121,12 @@ impl Engine {
         let shared = self.shared();
         let joined = {
             let _no_fork = shared.gate.enter();
-            shared.info.join(group, beads.clone(), |bead| shared.table.live(bead).is_ok())
+            shared.info.join(group, beads, |bead| shared.table.live(bead).is_ok())
         };
         if joined {
             return Ok(());
         }
-        // The group ended while its new members were being registered: they end with it.
-        beads.for_each(|bead| {
-            let _ = self.remove(bead);
-        });
+        // The group ended while its new members were being registered.
         Err(RegisterError::NoSuchGroup(group))
     }
 
@@ -159,18 +143,21 @@ impl Engine {
     pub fn remove(&self, bead: Bead) -> Result<Core, Stale> {
         let (core, callback) = self.remove_quietly(bead)?;
         let shared = self.shared();
+        shared.settle(bead, None, &End::Superseded);
         shared.emit(&Event::Removed { bead });
         shared.call_back(callback, bead, Invalidation::Removed);
         Ok(core)
     }
 
     fn remove_quietly(&self, bead: Bead) -> Result<(Core, Option<crate::info::OnInvalidate>), Stale> {
-        let (shared, mut callback) = (self.shared(), None);
-        let _no_fork = shared.gate.enter();
+        let (shared, mut callback, mut faults) = (self.shared(), None, Vec::new());
+        let no_fork = shared.gate.enter();
         let core = shared.table.remove(bead, |index| {
             callback = shared.info.clear(index);
-            shared.faults.forget_all(bead);
+            faults = shared.faults.forget_all(bead);
         })?;
+        drop(no_fork);
+        shared.dispose(faults);
         Ok((Core::new(core), callback))
     }
 
@@ -201,7 +188,10 @@ impl Engine {
             let _no_fork = self.shared().gate.enter();
             self.shared().info.end_group(group)
         };
-        members.into_iter().flatten().filter(|&bead| self.remove(bead).is_ok()).count()
+        let removed = members.into_iter().flatten().filter(|&bead| self.remove(bead).is_ok()).count();
+        let _no_fork = self.shared().gate.enter();
+        self.shared().table.close_removals();
+        removed
     }
 
     // ---- what is known of a function
@@ -226,31 +216,79 @@ impl Engine {
 
     /// The name given at registration.
     pub fn name(&self, bead: Bead) -> Option<Arc<str>> {
-        self.known(bead, |info, index| info.name(index))
+        self.shared().known(bead, |info, index| info.name(index))
     }
 
     /// The key given at registration.
     pub fn key(&self, bead: Bead) -> Option<u64> {
-        self.known(bead, |info, index| info.key(index))
+        self.shared().known(bead, |info, index| info.key(index))
     }
 
     /// The size given at registration, in the VM's units.
     pub fn size(&self, bead: Bead) -> Option<u32> {
-        self.known(bead, |info, index| info.size(index))
+        self.shared().known(bead, |info, index| info.size(index))
     }
 
     /// The group given at registration.
     pub fn group_of(&self, bead: Bead) -> Option<Group> {
-        self.known(bead, |info, index| info.group(index))
+        self.shared().known(bead, |info, index| info.group(index))
+    }
+}
+
+/// Indices of a bulk registration, taken and partly registered. Dropped, it gives everything back.
+struct Taking<'e> {
+    engine: &'e Engine,
+    /// Removed indices to be used again, last first.
+    again: Vec<u32>,
+    /// Indices never used, from the first to the one behind the last.
+    fresh: std::ops::Range<u32>,
+    made: BeadRuns,
+}
+
+impl<'e> Taking<'e> {
+    fn new(engine: &'e Engine, wanted: u32) -> Result<Taking<'e>, RegisterError> {
+        let table = &engine.shared().table;
+        let mut taking = Taking { engine, again: Vec::new(), fresh: 0..0, made: BeadRuns::default() };
+        while (taking.again.len() as u32) < wanted && table.free_len() > 0 {
+            let _no_fork = engine.shared().gate.enter();
+            let Some(index) = table.take_again() else { break };
+            taking.again.push(index);
+        }
+        taking.again.reverse();
+        let rest = wanted - taking.again.len() as u32;
+        let first = table.take_fresh(rest).ok_or_else(|| engine.exhausted())?;
+        taking.fresh = first..first + rest;
+        Ok(taking)
     }
 
-    fn known<T>(&self, bead: Bead, look: impl FnOnce(&crate::info::Info, u32) -> Option<T>) -> Option<T> {
-        let shared = self.shared();
-        let _no_fork = shared.gate.enter();
-        shared.table.live(bead).ok()?;
-        let known = look(&shared.info, bead.index());
-        // Removed meanwhile: what was read may be a later function's.
-        shared.table.live(bead).ok().and(known)
+    fn register(&mut self, core: usize, note: impl FnOnce(u32)) {
+        let table = &self.engine.shared().table;
+        if let Some(index) = self.again.pop() {
+            self.made.push(table.register_taken(index, core, note));
+        } else if let Some(index) = self.fresh.next() {
+            self.made.push(table.register_fresh(index, core, note));
+        }
+    }
+
+    fn keep(mut self) -> BeadRuns {
+        std::mem::take(&mut self.made)
+    }
+}
+
+impl Drop for Taking<'_> {
+    fn drop(&mut self) {
+        for bead in self.made.iter() {
+            let _ = self.engine.remove_quietly(bead);
+        }
+        let shared = self.engine.shared();
+        for index in std::mem::take(&mut self.again) {
+            let _no_fork = shared.gate.enter();
+            shared.table.give_back(index);
+        }
+        for index in self.fresh.clone() {
+            let _no_fork = shared.gate.enter();
+            shared.table.give_back_fresh(index);
+        }
     }
 }
 
@@ -281,12 +319,14 @@ impl BeadRuns {
     }
 
     fn push(&mut self, bead: Bead) {
-        self.runs.push((bead, 1));
         self.len += 1;
-    }
-
-    fn push_run(&mut self, first: u32, len: u32) {
-        self.runs.push((Bead::new(first, 0), len));
-        self.len += len as usize;
+        if let Some((first, len)) = self.runs.last_mut()
+            && first.tag() == bead.tag()
+            && first.index().checked_add(*len) == Some(bead.index())
+        {
+            *len += 1;
+            return;
+        }
+        self.runs.push((bead, 1));
     }
 }

@@ -3,29 +3,37 @@
 //! Every lock, publish and push happens inside a section of the [gate](crate::gate); every call of foreign code
 //! (backend, policy, listener, callback, reclaimer) happens outside, with no lock held.
 
-use crate::backend::{Backend, Job, JobHost, Outcome, Slot};
+use crate::backend::{Backend, Outcome};
 use crate::builder::Columns;
 use crate::clock::{self, Clock};
 use crate::code::CompiledCode;
-use crate::drain::{Claim, Crew, Drain};
+use crate::contain::contain;
+use crate::direct::{End, OneShots, Waits};
+use crate::drain::{Crew, Drain};
 use crate::error::{CompileError, Stale};
 use crate::event::{Event, Invalidation};
 use crate::executor::Executor;
 use crate::fault::Faults;
-use crate::gate::{Gate, Inside};
-use crate::id::{Bead, Core, Reason, TierId};
+use crate::gate::Gate;
+use crate::id::{Bead, Reason, TierId};
 use crate::info::{Info, OnInvalidate};
 use crate::owner::{OwnerWord, Owners};
 use crate::policy::Policy;
-use crate::queue::{Rank, Request};
-use crate::state::{Ended, Requested, Ticket};
-use crate::stats::{Counters, add, subtract};
-use crate::sync::{Arc, AtomicBool, AtomicU32, Mutex, lock};
+use crate::queue::Request;
+use crate::state::{Ended, Requested, Snapshot, Ticket};
+use crate::stats::{Counters, add, read, subtract};
+use crate::sync::{Arc, AtomicBool, AtomicU32, AtomicU64, Mutex, lock};
 use crate::table::{Ready, Table};
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use crate::tier::Candidate;
 use std::sync::Weak;
-use std::sync::atomic::Ordering::{Acquire, Release};
+#[cfg(all(unix, not(beadwork_loom)))]
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::Ordering::Release;
 use std::thread::Thread;
+use std::time::Duration;
+
+/// Which functions a tier takes.
+pub(crate) type Filter = Arc<dyn Fn(&Candidate) -> bool + Send + Sync>;
 
 /// A listener for events.
 pub(crate) type Listener = Arc<dyn Fn(&Event) + Send + Sync>;
@@ -34,6 +42,8 @@ pub(crate) type Listener = Arc<dyn Fn(&Event) + Send + Sync>;
 pub(crate) struct TierParts {
     pub(crate) backend: Arc<dyn Backend>,
     pub(crate) policy: Arc<dyn Policy>,
+    pub(crate) filter: Option<Filter>,
+    pub(crate) timeout: Option<Duration>,
 }
 
 /// What the builder was told and never changes.
@@ -43,6 +53,10 @@ pub(crate) struct Settings {
     pub(crate) code_limit: Option<u64>,
     /// Milliseconds a request may wait without a call before it is dropped.
     pub(crate) cold_after: u32,
+    /// Failures of a function at a tier after which the tier is given up for it.
+    pub(crate) fault_limit: u32,
+    /// Every function is asked for at the baseline when it is registered.
+    pub(crate) eager_baseline: bool,
 }
 
 pub(crate) struct Shared {
@@ -60,8 +74,16 @@ pub(crate) struct Shared {
     pub(crate) settings: Settings,
     /// Ticks of [`Engine::decay_tick`](crate::Engine::decay_tick).
     pub(crate) ticks: AtomicU32,
+    /// The bits of the factor on all thresholds.
+    pub(crate) scale: AtomicU64,
     pub(crate) gate: Gate,
     pub(crate) closed: AtomicBool,
+    /// This is a forked child, where stacks of threads that do not exist hold references for ever.
+    pub(crate) forked: AtomicBool,
+    /// Whether policies may promote.
+    pub(crate) enabled: AtomicBool,
+    pub(crate) waits: Waits,
+    pub(crate) one_shots: OneShots,
     /// Threads that wait for the drain to be idle.
     pub(crate) waiters: Mutex<Vec<Thread>>,
 }
@@ -88,8 +110,13 @@ impl Shared {
             executor,
             settings,
             ticks: AtomicU32::new(0),
+            scale: AtomicU64::new(1f64.to_bits()),
             gate: Gate::new(),
             closed: AtomicBool::new(false),
+            forked: AtomicBool::new(false),
+            enabled: AtomicBool::new(true),
+            waits: Waits::default(),
+            one_shots: OneShots::default(),
             waiters: Mutex::new(Vec::new()),
         }
     }
@@ -104,22 +131,28 @@ impl Shared {
         let asked = self.now();
         let (answer, pushed) = {
             let _no_fork = self.gate.enter();
-            let answer = self.table.state(bead.index()).request(bead, tier);
+            let state = self.table.state(bead.index());
+            let answer = state.request(bead, tier);
+            if answer == Requested::Already && reason != Reason::Hot {
+                // It may have been asked for as merely hot; now somebody insists.
+                state.insist(bead);
+            }
             (answer, answer == Requested::Queued && self.push(bead, tier, reason, calls, asked))
         };
-        if pushed {
-            self.wake();
-        }
         if answer == Requested::Queued {
             add(&self.counters.requested, 1);
             self.emit(&Event::Queued { bead, tier, reason, calls });
+        }
+        if pushed {
+            self.wake();
         }
         answer
     }
 
     /// Puts a token into a lane, inside a section. `asked` is the time, read before the section began.
     pub(crate) fn push(&self, bead: Bead, tier: TierId, reason: Reason, calls: u32, asked: u32) -> bool {
-        self.drain.lanes.push(Request { index: bead.index(), calls, asked, tier, reason })
+        let stamp = self.table.state(bead.index()).load().stamp();
+        self.drain.lanes.push(Request { index: bead.index(), calls, asked, stamp, tier, reason })
     }
 
     /// There is work: makes sure that somebody looks.
@@ -148,7 +181,7 @@ impl Shared {
         #[cfg(beadwork_loom)]
         return self.drain.work(self);
         #[cfg(not(beadwork_loom))]
-        if catch_unwind(AssertUnwindSafe(|| self.drain.work(self))).is_err() {
+        if contain(|| self.drain.work(self)).is_err() {
             // Not reachable: what is foreign is caught nearer. Keeps the count right all the same.
             self.drain.wake.quit();
         }
@@ -156,7 +189,7 @@ impl Shared {
 
     // ---- results
 
-    fn installed(&self, ticket: Ticket, code: CompiledCode) -> Outcome {
+    pub(crate) fn installed(&self, ticket: Ticket, code: CompiledCode) -> Outcome {
         let (bead, tier, bytes) = (ticket.bead, ticket.tier, code.bytes);
         let compile_time = code.compile_time.unwrap_or_default();
         let tick = tier < self.drain.lanes.top();
@@ -180,20 +213,19 @@ impl Shared {
             self.emit(&Event::Discarded { bead, tier });
             return Outcome::Discarded;
         };
-        {
+        let forgotten = {
             let _no_fork = self.gate.enter();
-            self.faults.forget(bead, tier);
-        }
-        if tick {
-            // The next tier's policy is asked at the next call.
-            self.grant(bead, 1);
-        }
+            self.faults.forget(bead, tier)
+        };
+        self.dispose(forgotten);
         add(&self.counters.installed, 1);
-        self.emit(&Event::Installed { bead, tier, version: installed.version, bytes, compile_time });
-        Outcome::Installed { version: installed.version }
+        let version = installed.version;
+        self.emit(&Event::Installed { bead, tier, version, bytes, compile_time });
+        self.settle(bead, Some(tier), &End::Installed(version));
+        Outcome::Installed { version }
     }
 
-    fn failed(&self, ticket: Ticket, error: CompileError) -> Outcome {
+    pub(crate) fn failed(&self, ticket: Ticket, error: CompileError) -> Outcome {
         let (bead, tier, now) = (ticket.bead, ticket.tier, self.now());
         let (ended, pushed) = {
             let _no_fork = self.gate.enter();
@@ -212,20 +244,76 @@ impl Shared {
             self.emit(&Event::Discarded { bead, tier });
             return Outcome::Discarded;
         }
-        let (failures, retry_after) = {
+        let calls = self.table.budgets.calls(bead.index());
+        let (noted, gone) = {
             let _no_fork = self.gate.enter();
-            self.faults.note(bead, tier, error.clone())
+            let noted = self.faults.note(bead, tier, error.clone(), calls);
+            // Removed meanwhile: nobody would forget this any more.
+            let gone = self.table.live(bead).is_err().then(|| self.faults.forget_all(bead));
+            (noted, gone)
         };
-        self.grant(bead, retry_after);
+        let (failures, retry_after) = (noted.failures, noted.retry_after);
+        self.dispose((noted.replaced, gone));
         add(&self.counters.failed, 1);
-        self.emit(&Event::Failed { bead, tier, error, failures, retry_after });
+        self.emit(&Event::Failed { bead, tier, error: error.clone(), failures, retry_after });
+        self.settle(bead, Some(tier), &End::Failed(error.clone()));
+        if failures >= self.settings.fault_limit {
+            let cap = TierId::from_low_bits(u64::from(tier.get().saturating_sub(1)));
+            if self.restrict(bead, |state| state.cap = state.cap.min(cap)).is_ok() {
+                self.emit(&Event::GaveUp { bead, tier, error });
+            }
+        }
         Outcome::Failed
     }
 
-    /// Grants further calls until the policies are asked again.
-    fn grant(&self, bead: Bead, calls: u32) {
-        let so_far = self.table.budgets.calls(bead.index());
-        self.table.budgets.grant(bead.index(), so_far, calls);
+    /// Gives up compiles that have taken longer than their tier allows. Their results are dropped when they come.
+    pub(crate) fn give_up_overdue(&self) {
+        if self.tiers.iter().all(|parts| parts.timeout.is_none()) {
+            return;
+        }
+        let (now, compiling) = (self.now(), {
+            let _no_fork = self.gate.enter();
+            self.drain.compiling()
+        });
+        for (ticket, claimed) in compiling {
+            let limit = self.tiers.get(ticket.tier.lane()).and_then(|parts| parts.timeout);
+            if let Some(limit) = limit.filter(|&limit| now.wrapping_sub(claimed) > clock::millis(limit)) {
+                self.failed(ticket, CompileError::TimedOut { limit });
+            }
+        }
+    }
+
+    /// Drops a foreign value, outside any section; a panic ends here.
+    pub(crate) fn dispose<T>(&self, value: T) {
+        if let Err(message) = contain(|| drop(value)) {
+            tracing::error!(target: "beadwork", message, "dropping a value of the VM's panicked");
+        }
+    }
+
+    /// Tells whoever waits how a request ended; `tier` is `None` if everything pending was cancelled.
+    pub(crate) fn settle(&self, bead: Bead, tier: Option<TierId>, end: &End) {
+        let (threads, purged) = {
+            let _no_fork = self.gate.enter();
+            let purged = if tier.is_none() { self.one_shots.purge(bead) } else { Vec::new() };
+            (self.waits.settle(bead, tier, end), purged)
+        };
+        threads.iter().for_each(Thread::unpark);
+        self.dispose(purged);
+    }
+
+    /// Changes what a function may be compiled at; code and requests above that are taken back.
+    pub(crate) fn restrict(&self, bead: Bead, change: impl Fn(&mut Snapshot)) -> Result<(), Stale> {
+        let restricted = {
+            let _no_fork = self.gate.enter();
+            self.table.restrict(bead, change)?
+        };
+        if restricted.cancelled {
+            self.settle(bead, None, &End::Superseded);
+        }
+        if restricted.took_code {
+            self.emit(&Event::Invalidated { bead });
+        }
+        Ok(())
     }
 
     // ---- freeing
@@ -257,9 +345,17 @@ impl Shared {
         }
     }
 
-    fn unpin_one(&self, callee: Bead) {
+    pub(crate) fn unpin_one(&self, callee: Bead) {
         if self.table.pins().remove(callee.index()) {
             self.table.give_back(callee.index());
+        }
+    }
+
+    /// A mutator passed a safepoint or went: perhaps it was the one everything waited for. Freeing is a worker's business,
+    /// if there are any yet; an engine that never asked for a compile frees where the VM says so.
+    pub(crate) fn passed_by(&self) {
+        if self.table.grace.waiting().0 > 0 && read(&self.counters.requested) > 0 && !self.is_closed() {
+            self.wake();
         }
     }
 
@@ -267,29 +363,69 @@ impl Shared {
 
     /// Tells the log and the listeners, whose panics end here.
     pub(crate) fn emit(&self, event: &Event) {
-        match event {
+        // The log is foreign code too, and so is the `Debug` of a backend's error.
+        let logged = contain(|| match event {
             Event::Failed { .. } | Event::PoolFailed { .. } | Event::FreePanicked { .. } => {
                 tracing::warn!(target: "beadwork", ?event);
             }
             _ => tracing::debug!(target: "beadwork", ?event),
-        }
-        for listener in &self.listeners {
-            if catch_unwind(AssertUnwindSafe(|| listener(event))).is_err() {
-                tracing::error!(target: "beadwork", ?event, "a listener panicked");
-            }
+        });
+        let told = self.listeners.iter().map(|listener| contain(|| listener(event)));
+        for message in told.chain([logged]).filter_map(Result::err) {
+            let _ = contain(|| tracing::error!(target: "beadwork", message, "a listener panicked"));
         }
     }
 
     /// Tells a bead's own callback, whose panic ends here.
     pub(crate) fn call_back(&self, callback: Option<OnInvalidate>, bead: Bead, what: Invalidation) {
-        if let Some(callback) = callback
-            && catch_unwind(AssertUnwindSafe(|| callback(bead, what))).is_err()
-        {
-            tracing::error!(target: "beadwork", %bead, ?what, "an on_invalidate callback panicked");
+        if let Some(Err(message)) = callback.map(|callback| contain(move || callback(bead, what))) {
+            tracing::error!(target: "beadwork", %bead, ?what, message, "an on_invalidate callback panicked");
         }
     }
 
+    /// What is known of a live bead, never of the index's next one.
+    pub(crate) fn known<T>(&self, bead: Bead, look: impl FnOnce(&Info, u32) -> Option<T>) -> Option<T> {
+        let _no_fork = self.gate.enter();
+        self.table.live(bead).ok()?;
+        let known = look(&self.info, bead.index());
+        // Removed meanwhile: what was read may be a later function's. Ordered by the Acquire loads of `info`.
+        self.table.live(bead).ok().and(known)
+    }
+
     // ---- end
+
+    /// Has the calling thread woken when the drain is idle, until it [withdraws](Shared::withdraw_waiter).
+    pub(crate) fn announce_waiter(&self) {
+        let _no_fork = self.gate.enter();
+        let (thread, mut waiters) = (std::thread::current(), lock(&self.waiters));
+        if waiters.iter().all(|waiter| waiter.id() != thread.id()) {
+            waiters.push(thread);
+        }
+    }
+
+    pub(crate) fn withdraw_waiter(&self) {
+        let _no_fork = self.gate.enter();
+        lock(&self.waiters).retain(|waiter| waiter.id() != std::thread::current().id());
+    }
+
+    /// Whether the calling thread is one of the pool's.
+    pub(crate) fn is_worker(&self) -> bool {
+        let _no_fork = self.gate.enter();
+        self.executor.is_worker()
+    }
+
+    /// Frees all code there is, when nobody uses the engine any more.
+    pub(crate) fn free_everything(&self) {
+        let owners = self.table.take_owners();
+        self.free(&owners);
+    }
+
+    /// Drops what is queued, and tells whoever waits for it.
+    pub(crate) fn drop_queued(&self) {
+        for bead in self.drain.drop_queued(self) {
+            self.settle(bead, None, &End::Superseded);
+        }
+    }
 
     /// Takes no more work. Workers leave after their present batch.
     pub(crate) fn close(&self) {
@@ -302,7 +438,10 @@ impl Shared {
     #[cfg(all(unix, not(beadwork_loom)))]
     pub(crate) fn mend_after_fork(&self) {
         self.executor.forget_threads();
-        let now = self.now();
+        // Relaxed: the child has one thread.
+        self.forked.store(true, Relaxed);
+        // Not read from the clock, which is foreign code that may need what a thread of the parent's held.
+        let now = 0;
         for ticket in self.drain.forget_workers() {
             if let Ended::Requeue(tier) = self.table.state(ticket.bead.index()).requeue(ticket) {
                 self.push(ticket.bead, tier, Reason::Resumed, 0, now);
@@ -311,126 +450,8 @@ impl Shared {
     }
 }
 
-impl JobHost for Shared {
-    fn core(&self, bead: Bead) -> Result<Core, Stale> {
-        self.table.core(bead).map(Core::new)
-    }
-
-    fn name(&self, bead: Bead) -> Option<Arc<str>> {
-        let _no_fork = self.gate.enter();
-        self.table.live(bead).ok()?;
-        self.info.name(bead.index())
-    }
-
-    fn is_current(&self, ticket: Ticket) -> bool {
-        self.table.live(ticket.bead).is_ok_and(|state| state.is_claimed_by(ticket))
-    }
-
-    fn pin_slot(&self, callee: Bead) -> Result<Slot, Stale> {
-        let _no_fork = self.gate.enter();
-        // Pinned before it is looked at: if the callee is live now, its index cannot be reused any more.
-        self.table.pins().add(callee.index());
-        match self.table.slot(callee) {
-            Ok(address) => Ok(Slot(address)),
-            Err(stale) => {
-                self.unpin_one(callee);
-                Err(stale)
-            }
-        }
-    }
-
-    fn unpin(&self, callees: &[Bead]) {
-        if !callees.is_empty() {
-            let _no_fork = self.gate.enter();
-            callees.iter().for_each(|&callee| self.unpin_one(callee));
-        }
-    }
-
-    fn finish(&self, ticket: Ticket, result: Result<CompiledCode, CompileError>) -> Outcome {
-        match result {
-            Ok(code) => match code.check() {
-                Ok(()) => self.installed(ticket, code),
-                Err(error) => {
-                    let owner = {
-                        let _no_fork = self.gate.enter();
-                        self.owners.intern(code.owner, 0, code.embeds)
-                    };
-                    self.free(&[owner]);
-                    self.failed(ticket, error)
-                }
-            },
-            Err(error) => self.failed(ticket, error),
-        }
-    }
-}
-
-impl Crew for Shared {
-    fn no_fork(&self) -> Inside<'_> {
-        self.gate.enter()
-    }
-
-    fn now(&self) -> u32 {
-        clock::millis((self.settings.clock)())
-    }
-
-    fn rank(&self, request: &Request, now: u32) -> Rank {
-        let waited = now.wrapping_sub(request.asked);
-        let calls = self.table.budgets.calls(request.index).saturating_sub(request.calls);
-        // Calls per second since it was asked for, not arrival: what is called most saves most.
-        Rank { class: request.reason.class(), rate: u64::from(calls) * 1000 / (u64::from(waited) + 1) }
-    }
-
-    fn claim(&self, request: &Request, now: u32) -> Claim {
-        let state = self.table.state(request.index);
-        let cold = request.reason == Reason::Hot
-            && now.wrapping_sub(request.asked) > self.settings.cold_after
-            && self.table.budgets.calls(request.index) <= request.calls;
-        if !cold {
-            return state.claim(request.index, request.tier).map_or(Claim::Unwanted, Claim::Ticket);
-        }
-        state.cancel(request.index, request.tier).map_or(Claim::Unwanted, Claim::Cooled)
-    }
-
-    fn cooled(&self, bead: Bead, tier: TierId) {
-        // It has to earn its threshold anew.
-        self.table.budgets.reset(bead.index());
-        self.table.heat.reset(bead.index());
-        self.emit(&Event::Cooled { bead, tier });
-    }
-
-    fn compile(&self, tier: TierId, jobs: &mut [Job<'_>]) {
-        if let Some(parts) = self.tiers.get(tier.lane()) {
-            let _span =
-                tracing::debug_span!(target: "beadwork", "compile", %tier, jobs = jobs.len()).entered();
-            parts.backend.compile(jobs);
-        }
-    }
-
-    fn signal(&self) {
-        self.wake();
-    }
-
-    fn housekeeping(&self) {
-        self.reclaim();
-    }
-
-    fn is_closed(&self) -> bool {
-        // Acquire, edge CLOSE.
-        self.closed.load(Acquire)
-    }
-
-    fn idle(&self) {
-        let waiters = {
-            let _no_fork = self.gate.enter();
-            std::mem::take(&mut *lock(&self.waiters))
-        };
-        waiters.iter().for_each(Thread::unpark);
-    }
-}
-
 impl Drop for Shared {
     fn drop(&mut self) {
-        let owners = self.table.take_owners();
-        self.free(&owners);
+        self.free_everything();
     }
 }

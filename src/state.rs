@@ -123,6 +123,19 @@ impl<'a> StateCell<'a> {
         }
     }
 
+    /// Makes a queued request one that somebody insists on: its token's stamp does not match any more, so it is not
+    /// taken for merely hot, and not dropped as cold.
+    pub(crate) fn insist(self, bead: Bead) {
+        while let Some(now) = self.settled(|now| now.is(bead) && now.pending == Pending::Queued) {
+            let mut new = now;
+            new.raise_version();
+            // S1: no ticket is out while a bead is queued.
+            if self.swap(now, new) {
+                return;
+            }
+        }
+    }
+
     /// Takes the ticket of a bead that is queued for `tier`; `None` if it no longer is.
     pub(crate) fn claim(self, index: u32, tier: TierId) -> Option<Ticket> {
         loop {

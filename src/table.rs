@@ -34,6 +34,19 @@ pub(crate) struct Installed {
     pub(crate) requeue: Option<TierId>,
 }
 
+/// What a restriction took back.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Restricted {
+    pub(crate) took_code: bool,
+    pub(crate) cancelled: bool,
+}
+
+/// A bead that was taken down; if it is queued for a lower compiled tier, the caller puts a token into its lane.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Demoted {
+    pub(crate) queued: bool,
+}
+
 pub(crate) struct Table {
     capacity: u32,
     pub(crate) code: Column<AtomicU64>,
@@ -155,31 +168,45 @@ impl Table {
         Bead::new(index, 0)
     }
 
-    /// Makes a removed index live again, if one has passed its grace period.
-    pub(crate) fn register_again(&self, core: usize, note: impl FnOnce(u32)) -> Option<Bead> {
+    /// Takes a removed index that has passed its grace period and that no native code names.
+    pub(crate) fn take_again(&self) -> Option<u32> {
         loop {
             let index = self.free.pop(&self.grace)?;
-            if self.state(index).load().slotted {
-                if self.pins.park(index) {
-                    continue;
-                }
-                self.slot.get(index).store(0, Relaxed);
+            if !self.state(index).load().slotted || !self.pins.park(index) {
+                return Some(index);
             }
-            self.budgets.reset(index);
-            self.heat.reset(index);
-            note(index);
-            self.not_live.fetch_sub(1, Relaxed);
-            // Release, edge CORE, partner is the Acquire in `core`: who reads the new core sees the generation that
-            // `remove` moved on, and so that its old handle is stale.
-            self.core.get(index).store(core, Release);
-            return Some(Bead::new(index, self.state(index).register_again()));
         }
+    }
+
+    /// Makes an index taken by [`take_again`](Table::take_again) live.
+    pub(crate) fn register_taken(&self, index: u32, core: usize, note: impl FnOnce(u32)) -> Bead {
+        if self.state(index).load().slotted {
+            self.slot.get(index).store(0, Relaxed);
+        }
+        self.start_over(index);
+        note(index);
+        self.not_live.fetch_sub(1, Relaxed);
+        // Release, edge CORE, partner is the Acquire in `core`: who reads the new core sees the generation that
+        // `remove` moved on, and so that its old handle is stale.
+        self.core.get(index).store(core, Release);
+        Bead::new(index, self.state(index).register_again())
+    }
+
+    /// Makes a removed index live again, if one can be used.
+    pub(crate) fn register_again(&self, core: usize, note: impl FnOnce(u32)) -> Option<Bead> {
+        let index = self.take_again()?;
+        Some(self.register_taken(index, core, note))
     }
 
     /// Gives back a fresh index that was taken but not used.
     pub(crate) fn give_back_fresh(&self, index: u32) {
         self.not_live.fetch_add(1, Relaxed);
         self.give_back(index);
+    }
+
+    /// Stamps what was removed so far, see [`FreeList::close`].
+    pub(crate) fn close_removals(&self) {
+        self.free.close(&self.grace);
     }
 
     /// Puts a removed index, parked behind a pin that is gone, back onto the free list.
@@ -246,10 +273,13 @@ impl Table {
         Installed { version: new.version, requeue: queued.then_some(new.target) }
     }
 
-    /// Takes a bead's code back and cancels what is pending. Later dispatches answer cold.
-    pub(crate) fn invalidate(&self, bead: Bead) -> Result<(), Stale> {
+    /// Takes a bead's code back and cancels what is pending. Later dispatches answer cold. Answers whether it had code.
+    pub(crate) fn invalidate(&self, bead: Bead) -> Result<bool, Stale> {
         let held = self.publishing(bead, |_| true).ok_or(Stale(bead))?;
         let index = bead.index();
+        let had_code = held.before().tier != TierId::INTERPRETER;
+        // Under the bit, so that the index is still this bead's.
+        self.start_over(index);
         let old = self.write_cells(index, &held, CodeWord::cold(held.before().tag), OwnerWord::NONE);
         held.release(|state| {
             state.raise_version();
@@ -257,9 +287,64 @@ impl Table {
             state.pending = Pending::None;
         });
         self.grace.retire(old);
+        Ok(had_code)
+    }
+
+    /// Counts from zero. Mutators may be counting meanwhile: at worst some of it is undone.
+    pub(crate) fn start_over(&self, index: u32) {
         self.budgets.reset(index);
         self.heat.reset(index);
-        Ok(())
+    }
+
+    /// Changes what a bead may be compiled at; code and requests above that are taken back.
+    pub(crate) fn restrict(&self, bead: Bead, change: impl Fn(&mut Snapshot)) -> Result<Restricted, Stale> {
+        let held = self.publishing(bead, |_| true).ok_or(Stale(bead))?;
+        let before = held.before();
+        let mut after = before;
+        change(&mut after);
+        let took_code = after.tier != TierId::INTERPRETER && after.bars(after.tier).is_some();
+        let cancelled = after.pending != Pending::None && after.bars(after.target).is_some();
+        let old = if took_code {
+            self.write_cells(bead.index(), &held, CodeWord::cold(before.tag), OwnerWord::NONE)
+        } else {
+            OwnerWord::NONE
+        };
+        held.release(|state| {
+            change(state);
+            if took_code {
+                state.tier = TierId::INTERPRETER;
+            }
+            if cancelled {
+                state.pending = Pending::None;
+            }
+            if took_code || cancelled {
+                state.raise_version();
+            }
+        });
+        self.grace.retire(old);
+        Ok(Restricted { took_code, cancelled })
+    }
+
+    /// Takes back code above `tier` and, if that is a compiled one, queues the bead for it. Answers what to do, or
+    /// `None` if the bead runs no higher than that.
+    pub(crate) fn demote(&self, bead: Bead, tier: TierId) -> Result<Option<Demoted>, Stale> {
+        let held = self.publishing(bead, |_| true).ok_or(Stale(bead))?;
+        if held.before().tier <= tier {
+            held.release(|_| ());
+            return Ok(None);
+        }
+        let index = bead.index();
+        self.start_over(index);
+        let old = self.write_cells(index, &held, CodeWord::cold(held.before().tag), OwnerWord::NONE);
+        let new = held.release(|state| {
+            state.raise_version();
+            state.tier = TierId::INTERPRETER;
+            state.target = tier;
+            let again = tier != TierId::INTERPRETER && state.bars(tier).is_none();
+            state.pending = if again { Pending::Queued } else { Pending::None };
+        });
+        self.grace.retire(old);
+        Ok(Some(Demoted { queued: new.pending == Pending::Queued }))
     }
 
     /// The cells that go with the code, always together, under the bit. Answers the unlinked owner, to be retired
@@ -299,6 +384,16 @@ impl Table {
             held.release(|state| state.slotted = true);
         }
         Ok((cell as *const AtomicUsize).expose_provenance())
+    }
+
+    /// Whether the bead's slot, whose address somebody holds, still means this bead: live, or removed and not reused.
+    pub(crate) fn slot_is_of(&self, bead: Bead) -> Result<(), Stale> {
+        if bead.index() >= self.capacity {
+            return Err(Stale(bead));
+        }
+        let now = self.state(bead.index()).load();
+        let removed = !now.live && u64::from(now.tag) == bead.tag() + 1;
+        if now.is(bead) || (removed && now.slotted) { Ok(()) } else { Err(Stale(bead)) }
     }
 
     /// Reads the cell with that address as native code would.
@@ -346,7 +441,7 @@ impl Table {
     }
 
     /// Takes every installed and every retired owner out, when nobody else uses the table any more.
-    pub(crate) fn take_owners(&mut self) -> Vec<OwnerWord> {
+    pub(crate) fn take_owners(&self) -> Vec<OwnerWord> {
         let mut owners = self.grace.everything();
         for (position, word) in self.compiled_chunks.iter().enumerate() {
             let word = word.load(Relaxed);

@@ -1,9 +1,12 @@
 //! How one compiled tier is configured.
 
 use crate::backend::Backend;
+use crate::id::{Bead, TierId};
 use crate::policy::{Policy, Threshold};
+use crate::shared::Filter;
 use crate::sync::Arc;
 use std::fmt;
+use std::time::Duration;
 
 /// Functions given to a backend in one call, unless the tier says otherwise.
 pub const DEFAULT_BATCH: usize = 32;
@@ -15,6 +18,8 @@ pub struct Tier {
     pub(crate) policy: Arc<dyn Policy>,
     pub(crate) batch: usize,
     pub(crate) max_parallel: usize,
+    pub(crate) filter: Option<Filter>,
+    pub(crate) timeout: Option<Duration>,
 }
 
 impl Tier {
@@ -26,6 +31,8 @@ impl Tier {
             policy: Arc::new(Threshold::default()),
             batch: DEFAULT_BATCH,
             max_parallel: usize::MAX,
+            filter: None,
+            timeout: None,
         }
     }
 
@@ -41,6 +48,23 @@ impl Tier {
     #[must_use]
     pub fn batch(mut self, functions: usize) -> Tier {
         self.batch = functions.max(1);
+        self
+    }
+
+    /// Takes only functions `filter` agrees to; by name, by key, by size. It is asked on the mutator's thread when a policy is
+    /// about to be, and when a function is promoted by hand.
+    #[must_use]
+    pub fn filter(mut self, filter: impl Fn(&Candidate) -> bool + Send + Sync + 'static) -> Tier {
+        self.filter = Some(Arc::new(filter));
+        self
+    }
+
+    /// How long a compile may take before it counts as failed. The backend is not interrupted: its late result is dropped. It is
+    /// noticed when the result comes, and before that by other workers between their batches and by calls of the function.
+    /// No limit by default.
+    #[must_use]
+    pub fn timeout(mut self, time: Duration) -> Tier {
+        self.timeout = Some(time);
         self
     }
 
@@ -60,4 +84,20 @@ impl fmt::Debug for Tier {
             .field("max_parallel", &self.max_parallel)
             .finish_non_exhaustive()
     }
+}
+
+/// What a tier's [filter](Tier::filter) sees of a function: what was told at registration.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Candidate {
+    /// The function.
+    pub bead: Bead,
+    /// The tier it may enter.
+    pub tier: TierId,
+    /// Its name.
+    pub name: Option<Arc<str>>,
+    /// Its key.
+    pub key: Option<u64>,
+    /// Its size, in the VM's units.
+    pub size: Option<u32>,
 }

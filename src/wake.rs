@@ -48,14 +48,20 @@ impl Wake {
     /// Ends this worker unless something was signalled since `seen`. Answers how many workers are left.
     pub(crate) fn leave(&self, seen: Seen) -> Option<usize> {
         // AcqRel, edge WAKE: also orders what this worker did before what the last one to leave reports as idle.
+        if seen.0 & ACTIVE == 0 {
+            // A child forked inside a compile: this worker was forgotten already.
+            return Some(0);
+        }
         let left = self.0.compare_exchange(seen.0, seen.0 - 1, AcqRel, Acquire).ok()?;
         Some((left & ACTIVE) as usize - 1)
     }
 
     /// Ends this worker whatever was signalled: it could not be started, or the engine is closed.
     pub(crate) fn quit(&self) -> usize {
-        // AcqRel, as in `leave`.
-        (self.0.fetch_sub(1, AcqRel) & ACTIVE) as usize - 1
+        // AcqRel, as in `leave`. Saturating: a child forked inside a compile has forgotten all workers.
+        let one_less = |now: u64| if now & ACTIVE == 0 { None } else { Some(now - 1) };
+        let before = self.0.fetch_update(AcqRel, Acquire, one_less).unwrap_or(0);
+        (before & ACTIVE).saturating_sub(1) as usize
     }
 
     /// How many workers run.

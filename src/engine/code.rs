@@ -3,8 +3,9 @@
 use super::Engine;
 use crate::backend::{JobHost, Slot};
 use crate::code::CompiledCode;
+use crate::direct::End;
 use crate::drain::Crew;
-use crate::error::{InstallError, PromoteError, Stale};
+use crate::error::{CompileError, InstallError, PromoteError, Stale};
 use crate::event::{Event, Invalidation};
 use crate::id::{Bead, Reason, TierId};
 use crate::state::Requested;
@@ -21,24 +22,44 @@ impl Engine {
     /// # Errors
     /// [`PromoteError`] if the function is not live, has no such tier, or may not be compiled at it.
     pub fn promote(&self, bead: Bead, tier: TierId) -> Result<(), PromoteError> {
-        let lanes = &self.shared().drain.lanes;
-        if lanes.get(tier).is_none() {
-            return Err(PromoteError::NoSuchTier { tier, tiers: lanes.top().get() });
-        }
+        self.ask(bead, tier, Reason::Asked)
+    }
+
+    pub(super) fn ask(&self, bead: Bead, tier: TierId, reason: Reason) -> Result<(), PromoteError> {
+        self.check(bead, tier)?;
+        let shared = self.shared();
         let mut rounds = 0;
         loop {
-            match self.shared().request(
-                bead,
-                tier,
-                Reason::Asked,
-                self.shared().table.budgets.calls(bead.index()),
-            ) {
+            match shared.request(bead, tier, reason, shared.table.budgets.calls(bead.index())) {
                 Requested::Queued | Requested::Follows | Requested::Already => return Ok(()),
                 Requested::Stale => return Err(Stale(bead).into()),
                 Requested::Barred(cap) => return Err(PromoteError::Barred { bead, tier, cap }),
                 Requested::Busy => crate::sync::wait_a_little(&mut rounds),
             }
         }
+    }
+
+    /// Whether a request would be accepted now.
+    pub(super) fn check(&self, bead: Bead, tier: TierId) -> Result<(), PromoteError> {
+        let shared = self.shared();
+        let lanes = &shared.drain.lanes;
+        if lanes.get(tier).is_none() {
+            return Err(PromoteError::NoSuchTier { tier, tiers: lanes.top().get() });
+        }
+        if shared.is_closed() {
+            return Err(PromoteError::Closed);
+        }
+        if !self.is_enabled() {
+            return Err(PromoteError::Disabled);
+        }
+        let state = shared.table.live(bead)?;
+        if let Some(cap) = state.bars(tier) {
+            return Err(PromoteError::Barred { bead, tier, cap });
+        }
+        if !shared.admits(bead, tier) {
+            return Err(PromoteError::Filtered { bead, tier });
+        }
+        Ok(())
     }
 
     /// Installs code the VM has compiled itself, in any state of the function. A compile in flight is superseded:
@@ -56,8 +77,11 @@ impl Engine {
             code.check().map_err(InstallError::Code)
         };
         let (entry, bytes, now) = (code.entry, code.bytes, shared.now());
-        let embeds: Vec<_> =
-            code.embeds.into_iter().filter(|&callee| shared.pin_slot(callee).is_ok()).collect();
+        let mut embeds = Vec::new();
+        let pinned = code.embeds.iter().try_for_each(|&callee| {
+            shared.pin_embedded(callee).map(|()| embeds.push(callee)).map_err(CompileError::from)
+        });
+        let checked = checked.and(pinned.map_err(InstallError::from));
         let (owner, installed, pushed) = {
             let _no_fork = shared.gate.enter();
             let owner = shared.owners.intern(code.owner, bytes, embeds);
@@ -77,6 +101,7 @@ impl Engine {
                 let (version, compile_time) = (installed.version, Duration::ZERO);
                 add(&shared.counters.installed, 1);
                 shared.emit(&Event::Installed { bead, tier, version, bytes, compile_time });
+                shared.settle(bead, Some(tier), &End::Installed(version));
                 Ok(version)
             }
             Err(error) => {
@@ -90,13 +115,17 @@ impl Engine {
     /// not answer the old code; threads that are in it finish. The function counts from zero again.
     pub fn invalidate(&self, bead: Bead) -> Result<(), Stale> {
         let shared = self.shared();
-        let callback = {
+        let (callback, had_code) = {
             let _no_fork = shared.gate.enter();
-            shared.table.invalidate(bead)?;
-            shared.info.on_invalidate(bead.index())
+            // Read before: if the bead is still live afterwards, it is this bead's.
+            let callback = shared.table.live(bead).ok().and_then(|_| shared.info.on_invalidate(bead.index()));
+            (callback, shared.table.invalidate(bead)?)
         };
-        shared.emit(&Event::Invalidated { bead });
-        shared.call_back(callback, bead, Invalidation::Invalidated);
+        shared.settle(bead, None, &End::Superseded);
+        if had_code {
+            shared.emit(&Event::Invalidated { bead });
+            shared.call_back(callback, bead, Invalidation::Invalidated);
+        }
         Ok(())
     }
 

@@ -14,8 +14,11 @@ use std::sync::Weak;
 use std::time::{Duration, Instant};
 
 mod code;
+mod control;
+mod direct;
 mod look;
 
+pub use control::PauseGuard;
 pub use look::{BeadState, PendingState};
 
 /// How long the end of an engine waits for compiles in flight.
@@ -109,31 +112,45 @@ impl Engine {
     /// [`DrainTimeout`] after `timeout`; everything goes on as before.
     pub fn drain(&self, timeout: Duration) -> Result<(), DrainTimeout> {
         let (shared, start) = (self.shared(), Instant::now());
-        loop {
+        shared.announce_waiter();
+        let mut woken = false;
+        let result = loop {
             if shared.drain.workers == 0 {
                 self.run_pending(usize::MAX);
             }
-            {
-                let _no_fork = shared.gate.enter();
-                lock(&shared.waiters).push(std::thread::current());
+            // Announced anew before each look, since who is woken is struck off the list.
+            shared.announce_waiter();
+            if shared.drain.is_idle() {
+                break Ok(());
             }
-            let (active, queued) = (shared.drain.wake.active(), {
-                let _no_fork = shared.gate.enter();
-                shared.drain.queued()
-            });
-            if active == 0 && queued == 0 {
-                return Ok(());
-            }
-            if active == 0 {
+            if shared.drain.wake.active() == 0 && !std::mem::replace(&mut woken, true) {
                 // Left over from a pool that did not start, or from before a fork.
                 shared.wake();
             }
             let waited = start.elapsed();
             if waited >= timeout {
-                return Err(DrainTimeout { waited, queued, compiling: active });
+                break Err(DrainTimeout {
+                    waited,
+                    queued: shared.drain.queued(),
+                    compiling: shared.drain.busy(),
+                });
             }
             std::thread::park_timeout(timeout - waited);
-        }
+        };
+        shared.withdraw_waiter();
+        result
+    }
+
+    /// In a forked child: forgets every mutator but `survivors`, so that threads which do not exist do not hold back freeing and
+    /// reuse for ever. Costs a lock.
+    ///
+    /// # Safety
+    /// No other mutator of this engine is used in this process any more, not even dropped later by a thread it was moved to.
+    #[allow(unsafe_code)]
+    pub unsafe fn forget_other_mutators(&self, survivors: &[&Mutator]) {
+        let cells: Vec<_> = survivors.iter().map(|mutator| mutator.cell()).collect();
+        let _no_fork = self.shared().gate.enter();
+        self.shared().table.grace.forget_all_but(&cells);
     }
 }
 
@@ -162,16 +179,13 @@ impl Drop for Life {
             // A model joins its threads itself, and has no clock.
             return;
         }
-        if self.shared.executor.is_worker() {
+        if self.shared.is_worker() {
             // The last handle went inside a compile: waiting for it would be waiting for ourselves.
             return;
         }
         let start = Instant::now();
         while self.shared.drain.wake.active() > 0 {
-            {
-                let _no_fork = self.shared.gate.enter();
-                lock(&self.shared.waiters).push(std::thread::current());
-            }
+            self.shared.announce_waiter();
             let Some(left) = CLOSE_TIMEOUT.checked_sub(start.elapsed()) else {
                 tracing::warn!(target: "beadwork", "an engine was dropped while a backend was stuck in a compile");
                 return;
@@ -179,6 +193,12 @@ impl Drop for Life {
             if self.shared.drain.wake.active() > 0 {
                 std::thread::park_timeout(left);
             }
+        }
+        // Relaxed: set before this thread was the only one.
+        if self.shared.forked.load(std::sync::atomic::Ordering::Relaxed) {
+            // Stacks of threads that do not exist hold references for ever; nobody uses them.
+            self.shared.free_everything();
+            return;
         }
         // A worker that has left may be about to let go of its reference: the code is freed here, not there.
         let mut rounds = 0;

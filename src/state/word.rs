@@ -145,6 +145,12 @@ impl Snapshot {
         (target > cap).then_some(cap)
     }
 
+    /// A mark of the generation and version, for requests: tells whether a token speaks of what the bead waits for now. Two
+    /// can be the same by chance 65,536 versions apart, which costs a request its rank.
+    pub(crate) fn stamp(&self) -> u16 {
+        (self.version as u16).wrapping_add(self.tag.wrapping_mul(0x9E37))
+    }
+
     pub(crate) fn raised_version(&self) -> u32 {
         (self.version + 1).min(VERSION_MAX)
     }

@@ -1,0 +1,176 @@
+//! What workers and jobs ask of the engine.
+
+use crate::backend::{Job, JobHost, Outcome, Slot};
+use crate::clock;
+use crate::code::CompiledCode;
+use crate::contain::contain;
+use crate::direct::End;
+use crate::drain::{Claim, Crew};
+use crate::error::{CompileError, Stale};
+use crate::event::Event;
+use crate::gate::Inside;
+use crate::id::{Bead, Core, Reason, TierId};
+use crate::queue::{Rank, Request};
+use crate::shared::Shared;
+use crate::state::Ticket;
+use crate::sync::{Arc, lock};
+use std::sync::atomic::Ordering::Acquire;
+use std::thread::Thread;
+
+impl JobHost for Shared {
+    fn core(&self, bead: Bead) -> Result<Core, Stale> {
+        self.table.core(bead).map(Core::new)
+    }
+
+    fn name(&self, bead: Bead) -> Option<Arc<str>> {
+        self.known(bead, |info, index| info.name(index))
+    }
+
+    fn is_current(&self, ticket: Ticket) -> bool {
+        self.table.live(ticket.bead).is_ok_and(|state| state.is_claimed_by(ticket))
+    }
+
+    fn pin_slot(&self, callee: Bead) -> Result<Slot, Stale> {
+        let _no_fork = self.gate.enter();
+        // Pinned before it is looked at: if the callee is live now, its index cannot be reused any more.
+        self.table.pins().add(callee.index());
+        match self.table.slot(callee) {
+            Ok(address) => Ok(Slot(address)),
+            Err(stale) => {
+                self.unpin_one(callee);
+                Err(stale)
+            }
+        }
+    }
+
+    fn pin_embedded(&self, callee: Bead) -> Result<(), Stale> {
+        let _no_fork = self.gate.enter();
+        self.table.pins().add(callee.index());
+        self.table.slot_is_of(callee).inspect_err(|_| self.unpin_one(callee))
+    }
+
+    fn unpin(&self, callees: &[Bead]) {
+        if !callees.is_empty() {
+            let _no_fork = self.gate.enter();
+            callees.iter().for_each(|&callee| self.unpin_one(callee));
+        }
+    }
+
+    fn finish(&self, ticket: Ticket, result: Result<CompiledCode, CompileError>) -> Outcome {
+        self.give_up_overdue();
+        match result {
+            Ok(code) => match code.check() {
+                Ok(()) => self.installed(ticket, code),
+                Err(error) => {
+                    let owner = {
+                        let _no_fork = self.gate.enter();
+                        self.owners.intern(code.owner, 0, code.embeds)
+                    };
+                    self.free(&[owner]);
+                    self.failed(ticket, error)
+                }
+            },
+            Err(error) => self.failed(ticket, error),
+        }
+    }
+}
+
+impl Crew for Shared {
+    fn no_fork(&self) -> Inside<'_> {
+        self.gate.enter()
+    }
+
+    fn now(&self) -> u32 {
+        // A clock that panics stands still.
+        contain(|| clock::millis((self.settings.clock)())).unwrap_or_else(|message| {
+            tracing::error!(target: "beadwork", message, "the engine's clock panicked");
+            0
+        })
+    }
+
+    fn rank(&self, request: &Request, now: u32) -> Rank {
+        let waited = now.wrapping_sub(request.asked);
+        let speaks = self.table.state(request.index).load().stamp() == request.stamp;
+        let calls = self.table.budgets.calls(request.index).saturating_sub(request.calls);
+        let class = if self.waits.wants(request.index) {
+            Reason::Now.class()
+        } else if speaks {
+            request.reason.class()
+        } else {
+            Reason::Resumed.class()
+        };
+        // Calls per second since it was asked for, not arrival: what is called most saves most.
+        Rank { class, rate: u64::from(calls) * 1000 / (u64::from(waited) + 1) }
+    }
+
+    fn claim(&self, request: &mut Request, now: u32) -> Claim {
+        let state = self.table.state(request.index);
+        if state.load().stamp() != request.stamp {
+            // The token was put there by an earlier request, perhaps of an earlier function.
+            (request.reason, request.calls) = (Reason::Resumed, 0);
+        }
+        let cold = request.reason == Reason::Hot
+            && now.wrapping_sub(request.asked) > self.settings.cold_after
+            && self.table.budgets.calls(request.index) <= request.calls;
+        if !cold {
+            return state.claim(request.index, request.tier).map_or(Claim::Unwanted, Claim::Ticket);
+        }
+        state.cancel(request.index, request.tier).map_or(Claim::Unwanted, Claim::Cooled)
+    }
+
+    fn unqueue(&self, request: &Request) -> Option<Bead> {
+        self.table.state(request.index).cancel(request.index, request.tier)
+    }
+
+    fn cooled(&self, bead: Bead, tier: TierId) {
+        // It has to earn its threshold anew.
+        self.table.budgets.reset(bead.index());
+        self.table.heat.reset(bead.index());
+        self.emit(&Event::Cooled { bead, tier });
+        self.settle(bead, None, &End::Superseded);
+    }
+
+    fn compile(&self, tier: TierId, jobs: &mut [Job<'_>]) {
+        let Some(parts) = self.tiers.get(tier.lane()) else { return };
+        let _span = tracing::debug_span!(target: "beadwork", "compile", %tier, jobs = jobs.len()).entered();
+        let mut rest = 0;
+        for position in 0..jobs.len() {
+            let job = &mut jobs[position];
+            let one_shot = {
+                let _no_fork = self.gate.enter();
+                self.one_shots.take((job.bead(), tier))
+            };
+            if let Some(compile) = one_shot {
+                let result = contain(|| compile.compile(job));
+                job.finish(result.unwrap_or_else(|message| Err(CompileError::Panicked(message))));
+                jobs.swap(rest, position);
+                rest += 1;
+            }
+        }
+        if rest < jobs.len() {
+            parts.backend.compile(&mut jobs[rest..]);
+        }
+    }
+
+    fn signal(&self) {
+        self.wake();
+    }
+
+    fn housekeeping(&self) {
+        self.give_up_overdue();
+        self.reclaim();
+    }
+
+    fn is_closed(&self) -> bool {
+        // Acquire, edge CLOSE.
+        self.closed.load(Acquire)
+    }
+
+    fn idle(&self) {
+        let waiters = {
+            let _no_fork = self.gate.enter();
+            std::mem::take(&mut *lock(&self.waiters))
+        };
+        waiters.iter().for_each(Thread::unpark);
+    }
+}

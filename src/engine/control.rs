@@ -1,0 +1,124 @@
+//! Knobs that turn while the engine runs, and its orderly end.
+
+use super::Engine;
+use crate::drain::Crew;
+use crate::error::{NoSuchTier, ShutdownError};
+use crate::id::TierId;
+use crate::queue::Lane;
+use std::fmt;
+use std::sync::atomic::Ordering::Relaxed;
+use std::thread::Thread;
+use std::time::{Duration, Instant};
+
+impl Engine {
+    /// Takes no more work until the guard is dropped. Nests, never blocks, and starts no thread; compiles in flight finish,
+    /// requests go on to be queued.
+    pub fn pause(&self) -> PauseGuard {
+        self.shared().drain.pause();
+        PauseGuard(self.clone())
+    }
+
+    /// Whether policies may promote and [`promote`](Engine::promote) is accepted; true at first. Code that is there goes on
+    /// running, what is queued is still compiled, and functions that are hot ask again when it is switched on.
+    pub fn set_enabled(&self, enabled: bool) {
+        // Relaxed: advice, looked at by the next question.
+        self.shared().enabled.store(enabled, Relaxed);
+    }
+
+    /// See [`set_enabled`](Engine::set_enabled).
+    pub fn is_enabled(&self) -> bool {
+        self.shared().enabled.load(Relaxed)
+    }
+
+    /// Whether functions are compiled for `tier`. Switched off, its requests wait, and policies pass it over; code that is
+    /// there goes on running.
+    ///
+    /// # Errors
+    /// [`NoSuchTier`]; so for every knob of a tier.
+    pub fn set_tier_enabled(&self, tier: TierId, enabled: bool) -> Result<(), NoSuchTier> {
+        self.turn(tier, |lane| lane.set_enabled(enabled))
+    }
+
+    /// The most workers that compile for `tier` at once; 0 means 1. See [`Tier::max_parallel`](crate::Tier::max_parallel).
+    pub fn set_max_parallel(&self, tier: TierId, workers: usize) -> Result<(), NoSuchTier> {
+        self.turn(tier, |lane| lane.set_limit(workers))
+    }
+
+    /// The most functions given to the backend of `tier` in one call; 0 means 1. See [`Tier::batch`](crate::Tier::batch).
+    pub fn set_batch(&self, tier: TierId, functions: usize) -> Result<(), NoSuchTier> {
+        self.turn(tier, |lane| lane.set_batch(functions))
+    }
+
+    /// Multiplies the thresholds of all policies: 2 makes functions wait twice as long, 0.5 half as long. 1 at first;
+    /// values that are not finite or not above 0 are taken as 1. Takes effect when a function's present budget runs out.
+    pub fn set_threshold_scale(&self, factor: f64) {
+        let factor = if factor.is_finite() && factor > 0.0 { factor } else { 1.0 };
+        // Relaxed: advice.
+        self.shared().scale.store(factor.to_bits(), Relaxed);
+    }
+
+    fn turn(&self, tier: TierId, knob: impl FnOnce(&Lane)) -> Result<(), NoSuchTier> {
+        let lanes = &self.shared().drain.lanes;
+        let lane = lanes.get(tier).ok_or(NoSuchTier { tier, tiers: lanes.top().get() })?;
+        knob(lane);
+        // What was held back may go on.
+        self.shared().wake();
+        Ok(())
+    }
+
+    /// Ends the engine's work: drops what is queued, waits for compiles in flight, and frees what can be freed. Handles
+    /// and code that is there stay usable; requests are refused from now on.
+    ///
+    /// # Errors
+    /// [`ShutdownError`] names what is stuck after `timeout`. It may be called again.
+    pub fn shutdown(&self, timeout: Duration) -> Result<(), ShutdownError> {
+        let shared = self.shared();
+        shared.close();
+        let start = Instant::now();
+        // A worker that shuts its own engine down would wait for itself.
+        let own = usize::from(shared.is_worker());
+        while shared.drain.wake.active() > own {
+            shared.announce_waiter();
+            let Some(left) = timeout.checked_sub(start.elapsed()) else {
+                let _no_fork = shared.gate.enter();
+                let stuck =
+                    shared.drain.compiling().iter().map(|(ticket, _)| (ticket.bead, ticket.tier)).collect();
+                return Err(ShutdownError { waited: timeout, stuck });
+            };
+            if shared.drain.wake.active() > own {
+                std::thread::park_timeout(left);
+            }
+        }
+        shared.withdraw_waiter();
+        shared.drop_queued();
+        self.reclaim();
+        Ok(())
+    }
+}
+
+/// Keeps an engine from taking work; see [`Engine::pause`].
+#[must_use = "the engine goes on when this is dropped"]
+pub struct PauseGuard(Engine);
+
+impl Drop for PauseGuard {
+    fn drop(&mut self) {
+        let shared = self.0.shared();
+        shared.drain.resume();
+        let (waiting, threads) = {
+            let _no_fork = shared.no_fork();
+            (shared.drain.queued(), shared.waits.everybody())
+        };
+        // Each signal starts one worker.
+        for _ in 0..shared.drain.workers.min(waiting) {
+            shared.wake();
+        }
+        // On an inline engine, those who wait do the work.
+        threads.iter().for_each(Thread::unpark);
+    }
+}
+
+impl fmt::Debug for PauseGuard {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("PauseGuard")
+    }
+}

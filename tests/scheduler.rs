@@ -1,0 +1,230 @@
+//! Who is compiled first. Deterministic: a virtual clock, an inline engine, or backends that wait for events.
+
+mod common;
+use beadwork::*;
+use common::*;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::SeqCst};
+use std::sync::{Arc, Condvar, Mutex};
+use std::time::Duration;
+
+const T1: TierId = TierId::BASELINE;
+const T2: TierId = TierId::new(2).unwrap();
+
+/// A backend that notes what it compiled.
+fn noting(
+    order: &Arc<Mutex<Vec<Bead>>>,
+) -> FnBackend<impl Fn(&mut Job<'_>) -> Result<CompiledCode, CompileError> + Send + Sync + use<>> {
+    let order = order.clone();
+    FnBackend::new(move |job: &mut Job<'_>| {
+        order.lock().unwrap().push(job.bead());
+        Ok(code())
+    })
+}
+
+#[test]
+fn what_is_called_while_it_waits_is_compiled_before_thousands_that_are_not() {
+    let order = Arc::new(Mutex::new(vec![]));
+    let engine =
+        Engine::builder().capacity(1 << 14).workers(1).tier(Tier::new(noting(&order))).build().unwrap();
+    let all = beads(&engine, 10_000);
+    let pause = engine.pause();
+    all.iter().for_each(|&bead| engine.promote(bead, T1).unwrap());
+    let (hot, m) = (all[7_777], engine.mutator());
+    (0..1_000).for_each(|_| m.tick(hot));
+    drop(pause);
+    engine.drain(LONG).unwrap();
+    let order = order.lock().unwrap();
+    let place = order.iter().position(|&bead| bead == hot).unwrap();
+    assert!(place < 100, "compiled as number {place}");
+    assert_eq!(order.len(), 10_000);
+}
+
+#[test]
+fn what_becomes_hot_later_overtakes_because_ranks_are_renewed() {
+    let order = Arc::new(Mutex::new(vec![]));
+    let engine =
+        Engine::builder().capacity(1 << 12).inline().tier(Tier::new(noting(&order))).build().unwrap();
+    let all = beads(&engine, 2_000);
+    all.iter().for_each(|&bead| engine.promote(bead, T1).unwrap());
+    engine.run_pending(100);
+    let (late, m) = (all[1_999], engine.mutator());
+    (0..500).for_each(|_| m.tick(late));
+    engine.run_pending(usize::MAX);
+    let place = order.lock().unwrap().iter().position(|&bead| bead == late).unwrap();
+    assert!(place <= 1_100, "compiled as number {place}");
+}
+
+#[test]
+fn equals_are_compiled_in_order_of_arrival_and_what_somebody_waits_for_comes_first() {
+    let order = Arc::new(Mutex::new(vec![]));
+    let engine = Engine::builder()
+        .capacity(1 << 10)
+        .inline()
+        .tier(Tier::new(noting(&order)).batch(1))
+        .build()
+        .unwrap();
+    let all = beads(&engine, 100);
+    all.iter().for_each(|&bead| engine.promote(bead, T1).unwrap());
+    engine.compile_now(all[60], T1, LONG).unwrap();
+    assert_eq!(order.lock().unwrap()[0], all[60]);
+    engine.run_pending(usize::MAX);
+    let rest: Vec<_> = order.lock().unwrap().iter().copied().filter(|&bead| bead != all[60]).collect();
+    let expected: Vec<_> = all.iter().copied().filter(|&bead| bead != all[60]).collect();
+    assert_eq!(rest, expected);
+}
+
+#[test]
+fn a_request_gone_cold_is_dropped_and_the_function_has_to_earn_its_threshold_anew() {
+    let (time, cooled) = (Arc::new(AtomicU64::new(0)), Arc::new(Mutex::new(vec![])));
+    let (clock, sink) = (time.clone(), cooled.clone());
+    let engine = Engine::builder()
+        .inline()
+        .clock(move || Duration::from_millis(clock.load(SeqCst)))
+        .cold_after(Duration::from_millis(50))
+        .tier(Tier::new(trivial()).policy(Threshold::new(10)))
+        .on_event(move |event| {
+            if let Event::Cooled { bead, .. } = event {
+                sink.lock().unwrap().push(*bead);
+            }
+        })
+        .build()
+        .unwrap();
+    let [cold, warm, asked] = [0, 1, 2].map(|core| engine.register(Core::new(core)).unwrap());
+    let m = engine.mutator();
+    for _ in 0..10 {
+        m.tick(cold);
+        m.tick(warm);
+    }
+    engine.promote(asked, T1).unwrap();
+    time.store(51, SeqCst);
+    m.tick(warm);
+    engine.run_pending(usize::MAX);
+    assert_eq!(*cooled.lock().unwrap(), [cold]);
+    assert_eq!([cold, warm, asked].map(|bead| engine.tier(bead).unwrap()), [TierId::INTERPRETER, T1, T1]);
+    assert_eq!(engine.state(cold).unwrap().pending, None);
+    (0..9).for_each(|_| m.tick(cold));
+    assert_eq!(engine.state(cold).unwrap().pending, None);
+    m.tick(cold);
+    assert!(engine.state(cold).unwrap().pending.is_some());
+}
+
+/// Opens once.
+#[derive(Clone, Default)]
+struct Latch(Arc<(Mutex<bool>, Condvar)>);
+
+impl Latch {
+    fn open(&self) {
+        *self.0.0.lock().unwrap() = true;
+        self.0.1.notify_all();
+    }
+    fn wait(&self) {
+        let (open, timeout) =
+            self.0.1.wait_timeout_while(self.0.0.lock().unwrap(), LONG, |open| !*open).unwrap();
+        assert!(*open && !timeout.timed_out());
+    }
+}
+
+#[test]
+fn p21_baseline_compiles_never_wait_for_optimizing_ones_while_a_worker_is_free() {
+    let release = Latch::default();
+    let _release = Finally(|| release.open());
+    let (blocked, running) = (release.clone(), Arc::new(AtomicUsize::new(0)));
+    let entered = running.clone();
+    let slow = FnBackend::new(move |_| {
+        entered.fetch_add(1, SeqCst);
+        blocked.wait();
+        Ok(CompiledCode::new(addr(two)))
+    });
+    let engine =
+        Engine::builder().workers(2).tier(Tier::new(trivial())).tier(Tier::new(slow)).build().unwrap();
+    let all = beads(&engine, 1_000);
+    // More optimizing requests than workers; they leave one worker to the baseline.
+    all[..10].iter().for_each(|&bead| engine.promote(bead, T2).unwrap());
+    all[10..].iter().for_each(|&bead| engine.promote(bead, T1).unwrap());
+    for &bead in &all[10..] {
+        engine.compile_now(bead, T1, LONG).unwrap();
+    }
+    assert_eq!(running.load(SeqCst), 1, "one optimizing compile at a time with two workers");
+    release.open();
+    engine.drain(LONG).unwrap();
+    assert_eq!(engine.tier(all[0]), Ok(T2));
+}
+
+#[test]
+fn with_one_worker_lower_tiers_go_first_between_jobs() {
+    let order = Arc::new(Mutex::new(vec![]));
+    let note = |order: &Arc<Mutex<Vec<TierId>>>| {
+        let order = order.clone();
+        FnBackend::new(move |job: &mut Job<'_>| {
+            order.lock().unwrap().push(job.tier());
+            Ok(code())
+        })
+    };
+    let engine = Engine::builder()
+        .inline()
+        .tier(Tier::new(note(&order)))
+        .tier(Tier::new(note(&order)))
+        .build()
+        .unwrap();
+    let all = beads(&engine, 20);
+    all[..10].iter().for_each(|&bead| engine.promote(bead, T2).unwrap());
+    engine.run_pending(3);
+    all[10..].iter().for_each(|&bead| engine.promote(bead, T1).unwrap());
+    engine.run_pending(usize::MAX);
+    let expected: Vec<_> = [vec![T2; 3], vec![T1; 10], vec![T2; 7]].concat();
+    assert_eq!(*order.lock().unwrap(), expected);
+}
+
+#[test]
+fn p5_a_burst_of_any_size_is_queued_and_compiled() {
+    let engine = Engine::builder().workers(1).tier(Tier::new(trivial())).build().unwrap();
+    let all = beads(&engine, 100_000);
+    all.iter().for_each(|&bead| engine.promote(bead, T1).unwrap());
+    engine.drain(LONG).unwrap();
+    assert_eq!(engine.stats().installed, 100_000);
+}
+
+#[test]
+fn p32_requests_from_many_threads_take_no_lock_that_drains_hold() {
+    // A worker that is stuck in a compile holds nothing a request needs.
+    let release = Latch::default();
+    let _release = Finally(|| release.open());
+    let blocked = release.clone();
+    let engine = Engine::builder()
+        .workers(1)
+        .tier(Tier::new(FnBackend::new(move |_| {
+            blocked.wait();
+            Ok(code())
+        })))
+        .build()
+        .unwrap();
+    let all = beads(&engine, 10_000);
+    std::thread::scope(|scope| {
+        for part in all.chunks(2_500) {
+            let engine = &engine;
+            scope.spawn(move || part.iter().for_each(|&bead| engine.promote(bead, T1).unwrap()));
+        }
+    });
+    assert_eq!(engine.stats().requested, 10_000);
+    release.open();
+    engine.drain(LONG).unwrap();
+    assert_eq!(engine.stats().installed, 10_000);
+}
+
+#[test]
+fn nested_rayon_work_inside_a_backend_on_another_pool_is_fine() {
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(1).build().unwrap();
+    let engine = Engine::builder()
+        .workers(1)
+        .tier(Tier::new(FnBackend::new(move |_| {
+            let (a, b) = pool.install(|| rayon::join(|| 1, || 2));
+            assert_eq!(a + b, 3);
+            Ok(code())
+        })))
+        .build()
+        .unwrap();
+    let all = beads(&engine, 100);
+    all.iter().for_each(|&bead| engine.promote(bead, T1).unwrap());
+    engine.drain(LONG).unwrap();
+    assert_eq!(engine.stats().installed, 100);
+}
