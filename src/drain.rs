@@ -231,6 +231,12 @@ impl Drain {
             .find_map(|stealer| steal_into(stealer, own, limit))
     }
 
+    /// Whether there is something to take for a lane, in workers' deques too.
+    fn holds_some(&self, lane: &Lane) -> bool {
+        let publics = self.publics.read().unwrap_or_else(|e| e.into_inner());
+        lane.holds_some() || publics.iter().any(|public| !public.stealers[lane.tier.lane()].is_empty())
+    }
+
     /// Takes the tickets of what is still wanted; answers what had gone cold as well.
     fn claim(&self, batch: &[Request], seat: &Seat, crew: &dyn Crew, now: u32) -> (Vec<Claimed>, Vec<Bead>) {
         let (mut claimed, mut cooled) = (Vec::with_capacity(batch.len()), Vec::new());
@@ -343,7 +349,12 @@ impl Drop for Place<'_> {
             let _no_fork = self.crew.no_fork();
             lock(&self.seat.public.compiling).clear();
         }
-        if self.drain.lanes.leave(self.lane) {
+        let waited_for = self.drain.lanes.leave(self.lane);
+        let waits = {
+            let _no_fork = self.crew.no_fork();
+            waited_for.iter().any(|lane| self.drain.holds_some(lane))
+        };
+        if waits {
             self.crew.signal();
         }
     }

@@ -14,7 +14,7 @@ use crate::id::{Reason, TierId};
 use crate::sync::deque::{Injector, Steal, Stealer, Worker};
 use crate::sync::{AtomicBool, AtomicU16, AtomicUsize, Mutex, lock};
 use std::collections::BinaryHeap;
-use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed};
+use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
 
 /// A token in a lane.
 #[derive(Clone, Copy, Debug)]
@@ -90,6 +90,8 @@ pub(crate) struct Lane {
     enabled: AtomicBool,
     injector: Injector<Request>,
     heap: Mutex<Heap>,
+    /// Requests in `heap`.
+    ranked: AtomicUsize,
     /// Tokens that wait, in the injector, the heap and workers' deques.
     waiting: AtomicUsize,
     running: AtomicUsize,
@@ -104,6 +106,7 @@ impl Lane {
             enabled: AtomicBool::new(true),
             injector: Injector::new(),
             heap: Mutex::new(Heap::default()),
+            ranked: AtomicUsize::new(0),
             waiting: AtomicUsize::new(0),
             running: AtomicUsize::new(0),
         }
@@ -141,6 +144,13 @@ impl Lane {
         self.waiting.load(Acquire)
     }
 
+    /// Whether there is something to take here, workers' deques aside. A request whose push has only begun does not count: its
+    /// signal is still to come.
+    pub(crate) fn holds_some(&self) -> bool {
+        // Acquire, edge WAKE: after the place was given back.
+        self.ranked.load(Acquire) > 0 || !self.injector.is_empty()
+    }
+
     /// Moves up to `most` of the most urgent requests into a worker's own deque.
     pub(crate) fn take_into(&self, own: &Worker<Request>, most: usize, rank: impl Fn(&Request) -> Rank) {
         let mut heap = lock(&self.heap);
@@ -162,6 +172,8 @@ impl Lane {
             heap.taken += 1;
             own.push(best.request);
         }
+        // Release, edge WAKE, partner is `holds_some`.
+        self.ranked.store(heap.ranked.len(), Release);
     }
 }
 
@@ -225,20 +237,19 @@ impl Lanes {
         entered
     }
 
-    /// Gives the place back. True if somebody may have found no place meanwhile, a worker or a helper: the caller
-    /// signals.
-    #[must_use = "true means that the caller signals"]
-    pub(crate) fn leave(&self, lane: &Lane) -> bool {
+    /// Gives the place back; answers the lanes in which somebody, a worker or a helper, may have found none meanwhile.
+    pub(crate) fn leave(&self, lane: &Lane) -> &[Lane] {
         // Saturating: a child forked inside a compile has forgotten all places.
         let give = |count: &AtomicUsize| {
             let _ = count.fetch_update(AcqRel, Acquire, |now| now.checked_sub(1));
         };
         give(&lane.running);
-        if !self.optimizes(lane) {
-            return lane.len() > 0;
+        if self.optimizes(lane) {
+            give(&self.optimizing);
+            &self.all[1..]
+        } else {
+            &self.all[..1]
         }
-        give(&self.optimizing);
-        self.all.iter().skip(1).any(|lane| lane.len() > 0)
     }
 
     fn optimizes(&self, lane: &Lane) -> bool {

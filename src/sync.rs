@@ -119,9 +119,6 @@ pub(crate) mod deque {
         }
 
         impl<T> Stealer<T> {
-            pub(crate) fn len(&self) -> usize {
-                self.0.len()
-            }
             pub(crate) fn is_empty(&self) -> bool {
                 self.0.is_empty()
             }
