@@ -328,6 +328,13 @@ impl Shared {
         expired.len()
     }
 
+    /// Frees what can be freed on an engine that has no workers to do it.
+    pub(crate) fn reclaim_without_workers(&self) {
+        if read(&self.counters.requested) == 0 {
+            self.reclaim();
+        }
+    }
+
     /// Frees owners that are in nobody's reach.
     pub(crate) fn free(&self, owners: &[OwnerWord]) {
         if owners.iter().all(|owner| owner.is_none()) {

@@ -96,6 +96,7 @@ impl Engine {
         if pushed {
             shared.wake();
         }
+        shared.reclaim_without_workers();
         match installed {
             Ok(installed) => {
                 let (version, compile_time) = (installed.version, Duration::ZERO);
@@ -122,6 +123,7 @@ impl Engine {
             (callback, shared.table.invalidate(bead)?)
         };
         shared.settle(bead, None, &End::Superseded);
+        shared.reclaim_without_workers();
         if had_code {
             shared.emit(&Event::Invalidated { bead });
             shared.call_back(callback, bead, Invalidation::Invalidated);

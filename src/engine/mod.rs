@@ -93,8 +93,10 @@ impl Engine {
         shared.drain.work_inline(shared, max)
     }
 
-    /// Frees retired code that no mutator can be in any more, on the calling thread; workers do it by themselves.
-    /// Answers how many pieces.
+    /// Frees retired code that no mutator can be in any more, on the calling thread. Answers how many pieces.
+    ///
+    /// Workers do it by themselves. An engine that was never asked for a compile has none: there, installs and
+    /// invalidations free what earlier ones retired, and this frees the rest.
     pub fn reclaim(&self) -> usize {
         self.shared().reclaim()
     }
