@@ -28,16 +28,17 @@ impl Budgets {
         Ok(Budgets { left: Column::reserve(len)?, granted: Column::reserve(len)? })
     }
 
-    /// Counts one call; true when the budget is spent and the policies are to be asked.
+    /// Counts one call, or as many as a sampled one stands for; true when the budget is spent and the policies are to be
+    /// asked.
     #[inline(always)]
-    pub(crate) fn count(&self, index: u32) -> bool {
+    pub(crate) fn count(&self, index: u32, calls: u32) -> bool {
         let left = self.left.get(index);
         // Relaxed: a count is a hint; it publishes nothing.
         let now = left.load(Relaxed);
-        if now <= 1 {
+        if now <= calls {
             return true;
         }
-        left.store(now - 1, Relaxed);
+        left.store(now - calls, Relaxed);
         false
     }
 
@@ -78,10 +79,10 @@ mod tests {
     #[test]
     fn a_budget_of_n_asks_at_the_nth_call_and_again_until_regranted() {
         let budgets = Budgets::reserve(16).unwrap();
-        assert!(budgets.count(3), "the first call asks for the first budget");
+        assert!(budgets.count(3, 1), "the first call asks for the first budget");
         budgets.grant(3, 1, 4);
-        assert_eq!((0..4).map(|_| budgets.count(3)).collect::<Vec<_>>(), [false, false, false, true]);
-        assert!(budgets.count(3), "nothing was stored");
+        assert_eq!((0..4).map(|_| budgets.count(3, 1)).collect::<Vec<_>>(), [false, false, false, true]);
+        assert!(budgets.count(3, 1), "nothing was stored");
         assert_eq!(budgets.calls(3), 4);
     }
 
@@ -91,7 +92,7 @@ mod tests {
         budgets.grant(3, 1, 1_000_000);
         budgets.reset(3);
         assert_eq!(budgets.calls(3), 0);
-        assert!(budgets.count(3));
+        assert!(budgets.count(3, 1));
     }
 
     #[test]

@@ -36,6 +36,13 @@ pub struct Mutator {
     epoch: Arc<CachePadded<AtomicU64>>,
     cell: MutatorCell,
     seen: u64,
+    /// Every how-manieth call is counted; 1 counts all.
+    sampling: u32,
+    /// Calls to pass over until the next one is counted.
+    skip: Cell<u32>,
+    /// Where in its run of `sampling` calls the last one was counted, and the state of the generator.
+    place: Cell<u32>,
+    random: Cell<u64>,
     engine: Option<Engine>,
     /// `Send` but not `Sync`.
     not_sync: PhantomData<Cell<()>>,
@@ -51,6 +58,10 @@ impl Mutator {
             epoch: table.grace.epoch(),
             cell,
             seen,
+            sampling: engine.shared().settings.sampling,
+            skip: Cell::new(0),
+            place: Cell::new(0),
+            random: Cell::new(engine.shared().next_seed()),
             engine: Some(engine),
             not_sync: PhantomData,
         }
@@ -112,15 +123,34 @@ impl Mutator {
 
     #[inline(always)]
     fn count(&self, bead: Bead) {
-        if self.budgets.count(bead.index()) {
+        let skip = self.skip.get();
+        if skip > 0 {
+            self.skip.set(skip - 1);
+            return;
+        }
+        if self.sampling > 1 {
+            self.draw();
+        }
+        if self.budgets.count(bead.index(), self.sampling) {
             self.budget_spent(bead);
         }
+    }
+
+    /// Draws which call is counted next: one at a random place of each run of `sampling` calls. So each call has the same
+    /// chance, whatever pattern functions are called in, and the sum is right to within one run.
+    #[cold]
+    fn draw(&self) {
+        let random = self.random.get().wrapping_add(0x9E37_79B9_7F4A_7C15);
+        self.random.set(random);
+        let place = crate::clock::random(random, 0, 0) % self.sampling;
+        self.skip.set(self.sampling - 1 - self.place.get() + place);
+        self.place.set(place);
     }
 
     #[cold]
     #[inline(never)]
     fn budget_spent(&self, bead: Bead) {
-        self.engine().shared().budget_spent(bead);
+        self.engine().shared().budget_spent(bead, self.sampling);
     }
 
     /// States that this thread holds no code pointer and is in no frame of native code that could be retired. Pass

@@ -18,12 +18,12 @@ const RECHECK_CALLS: u32 = 1_000;
 const RECHECK_BARRED: u32 = 100_000;
 
 impl Shared {
-    /// A call found its budget spent.
-    pub(crate) fn budget_spent(&self, bead: Bead) {
+    /// A call, which stands for `weight` of them, found its budget spent.
+    pub(crate) fn budget_spent(&self, bead: Bead, weight: u32) {
         let Ok(now) = self.table.live(bead) else { return };
         let budgets = &self.table.budgets;
         // The call that takes the slow path is not in the count yet.
-        let calls = budgets.calls(bead.index()).saturating_add(1);
+        let calls = budgets.calls(bead.index()).saturating_add(weight);
         if now.pending != Pending::None && self.drain.wake.active() == 0 {
             // Queued, and nobody is at work: the pool could not be started, or this is a forked child.
             self.wake();

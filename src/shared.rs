@@ -57,6 +57,10 @@ pub(crate) struct Settings {
     pub(crate) fault_limit: u32,
     /// Every function is asked for at the baseline when it is registered.
     pub(crate) eager_baseline: bool,
+    /// Every how-manieth call is counted.
+    pub(crate) sampling: u32,
+    /// Compiles run on the thread that asks for them.
+    pub(crate) foreground: bool,
 }
 
 pub(crate) struct Shared {
@@ -74,6 +78,8 @@ pub(crate) struct Shared {
     pub(crate) settings: Settings,
     /// Ticks of [`Engine::decay_tick`](crate::Engine::decay_tick).
     pub(crate) ticks: AtomicU32,
+    /// Mutators ever made. Not the shim's: no protocol depends on it.
+    pub(crate) mutators_made: std::sync::atomic::AtomicU64,
     /// The bits of the factor on all thresholds.
     pub(crate) scale: AtomicU64,
     pub(crate) gate: Gate,
@@ -110,6 +116,7 @@ impl Shared {
             executor,
             settings,
             ticks: AtomicU32::new(0),
+            mutators_made: std::sync::atomic::AtomicU64::new(0),
             scale: AtomicU64::new(1f64.to_bits()),
             gate: Gate::new(),
             closed: AtomicBool::new(false),
@@ -155,8 +162,19 @@ impl Shared {
         self.drain.lanes.push(Request { index: bead.index(), calls, asked, stamp, tier, reason })
     }
 
+    /// A seed for the next mutator.
+    pub(crate) fn next_seed(&self) -> u64 {
+        // Relaxed: only a number.
+        let number = self.mutators_made.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        self.settings.seed ^ u64::from(clock::random(self.settings.seed, number, 1)) << 32 ^ number
+    }
+
     /// There is work: makes sure that somebody looks.
     pub(crate) fn wake(&self) {
+        if self.settings.foreground {
+            self.drain.work_inline(self, usize::MAX);
+            return;
+        }
         if !self.drain.wake.signal(self.drain.workers) {
             return;
         }

@@ -213,3 +213,38 @@ fn promoting_to_a_tier_that_does_not_exist_is_refused_by_name() {
     assert!(engine.promote(bead, TierId::INTERPRETER).is_err());
     assert!(engine.install(bead, tier, code()).is_err());
 }
+
+#[test]
+fn p23_sampled_counts_are_right_for_every_seed() {
+    for seed in 0..100 {
+        let engine = Engine::builder().capacity(64).seed(seed).sampling(10).build().unwrap();
+        let (bead, m) = (engine.register(Core::new(0)).unwrap(), engine.mutator());
+        (0..100_000).for_each(|_| m.tick(bead));
+        let estimate = engine.invocations(bead).unwrap();
+        assert!((99_000..=101_000).contains(&estimate), "seed {seed}: {estimate}");
+    }
+}
+
+#[test]
+fn sampling_counts_each_of_several_functions_called_in_a_fixed_pattern() {
+    // Ten functions in turn: a fixed stride of 10 would count one of them and never the others.
+    let engine = Engine::builder().capacity(64).seed(3).sampling(10).build().unwrap();
+    let (all, m) = (beads(&engine, 10), engine.mutator());
+    (0..10_000).for_each(|_| all.iter().for_each(|&bead| m.tick(bead)));
+    for &bead in &all {
+        let estimate = engine.invocations(bead).unwrap();
+        assert!((9_000..=11_000).contains(&estimate), "{bead}: {estimate}");
+    }
+}
+
+#[test]
+fn a_foreground_engine_has_compiled_when_the_request_returns() {
+    let engine =
+        Engine::builder().foreground().tier(Tier::new(trivial()).policy(Threshold::new(10))).build().unwrap();
+    let (hot, asked, m) =
+        (engine.register(Core::new(0)).unwrap(), engine.register(Core::new(1)).unwrap(), engine.mutator());
+    (0..10).for_each(|_| assert!(m.dispatch(hot).is_none()));
+    assert!(m.dispatch(hot).is_some());
+    engine.promote(asked, TierId::BASELINE).unwrap();
+    assert_eq!(engine.tier(asked), Ok(TierId::BASELINE));
+}
