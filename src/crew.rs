@@ -153,7 +153,10 @@ impl Crew for Shared {
     }
 
     fn signal(&self) {
-        self.wake();
+        // In the foreground, who signals from its work goes on working anyway.
+        if !self.settings.foreground {
+            self.wake();
+        }
     }
 
     fn housekeeping(&self) {

@@ -67,14 +67,12 @@ pub struct PresetValues {
     pub llvm: Option<usize>,
     /// The most workers that compile for one tier at once; fewer if the engine has fewer.
     pub max_parallel: usize,
-    /// Compiles on the thread that asks, at once, instead of in the background. The engine has no such mode yet: the flag
-    /// is for the VM to read, and [`EngineBuilder::preset`] leaves the executor as it is. Closest to it is
-    /// [`EngineBuilder::inline`] with [`Engine::run_pending`](crate::Engine::run_pending) after a dispatch that answered
-    /// `None`.
+    /// Compiles on the thread that asks, at once, instead of in the background: [`EngineBuilder::foreground`].
     pub foreground: bool,
     /// Counts executions of basic blocks; for the VM to read when it generates code.
     pub block_profiling: bool,
-    /// Counts one event of so many: 1 is every event, 0 none. For the VM to read when it generates code.
+    /// Counts one event of so many: [`EngineBuilder::sampling`]. 1 is every event; 0, with no tier to promote to, is
+    /// none.
     pub sampling: u32,
     /// Logs every promotion; for the VM to read when it sets up its `tracing` subscriber.
     pub detailed_log: bool,
@@ -169,7 +167,7 @@ impl From<Preset> for PresetValues {
 impl EngineBuilder {
     /// Adds one tier for each of the backends, lowest first, with the preset's thresholds and its limit on parallel
     /// compiles. Thresholds for which there is no backend are not used; tiers for which there is no threshold get the policy
-    /// [`Manual`]. Nothing else of the builder changes.
+    /// [`Manual`]. The preset's sampling and foreground mode are set as well.
     ///
     /// Backends of different types are given as `Arc<dyn Backend>`. Tiers added before stay below: with a first tier of
     /// `Threshold::new(1)` everything is compiled at baseline first, and the preset promotes from there.
@@ -193,7 +191,9 @@ impl EngineBuilder {
         backends: impl IntoIterator<Item = B>,
     ) -> Self {
         let values = preset.into();
-        backends.into_iter().enumerate().fold(self, |builder, (number, backend)| {
+        let builder = self.sampling(values.sampling);
+        let builder = if values.foreground { builder.foreground() } else { builder };
+        backends.into_iter().enumerate().fold(builder, |builder, (number, backend)| {
             let tier = Tier::new(backend).max_parallel(values.max_parallel);
             builder.tier(match values.policy(number) {
                 Some(policy) => tier.policy(policy),
