@@ -66,7 +66,7 @@ fn queueing_ahead_asks_for_the_compile_that_many_calls_early() {
 
 #[test]
 fn one_compile_per_function_however_many_threads_cross_together() {
-    for _ in 0..200 {
+    for _ in 0..1_000 {
         let compiles = Arc::new(AtomicU32::new(0));
         let counted = compiles.clone();
         let engine = Engine::builder()

@@ -142,10 +142,13 @@ fn an_entry_wider_than_a_code_word_is_refused_and_its_owner_dropped() {
 
 #[test]
 fn no_promotion_is_lost_when_compiles_fail_and_panic_at_random() {
+    let functions = if cfg!(debug_assertions) { 20_000 } else { 1_000_000 };
     let tries = AtomicU32::new(0);
     let engine = Engine::builder()
-        .capacity(1 << 16)
+        .capacity(functions)
         .workers(2)
+        // Here every failure is to be tried again.
+        .fault_limit(u32::MAX)
         .tier(Tier::new(FnBackend::new(move |_| match tries.fetch_add(1, SeqCst) {
             n if n % 100 == 7 => panic!("one in a hundred"),
             n if n % 50 == 3 => Err(CompileError::failed("one in fifty")),
@@ -155,7 +158,7 @@ fn no_promotion_is_lost_when_compiles_fail_and_panic_at_random() {
         .unwrap();
     let hook = std::panic::take_hook();
     std::panic::set_hook(Box::new(|_| {}));
-    let all = beads(&engine, 20_000);
+    let all = beads(&engine, functions);
     let mut rounds = 0;
     loop {
         let missing: Vec<_> = all.iter().filter(|&&bead| engine.tier(bead) != Ok(TierId::BASELINE)).collect();
@@ -168,8 +171,8 @@ fn no_promotion_is_lost_when_compiles_fail_and_panic_at_random() {
         engine.drain(LONG).unwrap();
     }
     std::panic::set_hook(hook);
-    assert_eq!(engine.stats().installed, 20_000);
-    assert!(engine.stats().failed > 400);
+    assert_eq!(engine.stats().installed, functions as u64);
+    assert!(engine.stats().failed as usize > functions / 50);
 }
 
 #[test]
@@ -188,4 +191,22 @@ fn a_panicking_policy_unwinds_out_of_dispatch_and_changes_nothing() {
     assert_eq!(engine.state(bead).unwrap().pending, None);
     m.dispatch(bead);
     assert_eq!(engine.run_pending(usize::MAX), 1);
+}
+
+#[test]
+fn a_failed_compile_beside_a_running_function_counts_no_calls_that_were_not_made() {
+    let (engine, _) = with_events(1, |_| Err(CompileError::NullEntry));
+    for _ in 0..300 {
+        let (bead, m) = (engine.register(Core::new(0)).unwrap(), engine.mutator());
+        let mut calls = 0;
+        while engine.fault(bead, TierId::BASELINE).is_none() {
+            (0..64).for_each(|_| m.tick(bead));
+            calls += 64;
+        }
+        (0..64).for_each(|_| m.tick(bead));
+        assert!(engine.invocations(bead).unwrap() <= calls + 64);
+        drop(m);
+        engine.drain(LONG).unwrap();
+        engine.remove(bead).unwrap();
+    }
 }

@@ -4,7 +4,7 @@ mod common;
 use beadwork::*;
 use common::*;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::SeqCst};
-use std::sync::{Arc, Condvar, Mutex};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 const T1: TierId = TierId::BASELINE;
@@ -106,22 +106,6 @@ fn a_request_gone_cold_is_dropped_and_the_function_has_to_earn_its_threshold_ane
     assert_eq!(engine.state(cold).unwrap().pending, None);
     m.tick(cold);
     assert!(engine.state(cold).unwrap().pending.is_some());
-}
-
-/// Opens once.
-#[derive(Clone, Default)]
-struct Latch(Arc<(Mutex<bool>, Condvar)>);
-
-impl Latch {
-    fn open(&self) {
-        *self.0.0.lock().unwrap() = true;
-        self.0.1.notify_all();
-    }
-    fn wait(&self) {
-        let (open, timeout) =
-            self.0.1.wait_timeout_while(self.0.0.lock().unwrap(), LONG, |open| !*open).unwrap();
-        assert!(*open && !timeout.timed_out());
-    }
 }
 
 #[test]
@@ -227,4 +211,149 @@ fn nested_rayon_work_inside_a_backend_on_another_pool_is_fine() {
     all.iter().for_each(|&bead| engine.promote(bead, T1).unwrap());
     engine.drain(LONG).unwrap();
     assert_eq!(engine.stats().installed, 100);
+}
+
+#[test]
+fn p20_a_backlog_is_admitted_at_a_rate_bounded_by_what_waits() {
+    let policy = || Threshold::new(100).scaled_by_load(5);
+    let engine = Engine::builder()
+        .capacity(1 << 14)
+        .inline()
+        .tier(Tier::new(trivial()).policy(policy()))
+        .build()
+        .unwrap();
+    let (all, m) = (beads(&engine, 5_000), engine.mutator());
+    // Nothing is compiled meanwhile, as at a slow start; every function gets ten times its threshold of calls.
+    for _ in 0..1_000 {
+        all.iter().for_each(|&bead| m.tick(bead));
+    }
+    // A request into a queue of q takes 100 * (q / 5 + 1) calls, so of 1,000 calls each, q is 45 at most.
+    let backlog = engine.stats().queued;
+    assert!((10..=46).contains(&backlog), "{backlog} wait");
+    engine.run_pending(usize::MAX);
+    assert_eq!(engine.stats().queued, 0);
+}
+
+#[test]
+fn a_group_is_promoted_in_one_call() {
+    let engine = Engine::builder().inline().tier(Tier::new(trivial())).build().unwrap();
+    let (group, other) = (engine.group().unwrap(), beads(&engine, 5));
+    let members: Vec<_> = engine.register_group(group, (0..1_000).map(Core::new)).unwrap().iter().collect();
+    engine.blacklist(members[3]).unwrap();
+    let refused = engine.promote_group(group, T1).unwrap();
+    assert_eq!(
+        refused,
+        [(members[3], PromoteError::Barred { bead: members[3], tier: T1, cap: TierId::INTERPRETER })]
+    );
+    engine.drain(LONG).unwrap();
+    assert_eq!(engine.stats().installed, 999);
+    assert!(other.iter().all(|&bead| engine.tier(bead) == Ok(TierId::INTERPRETER)));
+    engine.remove_group(group);
+    assert_eq!(engine.promote_group(group, T1), None);
+}
+
+/// An inline engine of one bead whose tier is entered at 5 calls, and whose requests are cold after 10 seconds.
+fn cooling(time: &Time) -> Engine {
+    Engine::builder()
+        .capacity(1)
+        .inline()
+        .clock(time.clock())
+        .cold_after(Duration::from_secs(10))
+        .tier(Tier::new(trivial()).policy(Threshold::new(5)))
+        .build()
+        .unwrap()
+}
+
+const COLD: u64 = 60_000;
+
+#[test]
+fn what_is_asked_for_after_a_cancelled_hot_request_is_not_dropped_as_cold() {
+    let time = Time::default();
+    let engine = cooling(&time);
+    let bead = engine.register(Core::new(0)).unwrap();
+    let m = engine.mutator();
+    (0..10).for_each(|_| m.tick(bead));
+    time.set(COLD);
+    engine.invalidate(bead).unwrap();
+    engine.promote(bead, T1).unwrap();
+    engine.run_pending(usize::MAX);
+    assert_eq!(engine.tier(bead), Ok(T1));
+}
+
+#[test]
+fn what_is_asked_for_of_a_reused_index_is_not_dropped_for_the_former_functions_age() {
+    let time = Time::default();
+    let engine = cooling(&time);
+    let old = engine.register(Core::new(0)).unwrap();
+    let mut m = engine.mutator();
+    (0..10).for_each(|_| m.tick(old));
+    time.set(COLD);
+    engine.remove(old).unwrap();
+    m.safepoint();
+    let new = engine.register(Core::new(1)).unwrap();
+    engine.promote(new, T1).unwrap();
+    engine.run_pending(usize::MAX);
+    assert_eq!(engine.tier(new), Ok(T1));
+}
+
+#[test]
+fn a_hot_request_that_is_asked_for_explicitly_as_well_is_not_dropped_as_cold() {
+    let time = Time::default();
+    let engine = cooling(&time);
+    let bead = engine.register(Core::new(0)).unwrap();
+    let m = engine.mutator();
+    (0..5).for_each(|_| m.tick(bead));
+    assert!(engine.state(bead).unwrap().pending.is_some());
+    time.set(COLD);
+    engine.promote(bead, T1).unwrap();
+    engine.run_pending(usize::MAX);
+    assert_eq!(engine.tier(bead), Ok(T1));
+}
+
+#[test]
+fn a_job_is_not_shown_why_the_former_function_of_its_index_was_asked_for() {
+    let seen = Arc::new(Mutex::new(vec![]));
+    let sink = seen.clone();
+    let backend = FnBackend::new(move |job: &mut Job<'_>| {
+        sink.lock().unwrap().push((job.bead(), job.reason(), job.calls()));
+        Ok(code())
+    });
+    let engine = Engine::builder()
+        .capacity(1)
+        .inline()
+        .tier(Tier::new(backend).policy(Threshold::new(500)))
+        .build()
+        .unwrap();
+    let (old, mut m) = (engine.register(Core::new(0)).unwrap(), engine.mutator());
+    (0..600).for_each(|_| m.tick(old));
+    engine.remove(old).unwrap();
+    m.safepoint();
+    let new = engine.register(Core::new(1)).unwrap();
+    engine.promote(new, T1).unwrap();
+    engine.run_pending(usize::MAX);
+    assert_eq!(*seen.lock().unwrap(), [(new, Reason::Resumed, 0)]);
+}
+
+#[test]
+fn a_request_is_announced_before_what_becomes_of_it() {
+    let events = Arc::new(Mutex::new(vec![]));
+    let sink = events.clone();
+    let engine = Engine::builder()
+        .capacity(1 << 13)
+        .workers(1)
+        .tier(Tier::new(trivial()))
+        .on_event(move |event| match event {
+            Event::Queued { bead, .. } => sink.lock().unwrap().push((*bead, false)),
+            Event::Installed { bead, .. } => sink.lock().unwrap().push((*bead, true)),
+            _ => (),
+        })
+        .build()
+        .unwrap();
+    beads(&engine, 5_000).into_iter().for_each(|bead| engine.promote(bead, T1).unwrap());
+    engine.drain(LONG).unwrap();
+    let (events, mut announced) = (events.lock().unwrap(), std::collections::HashSet::new());
+    for &(bead, installed) in &*events {
+        assert!(if installed { announced.contains(&bead) } else { announced.insert(bead) }, "{bead}");
+    }
+    assert_eq!(events.len(), 10_000);
 }

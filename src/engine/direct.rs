@@ -7,7 +7,7 @@ use crate::direct::End;
 use crate::drain::Crew;
 use crate::error::{CompileError, CompileNowError, PromoteError, Stale, SubmitError};
 use crate::event::Event;
-use crate::id::{Bead, Reason, TierId};
+use crate::id::{Bead, Group, Reason, TierId};
 use std::time::{Duration, Instant};
 
 impl Engine {
@@ -146,6 +146,12 @@ impl Engine {
         self.shared().restrict(bead, |state| state.blacklisted = false)?;
         self.shared().table.budgets.reset(bead.index());
         Ok(())
+    }
+
+    /// Promotes every live function of a group, in one call whose cost is proportional to the group; answers those that
+    /// were refused, each with its reason. `None` if the group has ended. [`Engine::drain`] waits for the compiles.
+    pub fn promote_group(&self, group: Group, tier: TierId) -> Option<Vec<(Bead, PromoteError)>> {
+        Some(self.promote_many(self.group_members(group)?, tier))
     }
 
     /// Promotes many functions; answers those that were refused, each with its reason.
