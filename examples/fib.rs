@@ -3,6 +3,8 @@
 //!
 //! `cargo run --release --example fib -- --help`
 
+mod common;
+
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -12,6 +14,7 @@ use std::time::{Duration, Instant};
 use beadwork::{EngineBuilder, Event, Threshold, Tier, TierId};
 use beadwork_cranelift::{CraneliftBackend, CraneliftError, OptLevel};
 use clap::Parser;
+use common::{Failure, check, exit, list, median, source, start_logging};
 use strand::tiering::{BytecodeFrontend, Linking, Tiered, cranelift};
 use strand::{Calls, Enter, FuncIndex, InterpretAll, Limits, Program, Value, Vm, on_vm_stack};
 
@@ -31,8 +34,6 @@ struct Options {
     #[arg(value_name = "ARG", allow_negative_numbers = true)]
     args: Vec<i64>,
 }
-
-type Failure = Box<dyn std::error::Error + Send + Sync>;
 
 /// One way to run the program.
 struct Configuration {
@@ -63,33 +64,15 @@ struct Run {
 }
 
 fn main() -> ExitCode {
-    tracing_subscriber::fmt()
-        .with_env_filter(tracing_subscriber::EnvFilter::from_default_env())
-        .with_writer(std::io::stderr)
-        .init();
+    start_logging();
     let options = Options::parse();
     // Native code needs the stack that the VM's depth limit was computed for.
-    match on_vm_stack(|| show(&options)) {
-        Ok(Ok(())) => ExitCode::SUCCESS,
-        Ok(Err(failure)) => {
-            eprintln!("{failure}");
-            ExitCode::FAILURE
-        }
-        Err(failure) => {
-            eprintln!("{failure}");
-            ExitCode::FAILURE
-        }
-    }
+    exit(on_vm_stack(|| show(&options)).unwrap_or_else(|failure| Err(failure.into())))
 }
 
 fn show(options: &Options) -> Result<(), Failure> {
-    let (name, source) = match &options.program {
-        Some(file) => (
-            file.display().to_string(),
-            std::fs::read_to_string(file).map_err(|e| format!("{}: {e}", file.display()))?,
-        ),
-        None => ("fib.strand".to_owned(), include_str!("programs/fib.strand").to_owned()),
-    };
+    let default = ("fib.strand", include_str!("programs/fib.strand"));
+    let (name, source) = source(options.program.as_deref(), default)?;
     let args = match (&options.program, &options.args[..]) {
         (None, []) => vec![37],
         (_, given) => given.to_vec(),
@@ -123,10 +106,6 @@ fn show(options: &Options) -> Result<(), Failure> {
     }
     table(&configurations, &mut runs, calls);
     Ok(())
-}
-
-fn list(args: &[i64]) -> String {
-    args.iter().map(i64::to_string).collect::<Vec<_>>().join(", ")
 }
 
 /// Interprets everything and counts the calls.
@@ -163,15 +142,8 @@ fn run(
         }
         how => with_engine(how, program, args, threshold)?,
     };
-    // Bits, so that a float has to be the same to the last digit.
-    let same = match (value, expected) {
-        (Value::Float(a), Value::Float(b)) => a.to_bits() == b.to_bits(),
-        (a, b) => a == b,
-    };
-    if same {
-        return Ok(run);
-    }
-    Err(format!("{}: main answered {value}, the interpreter {expected}", configuration.name).into())
+    check(&configuration.name, value, expected)?;
+    Ok(run)
 }
 
 fn with_engine(
@@ -224,12 +196,7 @@ fn with_engine(
 }
 
 fn table(configurations: &[Configuration], runs: &mut [Vec<Run>], calls: u64) {
-    let median = |runs: &[Run], of: &dyn Fn(&Run) -> f64| {
-        let mut all: Vec<f64> = runs.iter().map(of).collect();
-        all.sort_by(f64::total_cmp);
-        all[all.len() / 2]
-    };
-    let seconds = |runs: &[Run]| median(runs, &|run| run.time.as_secs_f64());
+    let seconds = |runs: &[Run]| median(runs, |run| run.time.as_secs_f64());
     let interpreter = seconds(&runs[0]);
     println!(
         "{:30} {:>9} {:>7} {:>10} {:>8} {:>10} {:>11} {:>9} {:>7}",
@@ -242,7 +209,7 @@ fn table(configurations: &[Configuration], runs: &mut [Vec<Run>], calls: u64) {
         let (low, high) = (runs[runs.len() / 4].time, runs[runs.len() * 3 / 4].time);
         let spread = (high - low).as_secs_f64() / 2.0 / time * 100.0;
         let first = runs.iter().any(|run| run.first_native.is_some()).then(|| {
-            median(runs, &|run| run.first_native.map_or(f64::INFINITY, |first| first.as_secs_f64() * 1e6))
+            median(runs, |run| run.first_native.map_or(f64::INFINITY, |first| first.as_secs_f64() * 1e6))
         });
         println!(
             "{:30} {:>9.2} {:>7.1} {:>10.1} {:>8.2} {:>10} {:>11} {:>9} {:>7}",
@@ -251,22 +218,21 @@ fn table(configurations: &[Configuration], runs: &mut [Vec<Run>], calls: u64) {
             spread,
             calls as f64 / time / 1e6,
             interpreter / time,
-            median(runs, &|run| run.dispatched as f64),
+            median(runs, |run| run.dispatched as f64),
             first.map_or_else(String::new, |us| format!("{us:.0} µs")),
-            format!("{:.0} µs", median(runs, &|run| run.compile_time.as_secs_f64() * 1e6)),
-            median(runs, &|run| run.code_bytes as f64),
+            format!("{:.0} µs", median(runs, |run| run.compile_time.as_secs_f64() * 1e6)),
+            median(runs, |run| run.code_bytes as f64),
         );
     }
     let precompiled = seconds(&runs[5]);
     let tiered = seconds(&runs[1]);
-    let warm_up =
-        median(&runs[1], &|run| run.first_native.map_or(f64::INFINITY, |first| first.as_secs_f64()));
+    let warm_up = median(&runs[1], |run| run.first_native.map_or(f64::INFINITY, |first| first.as_secs_f64()));
     println!(
         "\ntiered takes {:.1} % more than pre-compiled; the run is {:.0} times as long as the warm-up",
         (tiered / precompiled - 1.0) * 100.0,
         tiered / warm_up
     );
-    let asking = median(&runs[6], &|run| run.dispatched as f64 / run.time.as_secs_f64());
+    let asking = median(&runs[6], |run| run.dispatched as f64 / run.time.as_secs_f64());
     println!(
         "calls through the engine {:.0} M/s, native calls through a slot {:.0} M/s, interpreted {:.0} M/s",
         asking / 1e6,

@@ -4,12 +4,15 @@
 //! `cargo run --release --example many -- --help`
 #![allow(unsafe_code, reason = "calls the code it had compiled")]
 
+mod common;
+
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use beadwork::{Bead, Code, Core, Engine, Threshold, Tier};
 use beadwork_cranelift::{AbiParam, CraneliftBackend, FunctionUnit, InstBuilder, OptLevel, types::I64};
 use clap::Parser;
+use common::{Failure, exit, start_logging};
 use rand::SeedableRng;
 use rand::distr::Distribution;
 
@@ -58,20 +61,11 @@ fn call(code: Code<'_>, x: u64) -> u64 {
 }
 
 fn main() -> ExitCode {
-    tracing_subscriber::fmt()
-        .with_env_filter(tracing_subscriber::EnvFilter::from_default_env())
-        .with_writer(std::io::stderr)
-        .init();
-    match show(&Options::parse()) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(failure) => {
-            eprintln!("{failure}");
-            ExitCode::FAILURE
-        }
-    }
+    start_logging();
+    exit(show(&Options::parse()))
 }
 
-fn show(options: &Options) -> Result<(), Box<dyn std::error::Error>> {
+fn show(options: &Options) -> Result<(), Failure> {
     let functions = options.functions as usize;
     let backend = CraneliftBackend::builder().opt_level(OptLevel::Speed).build(compile)?;
     let arena = backend.arena().clone();
@@ -147,7 +141,7 @@ fn show(options: &Options) -> Result<(), Box<dyn std::error::Error>> {
 }
 
 /// The calls: the most popular functions are spread over the whole table.
-fn order(options: &Options, beads: &[Bead]) -> Result<Vec<(Bead, u32)>, Box<dyn std::error::Error>> {
+fn order(options: &Options, beads: &[Bead]) -> Result<Vec<(Bead, u32)>, Failure> {
     let functions = beads.len();
     let zipf = rand_distr::Zipf::new(functions as f64, options.skew)?;
     let mut random = rand::rngs::SmallRng::seed_from_u64(1);

@@ -1,0 +1,67 @@
+//! What the examples share: logs, exit codes, programs, figures.
+#![allow(dead_code, reason = "each example uses a part")]
+
+use std::fmt::Display;
+use std::path::Path;
+use std::process::ExitCode;
+
+use strand::Value;
+
+/// What ends an example early; shown to the user.
+pub(crate) type Failure = Box<dyn std::error::Error + Send + Sync>;
+
+/// Writes logs to standard error as `RUST_LOG` says, so that standard output is the example's result alone.
+pub(crate) fn start_logging() {
+    tracing_subscriber::fmt()
+        .with_env_filter(tracing_subscriber::EnvFilter::from_default_env())
+        .with_writer(std::io::stderr)
+        .init();
+}
+
+/// The process's answer; a failure is shown on standard error.
+pub(crate) fn exit<E: Display>(result: Result<(), E>) -> ExitCode {
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            eprintln!("{failure}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// The name and text of the program to run: `file`, or else the `default`.
+pub(crate) fn source(file: Option<&Path>, (name, text): (&str, &str)) -> Result<(String, String), Failure> {
+    let Some(file) = file else { return Ok((name.to_owned(), text.to_owned())) };
+    let name = file.display().to_string();
+    match std::fs::read_to_string(file) {
+        Ok(text) => Ok((name, text)),
+        Err(error) => Err(format!("{name}: {error}").into()),
+    }
+}
+
+/// Arguments of a main, as in source text.
+pub(crate) fn list(args: &[i64]) -> String {
+    args.iter().map(i64::to_string).collect::<Vec<_>>().join(", ")
+}
+
+/// Checks a result of the program.
+///
+/// # Errors
+/// A message that names `configuration`, if the values differ. Floats have to be the same to the last bit.
+pub(crate) fn check(configuration: &str, value: Value, interpreted: Value) -> Result<(), Failure> {
+    let same = match (value, interpreted) {
+        (Value::Float(a), Value::Float(b)) => a.to_bits() == b.to_bits(),
+        (a, b) => a == b,
+    };
+    if same {
+        return Ok(());
+    }
+    Err(format!("{configuration}: main answered {value}, the interpreter {interpreted}").into())
+}
+
+/// The middle one, the upper of two; `items` is not empty.
+pub(crate) fn median<T>(items: &[T], of: impl Fn(&T) -> f64) -> f64 {
+    let mut all: Vec<f64> = items.iter().map(of).collect();
+    all.sort_by(f64::total_cmp);
+    all[all.len() / 2]
+}
