@@ -129,8 +129,18 @@ impl Mutator {
             return;
         }
         if self.sampling > 1 {
-            self.draw();
+            return self.count_sampled(bead);
         }
+        if self.budgets.count(bead.index(), 1) {
+            self.budget_spent(bead);
+        }
+    }
+
+    /// Out of line, so that a dispatch that counts everything saves no registers for it.
+    #[cold]
+    #[inline(never)]
+    fn count_sampled(&self, bead: Bead) {
+        self.draw();
         if self.budgets.count(bead.index(), self.sampling) {
             self.budget_spent(bead);
         }
@@ -138,7 +148,6 @@ impl Mutator {
 
     /// Draws which call is counted next: one at a random place of each run of `sampling` calls. So each call has the same
     /// chance, whatever pattern functions are called in, and the sum is right to within one run.
-    #[cold]
     fn draw(&self) {
         let random = self.random.get().wrapping_add(0x9E37_79B9_7F4A_7C15);
         self.random.set(random);
