@@ -311,3 +311,51 @@ fn a_pinned_mutator_holds_back_reuse_only_while_it_is_held() {
     drop(engine.pin());
     assert_eq!(engine.stats().mutators, 1, "parked ones are used again");
 }
+
+#[test]
+fn an_index_everybody_has_passed_is_found_by_a_bulk_registration() {
+    let engine = Engine::builder().capacity(16).inline().build().unwrap();
+    let mut m = engine.mutator();
+    for bead in beads(&engine, 16) {
+        engine.remove(bead).unwrap();
+    }
+    m.safepoint();
+    assert_eq!(engine.register_many((0..16).map(Core::new)).map(|runs| runs.len()), Ok(16));
+}
+
+#[test]
+fn the_cores_of_a_bulk_registration_keep_their_order_over_reused_and_fresh_indices() {
+    let engine = Engine::builder().capacity(16).inline().build().unwrap();
+    for bead in beads(&engine, 4) {
+        engine.remove(bead).unwrap();
+    }
+    let runs = engine.register_many((0..7).map(Core::new)).unwrap();
+    let cores: Vec<_> = runs.iter().map(|bead| engine.core(bead).unwrap().get()).collect();
+    assert_eq!(cores, [0, 1, 2, 3, 4, 5, 6]);
+}
+
+#[test]
+fn a_bulk_registration_that_is_refused_uses_up_no_generation() {
+    let engine = Engine::builder().capacity(2).inline().build().unwrap();
+    let old = beads(&engine, 2)[1];
+    engine.remove(old).unwrap();
+    for _ in 0..=MAX_GENERATION {
+        assert!(engine.register_many((0..2).map(Core::new)).is_err());
+    }
+    let new = engine.register(Core::new(0)).unwrap();
+    assert_eq!((new.index(), new.generation().get()), (old.index(), 2));
+}
+
+#[test]
+fn the_callback_is_not_called_when_there_is_no_code_to_take_back() {
+    let heard = Arc::new(AtomicUsize::new(0));
+    let counted = heard.clone();
+    let engine = inline(10, |_| Ok(code()));
+    let info = BeadInfo::new().on_invalidate(move |_, _| _ = counted.fetch_add(1, SeqCst));
+    let bead = engine.register_with(Core::new(0), &info).unwrap();
+    engine.invalidate(bead).unwrap();
+    assert_eq!(heard.load(SeqCst), 0);
+    engine.install(bead, TierId::BASELINE, code()).unwrap();
+    engine.invalidate(bead).unwrap();
+    assert_eq!(heard.load(SeqCst), 1);
+}

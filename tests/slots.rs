@@ -121,3 +121,18 @@ fn a_compile_that_embeds_a_removed_callee_fails_by_name_and_pins_nothing() {
     assert_eq!(engine.fault(caller, TierId::BASELINE).unwrap().last, CompileError::Stale(Stale(callee)));
     assert_eq!(engine.register(Core::new(2)).unwrap().index(), callee.index());
 }
+
+#[test]
+fn code_that_embeds_the_held_slot_of_a_removed_function_pins_its_index() {
+    let engine = Engine::builder().capacity(2).inline().tier(Tier::new(trivial())).build().unwrap();
+    let (callee, caller) = (engine.register(Core::new(0)).unwrap(), engine.register(Core::new(1)).unwrap());
+    engine.slot(callee).unwrap();
+    engine.remove(callee).unwrap();
+    engine.install(caller, TierId::BASELINE, code().embeds(callee)).unwrap();
+    // SAFETY: this test has forgotten the address; the caller's code, which embeds it, is declared above.
+    unsafe { engine.release_slot(callee) };
+    assert!(engine.register(Core::new(2)).is_err(), "embedded");
+    engine.remove(caller).unwrap();
+    engine.reclaim();
+    assert_eq!(engine.register_many((0..2).map(Core::new)).map(|runs| runs.len()), Ok(2));
+}

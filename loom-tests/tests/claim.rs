@@ -2,7 +2,7 @@
 
 #![cfg(beadwork_loom)]
 
-use beadwork::TierId;
+use beadwork::{CompileError, CompiledCode, Core, Engine, FnBackend, Job, Threshold, Tier, TierId};
 use beadwork_loom_tests::*;
 use loom::sync::Arc;
 use loom::sync::atomic::{AtomicUsize, Ordering::Relaxed};
@@ -11,12 +11,12 @@ use loom::thread;
 const T1: TierId = TierId::BASELINE;
 
 /// An engine that counts its compiles.
-fn counting(workers: usize) -> (beadwork::Engine, Arc<AtomicUsize>) {
+fn counting(workers: usize) -> (Engine, Arc<AtomicUsize>) {
     let compiles = Arc::new(AtomicUsize::new(0));
     let counted = compiles.clone();
     let engine = engine(workers, move |_| {
         counted.fetch_add(1, Relaxed);
-        Ok(beadwork::CompiledCode::new(std::ptr::without_provenance(1)))
+        Ok(CompiledCode::new(std::ptr::without_provenance(1)))
     });
     (engine, compiles)
 }
@@ -110,5 +110,32 @@ fn a_request_that_meets_an_invalidation_is_compiled_or_cancelled_and_can_be_aske
             while engine.work_if_started() {}
         }
         assert_eq!(engine.tier(bead).unwrap(), T1);
+    });
+}
+
+/// An engine of two beads whose tier is set up by `tier`.
+fn with_tier(tier: Tier) -> Engine {
+    match Engine::builder().capacity(2).workers(1).tier(tier).build() {
+        Ok(engine) => engine,
+        Err(error) => panic!("{error}"),
+    }
+}
+
+#[test]
+fn the_pause_after_a_failed_compile_is_not_inherited_by_the_next_function() {
+    model(|| {
+        let backend = FnBackend::new(|_: &mut Job<'_>| Err(CompileError::NullEntry));
+        let engine = with_tier(Tier::new(backend).policy(Threshold::new(1)));
+        let old = bead(&engine);
+        engine.promote(old, T1).unwrap();
+        let worker = {
+            let engine = engine.clone();
+            thread::spawn(move || engine.work_if_started())
+        };
+        engine.remove(old).unwrap();
+        let new = engine.register(Core::new(9)).unwrap();
+        worker.join().unwrap();
+        engine.mutator().tick(new);
+        assert!(engine.state(new).unwrap().pending.is_some(), "its first call meets its threshold");
     });
 }

@@ -2,7 +2,7 @@
 
 #![cfg(beadwork_loom)]
 
-use beadwork::TierId;
+use beadwork::{Bead, Engine, Mutator, TierId};
 use beadwork_loom_tests::*;
 use loom::thread;
 
@@ -115,5 +115,94 @@ fn install_and_invalidate_leave_code_and_state_agreeing() {
         installer.join().unwrap();
         let m = engine.mutator();
         assert_eq!(entry(m.code(bead)) == 1, engine.tier(bead).unwrap() == T1);
+    });
+}
+
+/// An engine with code retired, so that a scan looks, and code that a mutator will dispatch and then retire.
+fn two_generations_of_code() -> (Engine, Bead, Memory) {
+    let engine = engine(1, unused);
+    let (retired, bead) = (bead(&engine), bead(&engine));
+    let memory = Memory::new();
+    engine.install(retired, T1, Memory::new().compile(1)).unwrap();
+    engine.install(bead, T1, memory.compile(2)).unwrap();
+    engine.invalidate(retired).unwrap();
+    (engine, bead, memory)
+}
+
+/// Comes online, and retires the code it is still in.
+fn retire_what_it_runs(engine: &Engine, m: &Mutator, bead: Bead, memory: &Memory, meanwhile: impl FnOnce()) {
+    if entry(m.code(bead)) == 2 {
+        engine.invalidate(bead).unwrap();
+        meanwhile();
+        memory.run();
+    }
+}
+
+// A scan that found the mutator offline answers for the time at which it began, not for what was retired since.
+#[test]
+fn code_is_not_freed_under_a_mutator_that_comes_online_during_a_scan() {
+    model(|| {
+        let (engine, bead, memory) = two_generations_of_code();
+        let mut m = engine.mutator();
+        let reclaimer = m.offline(|| {
+            let engine = engine.clone();
+            thread::spawn(move || engine.reclaim())
+        });
+        retire_what_it_runs(&engine, &m, bead, &memory, || ());
+        m.safepoint();
+        reclaimer.join().unwrap();
+    });
+}
+
+#[test]
+fn code_is_not_freed_under_a_mutator_that_comes_online_during_a_scan_by_the_spawner() {
+    // Which thread loom runs first decides what it finds within the bound, so the roles are tried both ways.
+    model(|| {
+        let (engine, bead, memory) = two_generations_of_code();
+        let mut m = engine.mutator();
+        m.offline(|| ());
+        let mutator = {
+            let engine = engine.clone();
+            thread::spawn(move || {
+                m.offline(|| ());
+                retire_what_it_runs(&engine, &m, bead, &memory, thread::yield_now);
+                m.safepoint();
+            })
+        };
+        engine.reclaim();
+        mutator.join().unwrap();
+    });
+}
+
+#[test]
+fn code_is_not_freed_under_a_mutator_that_comes_online_during_a_scan_while_another_passes() {
+    model(|| {
+        let (engine, bead, memory) = two_generations_of_code();
+        let (mut m, mut other) = (engine.mutator(), engine.mutator());
+        let reclaimer = m.offline(|| {
+            let engine = engine.clone();
+            thread::spawn(move || engine.reclaim())
+        });
+        retire_what_it_runs(&engine, &m, bead, &memory, || other.safepoint());
+        m.safepoint();
+        reclaimer.join().unwrap();
+    });
+}
+
+#[test]
+fn code_is_not_freed_under_a_mutator_that_comes_online_during_a_scan_by_the_spawner_while_another_passes() {
+    model(|| {
+        let (engine, bead, memory) = two_generations_of_code();
+        let (mut m, mut other) = (engine.mutator(), engine.mutator());
+        let mutator = {
+            let engine = engine.clone();
+            thread::spawn(move || {
+                m.offline(|| ());
+                retire_what_it_runs(&engine, &m, bead, &memory, || other.safepoint());
+                m.safepoint();
+            })
+        };
+        engine.reclaim();
+        mutator.join().unwrap();
     });
 }

@@ -2,8 +2,10 @@
 
 #![cfg(beadwork_loom)]
 
-use beadwork::{Core, TierId};
+use beadwork::{Bead, BeadInfo, CompileError, Core, Engine, TierId};
 use beadwork_loom_tests::*;
+use loom::sync::Arc;
+use loom::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use loom::thread;
 
 const T1: TierId = TierId::BASELINE;
@@ -126,4 +128,107 @@ fn a_compile_of_a_removed_function_is_dropped_and_its_memory_freed() {
         assert_eq!(entry(engine.mutator().code(new)), 0);
         drop(engine);
     });
+}
+
+#[test]
+fn a_reader_of_a_stale_key_never_gets_the_next_functions() {
+    let model_of = |reader_is_spawned: bool| {
+        model(move || {
+            let engine = engine(1, unused);
+            let old = engine.register_with(Core::new(0), &BeadInfo::new().key(1)).unwrap();
+            let other = {
+                let engine = engine.clone();
+                thread::spawn(move || {
+                    if reader_is_spawned { read_key(&engine, old) } else { reuse_key(&engine, old) }
+                })
+            };
+            if reader_is_spawned {
+                reuse_key(&engine, old)
+            } else {
+                read_key(&engine, old)
+            }
+            other.join().unwrap();
+        });
+    };
+    model_of(true);
+    model_of(false);
+}
+
+fn read_key(engine: &Engine, old: Bead) {
+    assert_ne!(engine.key(old), Some(2));
+}
+
+fn reuse_key(engine: &Engine, old: Bead) {
+    engine.remove(old).unwrap();
+    engine.register_with(Core::new(0), &BeadInfo::new().key(2)).unwrap();
+}
+
+#[test]
+fn a_job_of_a_removed_function_never_reads_the_name_of_the_next_one() {
+    let model_of = |worker_is_spawned: bool| {
+        model(move || {
+            let wrong = Arc::new(AtomicBool::new(false));
+            let saw = wrong.clone();
+            let engine = engine(1, move |job| {
+                saw.fetch_or(job.name().is_some_and(|name| &*name != "old"), Relaxed);
+                Err(CompileError::NullEntry)
+            });
+            let old = engine.register_with(Core::new(0), &BeadInfo::named("old")).unwrap();
+            engine.promote(old, T1).unwrap();
+            let work = |engine: &Engine| _ = engine.work_if_started();
+            let reuse = move |engine: &Engine| {
+                engine.remove(old).unwrap();
+                engine.register_with(Core::new(0), &BeadInfo::named("new")).unwrap();
+            };
+            let other = {
+                let engine = engine.clone();
+                thread::spawn(move || if worker_is_spawned { work(&engine) } else { reuse(&engine) })
+            };
+            if worker_is_spawned {
+                reuse(&engine)
+            } else {
+                work(&engine)
+            }
+            other.join().unwrap();
+            assert!(!wrong.load(Relaxed));
+        });
+    };
+    model_of(true);
+    model_of(false);
+}
+
+#[test]
+fn an_invalidation_of_a_stale_handle_never_calls_the_next_functions_callback() {
+    let model_of = |invalidator_is_spawned: bool| {
+        model(move || {
+            let called = Arc::new(AtomicBool::new(false));
+            let engine = engine(1, unused);
+            let old = bead(&engine);
+            engine.install(old, T1, Memory::new().compile(1)).unwrap();
+            let invalidate = move |engine: &Engine| _ = engine.invalidate(old);
+            let reuse = {
+                let called = called.clone();
+                move |engine: &Engine| {
+                    engine.remove(old).unwrap();
+                    let listener = move |heard, _| _ = called.fetch_or(heard == old, Relaxed);
+                    engine.register_with(Core::new(0), &BeadInfo::new().on_invalidate(listener)).unwrap();
+                }
+            };
+            let other = {
+                let (engine, reuse) = (engine.clone(), reuse.clone());
+                thread::spawn(
+                    move || if invalidator_is_spawned { invalidate(&engine) } else { reuse(&engine) },
+                )
+            };
+            if invalidator_is_spawned {
+                reuse(&engine)
+            } else {
+                invalidate(&engine)
+            }
+            other.join().unwrap();
+            assert!(!called.load(Relaxed));
+        });
+    };
+    model_of(true);
+    model_of(false);
 }

@@ -3,8 +3,8 @@
 #![allow(dead_code)] // each test file uses its part
 
 use beadwork::{Bead, CodeOwner, CompileError, CompiledCode, Core, Engine, FnBackend, Job, Threshold, Tier};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::SeqCst};
+use std::sync::{Arc, Condvar, Mutex};
 use std::time::Duration;
 
 /// Longer than anything takes; a test that waits so long has failed.
@@ -76,6 +76,38 @@ pub(crate) fn inline(
 
 pub(crate) fn beads(engine: &Engine, count: usize) -> Vec<Bead> {
     engine.register_many((0..count).map(Core::new)).unwrap().iter().collect()
+}
+
+/// Opens once.
+#[derive(Clone, Default)]
+pub(crate) struct Latch(Arc<(Mutex<bool>, Condvar)>);
+
+impl Latch {
+    pub(crate) fn open(&self) {
+        *self.0.0.lock().unwrap() = true;
+        self.0.1.notify_all();
+    }
+
+    pub(crate) fn wait(&self) {
+        let (open, timeout) =
+            self.0.1.wait_timeout_while(self.0.0.lock().unwrap(), LONG, |open| !*open).unwrap();
+        assert!(*open && !timeout.timed_out());
+    }
+}
+
+/// A clock that stands until it is set, in milliseconds.
+#[derive(Clone, Default)]
+pub(crate) struct Time(Arc<AtomicU64>);
+
+impl Time {
+    pub(crate) fn set(&self, millis: u64) {
+        self.0.store(millis, SeqCst);
+    }
+
+    pub(crate) fn clock(&self) -> impl Fn() -> Duration + Send + Sync + 'static {
+        let time = self.0.clone();
+        move || Duration::from_millis(time.load(SeqCst))
+    }
 }
 
 /// Runs at the end of a scope, also when a test fails there, so that threads that wait for it end.
