@@ -4,7 +4,8 @@ use crate::error::CompileError;
 use crate::id::{Bead, Reason, TierId};
 use std::time::Duration;
 
-/// Something the engine did. Listeners get it on the thread that did it, after it took effect, with no lock held.
+/// Something the engine did. Listeners get it on the thread that did it, after it took effect, with no lock held; so events of
+/// different threads can come in another order than they happened in.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum Event {
@@ -16,7 +17,7 @@ pub enum Event {
         tier: TierId,
         /// Why.
         reason: Reason,
-        /// Calls counted so far.
+        /// Calls counted so far, 0 if it was asked for while another compile ran.
         calls: u32,
     },
     /// Code was installed: dispatches find it.

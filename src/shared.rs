@@ -162,6 +162,16 @@ impl Shared {
         self.drain.lanes.push(Request { index: bead.index(), calls, asked, stamp, tier, reason })
     }
 
+    /// A request that followed a compile is queued now.
+    fn resumed(&self, bead: Bead, tier: Option<TierId>, pushed: bool) {
+        if let Some(tier) = tier {
+            self.emit(&Event::Queued { bead, tier, reason: Reason::Resumed, calls: 0 });
+        }
+        if pushed {
+            self.wake();
+        }
+    }
+
     /// A seed for the next mutator.
     pub(crate) fn next_seed(&self) -> u64 {
         // Relaxed: only a number.
@@ -212,18 +222,17 @@ impl Shared {
         let compile_time = code.compile_time.unwrap_or_default();
         let tick = tier < self.drain.lanes.top();
         let (entry, now) = (code.entry, self.now());
-        let (owner, installed, pushed) = {
+        let (owner, installed, requeue, pushed) = {
             let _no_fork = self.gate.enter();
             let owner = self.owners.intern(code.owner, bytes, code.embeds);
             // Counted before it can be retired and subtracted.
             add(&self.counters.code_bytes, owner.bytes() as u64);
             let installed = self.table.install(ticket, Ready { entry, tick, owner });
             let requeue = installed.and_then(|installed| installed.requeue);
-            (owner, installed, requeue.is_some_and(|tier| self.push(bead, tier, Reason::Resumed, 0, now)))
+            let pushed = requeue.is_some_and(|tier| self.push(bead, tier, Reason::Resumed, 0, now));
+            (owner, installed, requeue, pushed)
         };
-        if pushed {
-            self.wake();
-        }
+        self.resumed(bead, requeue, pushed);
         add(&self.counters.compile_nanos, compile_time.as_nanos() as u64);
         let Some(installed) = installed else {
             self.free(&[owner]);
@@ -254,9 +263,8 @@ impl Shared {
             };
             (ended, pushed)
         };
-        if pushed {
-            self.wake();
-        }
+        let requeue = if let Ended::Requeue(next) = ended { Some(next) } else { None };
+        self.resumed(bead, requeue, pushed);
         if ended == Ended::Superseded {
             add(&self.counters.discarded, 1);
             self.emit(&Event::Discarded { bead, tier });
