@@ -170,10 +170,16 @@ impl Crew for Shared {
     }
 
     fn idle(&self) {
-        let waiters = {
+        let mut waiters = {
             let _no_fork = self.gate.enter();
-            std::mem::take(&mut *lock(&self.waiters))
+            let mut waiters = std::mem::take(&mut *lock(&self.waiters));
+            if self.drain.workers == 0 {
+                waiters.extend(self.waits.everybody());
+            }
+            waiters
         };
+        // Who works while it waits looks again by itself.
+        waiters.retain(|waiter| waiter.id() != std::thread::current().id());
         waiters.iter().for_each(Thread::unpark);
     }
 }

@@ -44,7 +44,7 @@ pub(crate) trait Crew: JobHost {
     fn housekeeping(&self);
     /// The engine is closed: take no more work.
     fn is_closed(&self) -> bool;
-    /// The last worker has left.
+    /// Nobody works any more, or on an inline engine, somebody has stopped: wakes whoever waits for that.
     fn idle(&self);
 }
 
@@ -112,7 +112,8 @@ impl Drain {
     /// Works on the calling thread until nothing is left or `max` requests were taken; answers how many.
     pub(crate) fn work_inline(&self, crew: &dyn Crew, max: usize) -> usize {
         let taken = self.work_seated(crew, max);
-        if self.is_idle() {
+        // Without workers, who waits may find a place now that this thread gave one back.
+        if self.workers == 0 || self.is_idle() {
             crew.idle();
         }
         taken

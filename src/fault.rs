@@ -2,9 +2,9 @@
 
 use crate::error::CompileError;
 use crate::id::{Bead, TierId};
-use crate::sync::{AtomicUsize, Mutex, lock};
+use crate::sync::{AtomicUsize, Mutex, fence, lock};
 use std::collections::HashMap;
-use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::Ordering::{Relaxed, SeqCst};
 
 /// Calls to wait after the first failure of a function at a tier; each further failure doubles it.
 pub const RETRY_AFTER_CALLS: u32 = 1_000;
@@ -51,6 +51,8 @@ impl Faults {
         entry.not_before = calls.saturating_add(retry_after);
         let replaced = std::mem::replace(&mut entry.fault.last, error);
         self.len.store(all.len(), Relaxed);
+        // SeqCst, edge FAULT: between this and the caller's look at whether the bead still lives.
+        fence(SeqCst);
         Noted { failures, retry_after, replaced }
     }
 
@@ -84,6 +86,8 @@ impl Faults {
     /// Forgets the failures of a function that is gone; answers them, as [`forget`](Faults::forget) does.
     #[must_use = "drop it outside the lock and the section"]
     pub(crate) fn forget_all(&self, bead: Bead) -> Vec<Fault> {
+        // SeqCst, edge FAULT: between the end of the bead and the look at `len`. Partner is the fence in `note`.
+        fence(SeqCst);
         (1..=TierId::MAX.get()).filter_map(TierId::new).filter_map(|tier| self.forget(bead, tier)).collect()
     }
 }

@@ -65,7 +65,9 @@
 //! word it read. If the scan missed a push, the signal after that push changes the word after the scan began, so
 //! the worker's leave fails and it scans again. If the signal came before the word was read, reading it (Acquire)
 //! makes the push visible to the scan. Moving requests into a worker's own deque, and freeing a place in a limited lane
-//! that is not empty, are signalled in the same way.
+//! that is not empty, are signalled in the same way. A worker that found no place in a lane, and whoever gives one back, each have a
+//! SeqCst fence between their store (the push before, the place) and their load (the place, what waits): one of them sees
+//! the other's, so the request is not left behind.
 //!
 //! ## RETIRE
 //! Unlink, then stamp: `epoch.fetch_add` (AcqRel). A safepoint loads the epoch (Acquire) and, if it changed, stores it
@@ -95,6 +97,10 @@
 //! `Drain::resume` (AcqRel) lowers the count of pauses, then the engine signals once for each worker. A worker that saw the pause
 //! and is leaving fails to, because of the signal (edge WAKE), and looks again; the acquire of the wake word makes it
 //! see the lowered count.
+//!
+//! ## FAULT
+//! A worker notes a failure, then (SeqCst fence) looks whether the bead still lives; `remove` ends the bead, then (SeqCst fence) looks
+//! whether any failure is noted. In the order of the fences one sees the other's store, so no failure outlives its function.
 //!
 //! ## CLOSE
 //! `Shared::close` (Release) → `is_closed` (Acquire). Only a hint to stop early; what is freed at the end is freed when

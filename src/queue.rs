@@ -12,9 +12,9 @@
 use crate::column::Column;
 use crate::id::{Reason, TierId};
 use crate::sync::deque::{Injector, Steal, Stealer, Worker};
-use crate::sync::{AtomicBool, AtomicU16, AtomicUsize, Mutex, lock};
+use crate::sync::{AtomicBool, AtomicU16, AtomicUsize, Mutex, fence, lock};
 use std::collections::BinaryHeap;
-use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
+use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release, SeqCst};
 
 /// A token in a lane.
 #[derive(Clone, Copy, Debug)]
@@ -223,6 +223,9 @@ impl Lanes {
             return false;
         }
         let optimizing = self.optimizes(lane);
+        // SeqCst, edge WAKE: between the push that brought a worker here and its look for a place. Partner is the fence in
+        // `leave`: of a worker that finds no place and whoever gives one back, one sees the other's.
+        fence(SeqCst);
         // AcqRel/Acquire, edge WAKE: a worker that finds no place and leaves is woken by who frees one.
         let take = |count: &AtomicUsize, limit: usize| {
             count.fetch_update(AcqRel, Acquire, |now| (now < limit).then_some(now + 1)).is_ok()
@@ -244,12 +247,15 @@ impl Lanes {
             let _ = count.fetch_update(AcqRel, Acquire, |now| now.checked_sub(1));
         };
         give(&lane.running);
-        if self.optimizes(lane) {
+        let lanes = if self.optimizes(lane) {
             give(&self.optimizing);
             &self.all[1..]
         } else {
             &self.all[..1]
-        }
+        };
+        // SeqCst, edge WAKE: between the place and the look at what waits for it.
+        fence(SeqCst);
+        lanes
     }
 
     fn optimizes(&self, lane: &Lane) -> bool {

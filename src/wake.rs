@@ -49,8 +49,10 @@ impl Wake {
     pub(crate) fn leave(&self, seen: Seen) -> Option<usize> {
         // AcqRel, edge WAKE: also orders what this worker did before what the last one to leave reports as idle.
         if seen.0 & ACTIVE == 0 {
-            // A child forked inside a compile: this worker was forgotten already.
-            return Some(0);
+            // Either the word was read before the signal that started this worker was visible, so scan again; or this is a child
+            // forked inside a compile, where this worker was forgotten already. A read-modify-write sees the latest.
+            let forgotten = self.0.fetch_add(0, AcqRel) & ACTIVE == 0;
+            return forgotten.then_some(0);
         }
         let left = self.0.compare_exchange(seen.0, seen.0 - 1, AcqRel, Acquire).ok()?;
         Some((left & ACTIVE) as usize - 1)

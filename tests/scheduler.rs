@@ -333,27 +333,3 @@ fn a_job_is_not_shown_why_the_former_function_of_its_index_was_asked_for() {
     engine.run_pending(usize::MAX);
     assert_eq!(*seen.lock().unwrap(), [(new, Reason::Resumed, 0)]);
 }
-
-#[test]
-fn a_request_is_announced_before_what_becomes_of_it() {
-    let events = Arc::new(Mutex::new(vec![]));
-    let sink = events.clone();
-    let engine = Engine::builder()
-        .capacity(1 << 13)
-        .workers(1)
-        .tier(Tier::new(trivial()))
-        .on_event(move |event| match event {
-            Event::Queued { bead, .. } => sink.lock().unwrap().push((*bead, false)),
-            Event::Installed { bead, .. } => sink.lock().unwrap().push((*bead, true)),
-            _ => (),
-        })
-        .build()
-        .unwrap();
-    beads(&engine, 5_000).into_iter().for_each(|bead| engine.promote(bead, T1).unwrap());
-    engine.drain(LONG).unwrap();
-    let (events, mut announced) = (events.lock().unwrap(), std::collections::HashSet::new());
-    for &(bead, installed) in &*events {
-        assert!(if installed { announced.contains(&bead) } else { announced.insert(bead) }, "{bead}");
-    }
-    assert_eq!(events.len(), 10_000);
-}

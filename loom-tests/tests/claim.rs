@@ -122,6 +122,71 @@ fn with_tier(tier: Tier) -> Engine {
 }
 
 #[test]
+fn a_request_that_meets_a_helper_in_a_full_lane_is_not_lost() {
+    let model_of = |helper_is_spawned: bool| {
+        model(move || {
+            let backend =
+                FnBackend::new(|_: &mut Job<'_>| Ok(CompiledCode::new(std::ptr::without_provenance(1))));
+            let engine = with_tier(Tier::new(backend).max_parallel(1));
+            let (first, second) = (bead(&engine), bead(&engine));
+            engine.promote(first, T1).unwrap();
+            let help = |engine: &Engine| _ = engine.run_pending(1);
+            let ask = move |engine: &Engine| {
+                engine.promote(second, T1).unwrap();
+                while engine.work_if_started() {}
+            };
+            let other = {
+                let engine = engine.clone();
+                thread::spawn(move || if helper_is_spawned { help(&engine) } else { ask(&engine) })
+            };
+            if helper_is_spawned {
+                ask(&engine)
+            } else {
+                help(&engine)
+            }
+            other.join().unwrap();
+            while engine.work_if_started() {}
+            let tiers = (engine.tier(first).unwrap(), engine.tier(second).unwrap());
+            assert_eq!(tiers, (T1, T1), "queued, and nobody comes");
+        });
+    };
+    model_of(true);
+    model_of(false);
+}
+
+#[test]
+fn a_failed_compile_of_a_removed_function_leaves_no_fault() {
+    model(|| {
+        let engine = engine(1, |_| Err(CompileError::NullEntry));
+        let old = bead(&engine);
+        engine.promote(old, T1).unwrap();
+        let worker = {
+            let engine = engine.clone();
+            thread::spawn(move || engine.work_if_started())
+        };
+        engine.remove(old).unwrap();
+        worker.join().unwrap();
+        assert_eq!(engine.fault(old, T1), None, "nobody would ever forget it");
+    });
+}
+
+#[test]
+fn a_failed_compile_of_a_removed_function_leaves_no_fault_when_the_remover_is_spawned() {
+    model(|| {
+        let engine = engine(1, |_| Err(CompileError::NullEntry));
+        let old = bead(&engine);
+        engine.promote(old, T1).unwrap();
+        let remover = {
+            let engine = engine.clone();
+            thread::spawn(move || engine.remove(old).unwrap())
+        };
+        engine.work_if_started();
+        remover.join().unwrap();
+        assert_eq!(engine.fault(old, T1), None, "nobody would ever forget it");
+    });
+}
+
+#[test]
 fn the_pause_after_a_failed_compile_is_not_inherited_by_the_next_function() {
     model(|| {
         let backend = FnBackend::new(|_: &mut Job<'_>| Err(CompileError::NullEntry));
