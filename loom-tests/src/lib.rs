@@ -74,11 +74,11 @@ impl Memory {
     }
 
     fn change(&self, from: Life, to: Life) {
-        // SAFETY: as in `run`.
         #[allow(unsafe_code)]
         self.0.0.with_mut(|life| {
-            assert_eq!(unsafe { *life }, from, "written or freed twice");
-            unsafe { *life = to };
+            // SAFETY: as in `run`.
+            let before = unsafe { life.replace(to) };
+            assert_eq!(before, from, "written or freed twice");
         });
     }
 }
