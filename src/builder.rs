@@ -11,7 +11,7 @@ use crate::queue::{Lane, Lanes};
 use crate::shared::{Listener, Settings, Shared, TierParts};
 use crate::sync::Arc;
 use crate::table::Table;
-use crate::tier::Tier;
+use crate::tier::{DEFAULT_BATCH, Tier};
 use std::fmt;
 use std::time::Duration;
 
@@ -271,10 +271,10 @@ impl EngineBuilder {
     }
 
     fn columns(&self, capacity: u32, fallback: u64) -> std::io::Result<Columns> {
-        let lanes =
-            self.tiers.iter().zip(1u64..).map(|(tier, number)| {
-                Lane::new(TierId::from_low_bits(number), tier.batch, tier.max_parallel)
-            });
+        let lanes = self.tiers.iter().zip(1u64..).map(|(tier, number)| {
+            let batch = tier.batch.unwrap_or(if number == 1 { DEFAULT_BATCH } else { 1 });
+            Lane::new(TierId::from_low_bits(number), batch, tier.max_parallel)
+        });
         Ok(Columns {
             table: Table::reserve(capacity, fallback)?,
             info: Info::reserve(capacity)?,

@@ -8,7 +8,8 @@ use crate::sync::Arc;
 use std::fmt;
 use std::time::Duration;
 
-/// Functions given to a backend in one call, unless the tier says otherwise.
+/// Functions of the baseline given to a backend in one call, unless the tier says otherwise. Higher tiers compile one at a time, so
+/// that lower ones can go first between jobs.
 pub const DEFAULT_BATCH: usize = 32;
 
 /// One compiled tier, for [`EngineBuilder::tier`](crate::EngineBuilder::tier): who compiles, when functions enter,
@@ -16,7 +17,7 @@ pub const DEFAULT_BATCH: usize = 32;
 pub struct Tier {
     pub(crate) backend: Arc<dyn Backend>,
     pub(crate) policy: Arc<dyn Policy>,
-    pub(crate) batch: usize,
+    pub(crate) batch: Option<usize>,
     pub(crate) max_parallel: usize,
     pub(crate) filter: Option<Filter>,
     pub(crate) timeout: Option<Duration>,
@@ -24,12 +25,13 @@ pub struct Tier {
 
 impl Tier {
     /// A tier compiled by `backend`, entered at [`Threshold::default`] (1,000 calls), in batches of up to
-    /// [`DEFAULT_BATCH`], by as many workers as there are.
+    /// [`DEFAULT_BATCH`] as the baseline and one by one above it, by as many workers as there are (above the baseline, one
+    /// less of two or more).
     pub fn new(backend: impl Backend) -> Tier {
         Tier {
             backend: Arc::new(backend),
             policy: Arc::new(Threshold::default()),
-            batch: DEFAULT_BATCH,
+            batch: None,
             max_parallel: usize::MAX,
             filter: None,
             timeout: None,
@@ -43,11 +45,12 @@ impl Tier {
         self
     }
 
-    /// The most functions given to the backend in one call; 0 means 1. A worker takes a fair share of what waits,
+    /// The most functions given to the backend in one call; 0 means 1. By default [`DEFAULT_BATCH`] for the baseline and 1
+    /// above it. A worker takes a fair share of what waits,
     /// so that the others find work, and never more than this.
     #[must_use]
     pub fn batch(mut self, functions: usize) -> Tier {
-        self.batch = functions.max(1);
+        self.batch = Some(functions.max(1));
         self
     }
 
@@ -59,7 +62,7 @@ impl Tier {
         self
     }
 
-    /// How long a compile may take before it counts as failed. The backend is not interrupted: its late result is dropped. It is
+    /// How long a compile may take, from when its batch was taken, before it counts as failed. The backend is not interrupted: its late result is dropped. It is
     /// noticed when the result comes, and before that by other workers between their batches and by calls of the function.
     /// No limit by default.
     #[must_use]
