@@ -47,12 +47,17 @@ impl Unwinder {
     }
 }
 
-/// A registered table. Dropping it deregisters it, then frees the image.
+/// A registered table. Dropping it deregisters it, then frees the image; see [`Registered::deregister`] for when that is too
+/// early.
 #[derive(Debug)]
 pub(crate) struct Registered {
     image: Image,
+    /// The unwinder's bookkeeping, where it lets us own it.
+    #[cfg(all(target_os = "linux", target_env = "gnu"))]
+    object: *mut gnu::Object,
     #[cfg_attr(not(unix), expect(dead_code, reason = "nothing is registered"))]
     handle: *const u8,
+    registered: bool,
 }
 
 // SAFETY: the unwinder locks for itself; the image is immutable.
@@ -60,36 +65,66 @@ unsafe impl Send for Registered {}
 
 impl Registered {
     /// Registers `image`; `first` is the offset of its only record if the unwinder takes single records.
+    #[cfg(all(target_os = "linux", target_env = "gnu"))]
+    pub(crate) fn new(image: Image, _first: u32) -> Self {
+        // A raw pointer from here on: libgcc writes through it for as long as the table is registered.
+        let (handle, object) = (image.as_ptr(), Box::into_raw(Box::new(gnu::Object::ZERO)));
+        // SAFETY: a well-formed, terminated image (ImageBuilder), which lives and does not change until `deregister`, and
+        // zeroed bookkeeping of sufficient size at an address of its own, which is left alone until then.
+        unsafe {
+            gnu::__register_frame_info(handle, object.cast());
+        }
+        Self { image, object, handle, registered: true }
+    }
+
+    /// Registers `image`; `first` is the offset of its only record if the unwinder takes single records.
+    #[cfg(not(all(target_os = "linux", target_env = "gnu")))]
     pub(crate) fn new(image: Image, first: u32) -> Self {
-        let handle = if cfg!(all(target_os = "linux", target_env = "gnu")) {
-            image.as_ptr()
-        } else {
-            image.as_ptr().wrapping_add(first as usize)
-        };
+        let handle = image.as_ptr().wrapping_add(first as usize);
         #[cfg(unix)]
-        // SAFETY: a well-formed, terminated image (ImageBuilder), which lives and does not change until `drop`.
+        // SAFETY: a well-formed, terminated image (ImageBuilder), which lives and does not change until `deregister`.
         unsafe {
             __register_frame(handle);
         }
-        Self { image, handle }
+        Self { image, handle, registered: true }
     }
 
     pub(crate) fn image(&self) -> &Image {
         &self.image
     }
-}
 
-impl Drop for Registered {
-    fn drop(&mut self) {
-        #[cfg(unix)]
-        // SAFETY: registered in `new` with this very address, and nowhere else deregistered.
+    /// Takes the table away from the unwinder, and keeps the memory.
+    ///
+    /// libgcc looks a table up under its lock, and goes on to read the table and its bookkeeping after it has given the lock up.
+    /// So the memory of a table that described a live function must not be freed as soon as it is deregistered:
+    /// another thread may be unwinding through that function.
+    pub(crate) fn deregister(&mut self) {
+        if !std::mem::replace(&mut self.registered, false) {
+            return;
+        }
+        #[cfg(all(target_os = "linux", target_env = "gnu"))]
+        // SAFETY: registered in `new` with this very address, and by `registered` not deregistered yet.
+        unsafe {
+            gnu::__deregister_frame_info(self.handle);
+        }
+        #[cfg(all(unix, not(all(target_os = "linux", target_env = "gnu"))))]
+        // SAFETY: as above.
         unsafe {
             __deregister_frame(self.handle);
         }
     }
 }
 
-#[cfg(unix)]
+impl Drop for Registered {
+    fn drop(&mut self) {
+        self.deregister();
+        #[cfg(all(target_os = "linux", target_env = "gnu"))]
+        // SAFETY: made by `Box::into_raw` in `new`, freed only here, and libgcc has let go of it.
+        drop(unsafe { Box::from_raw(self.object) });
+    }
+}
+
+#[cfg(all(unix, not(all(target_os = "linux", target_env = "gnu"))))]
 unsafe extern "C" {
     fn __register_frame(begin: *const u8);
     fn __deregister_frame(begin: *const u8);
@@ -100,13 +135,18 @@ mod gnu {
     use std::ffi::c_void;
 
     unsafe extern "C" {
-        fn __register_frame_info(begin: *const u8, object: *mut c_void);
-        fn __deregister_frame_info(begin: *const u8) -> *mut c_void;
+        pub(super) fn __register_frame_info(begin: *const u8, object: *mut c_void);
+        pub(super) fn __deregister_frame_info(begin: *const u8) -> *mut c_void;
     }
 
     /// What libgcc needs to remember a table: eight words at most in every version. Zeroed, so a link is seen.
+    #[derive(Debug)]
     #[repr(C, align(16))]
-    struct Object([u64; 16]);
+    pub(super) struct Object([u64; 16]);
+
+    impl Object {
+        pub(super) const ZERO: Object = Object([0; 16]);
+    }
 
     /// A table of one CIE and one FDE for the byte at its own start.
     #[repr(C, align(16))]
@@ -128,7 +168,7 @@ mod gnu {
     pub(super) fn keeps_a_list() -> bool {
         (0..4).any(|_| {
             let (tables, mut objects) =
-                ([probe(), probe()], [Box::new(Object([0; 16])), Box::new(Object([0; 16]))]);
+                ([probe(), probe()], [Box::new(Object::ZERO), Box::new(Object::ZERO)]);
             let begins = tables.each_ref().map(|table| (&raw const **table).cast::<u8>());
             let slots = objects.each_mut().map(|object| (&raw mut **object).cast::<u64>());
             let mut linked = false;

@@ -9,9 +9,13 @@
 //! * T4: replacing copies at most `2 * SHARE` records per touched place. Neighbours are merged only when at most twice
 //!   as large, so a record is copied O(log SHARE) times while the region fills, and about one table per `SHARE`
 //!   functions stays.
+//! * T6: the memory of a replaced table is kept for `KEEP_REPLACED`, or until `MAX_REPLACED` bytes were replaced after it, since
+//!   another thread may be reading it (see [`Registered::deregister`]) in a stretch of some hundred instructions
+//!   that nothing tells us the end of. This is a bound on how long that thread may be held up there, not a proof.
 //! * T5: an erased record keeps its length and has CIE pointer 0, which makes it a CIE without users to the unwinder.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
+use std::time::{Duration, Instant};
 
 use super::UnwindInfo;
 use super::image::ImageBuilder;
@@ -19,6 +23,12 @@ use super::register::{Registered, Unwinder};
 
 /// Most records that merging puts into one table; twice as many are split.
 const SHARE: usize = 512;
+
+/// How long the memory of replaced tables is kept.
+const KEEP_REPLACED: Duration = Duration::from_secs(2);
+
+/// Bytes of replaced tables that are kept at most in a region.
+const MAX_REPLACED: usize = 32 << 20;
 
 /// A function to be described: granule, bytes of code, and its description.
 #[derive(Clone, Copy, Debug)]
@@ -35,6 +45,9 @@ pub(crate) struct Tables {
     /// Address of granule 0.
     base: u64,
     tables: BTreeMap<u32, Table>,
+    /// Tables that were replaced, with the time, oldest first, and their bytes together (T6).
+    replaced: VecDeque<(Instant, Registered)>,
+    replaced_bytes: usize,
     written: u64,
 }
 
@@ -65,7 +78,14 @@ type Change<'a> = (u32, Option<NewRecord<'a>>);
 
 impl Tables {
     pub(crate) fn new(unwinder: Unwinder, base: u64) -> Self {
-        Self { unwinder, base, tables: BTreeMap::new(), written: 0 }
+        Self {
+            unwinder,
+            base,
+            tables: BTreeMap::new(),
+            replaced: VecDeque::new(),
+            replaced_bytes: 0,
+            written: 0,
+        }
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -151,9 +171,11 @@ impl Tables {
             part => entries.chunks(part).map(|entries| self.build(entries)).collect(),
         };
         self.written += entries.len() as u64;
-        // T3: the new tables are registered by now; dropping an old one deregisters it.
+        // T3: the new tables are registered by now.
         for start in old {
-            self.tables.remove(&start);
+            if let Some(table) = self.tables.remove(&start) {
+                self.put_aside(table);
+            }
         }
         for table in new {
             if let Some(&(first, _)) = table.records.first() {
@@ -173,13 +195,29 @@ impl Tables {
         let image = table.registered.image().without(gone.iter().map(|&(_, at)| at));
         let first = kept.first().map_or((start, 0), |&first| first);
         let slots = table.slots;
-        // T3: registered here, while the old table is dropped after it left the map.
+        // T3: registered here, before the old one goes.
         let table = Table { records: kept, slots, registered: Registered::new(image, first.1) };
         let old = self.tables.remove(&start);
         self.tables.insert(first.0, table);
         self.written += left as u64;
-        drop(old);
+        if let Some(old) = old {
+            self.put_aside(old);
+        }
         true
+    }
+
+    /// Deregisters a table that described live functions, and frees its memory later (T6).
+    fn put_aside(&mut self, mut table: Table) {
+        table.registered.deregister();
+        let now = Instant::now();
+        self.replaced_bytes += table.registered.image().len();
+        self.replaced.push_back((now, table.registered));
+        while let Some((since, oldest)) = self.replaced.front()
+            && (now.duration_since(*since) > KEEP_REPLACED || self.replaced_bytes > MAX_REPLACED)
+        {
+            self.replaced_bytes -= oldest.image().len();
+            self.replaced.pop_front();
+        }
     }
 
     /// Adds neighbouring tables to `old` while they are not much larger than what is being written anyway (T4).
