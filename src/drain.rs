@@ -113,7 +113,7 @@ impl Drain {
     pub(crate) fn work_inline(&self, crew: &dyn Crew, max: usize) -> usize {
         let taken = self.work_seated(crew, max);
         // Without workers, who waits may find a place now that this thread gave one back.
-        if self.workers == 0 || self.is_idle() {
+        if taken > 0 && (self.workers == 0 || self.is_idle()) {
             crew.idle();
         }
         taken

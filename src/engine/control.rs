@@ -74,12 +74,14 @@ impl Engine {
     pub fn shutdown(&self, timeout: Duration) -> Result<(), ShutdownError> {
         let shared = self.shared();
         shared.close();
+        shared.drop_queued();
         let start = Instant::now();
         // A worker that shuts its own engine down would wait for itself.
         let own = usize::from(shared.is_worker());
         while shared.drain.wake.active() > own {
             shared.announce_waiter();
             let Some(left) = timeout.checked_sub(start.elapsed()) else {
+                shared.withdraw_waiter();
                 let _no_fork = shared.gate.enter();
                 let stuck =
                     shared.drain.compiling().iter().map(|(ticket, _)| (ticket.bead, ticket.tier)).collect();
@@ -108,6 +110,9 @@ impl Drop for PauseGuard {
             let _no_fork = shared.no_fork();
             (shared.drain.queued(), shared.waits.everybody())
         };
+        if shared.settings.foreground && waiting > 0 {
+            shared.wake();
+        }
         // Each signal starts one worker.
         for _ in 0..shared.drain.workers.min(waiting) {
             shared.wake();

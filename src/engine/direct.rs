@@ -14,7 +14,8 @@ impl Engine {
     /// Has a function compiled for `tier` before anything that is merely hot, and waits for it. Answers the version of its code.
     ///
     /// On an [inline](crate::EngineBuilder::inline) engine, and on one of the pool's own threads, the calling thread does
-    /// the work meanwhile, so there is nothing to deadlock. While the engine is [paused](Engine::pause) it waits for the
+    /// the work meanwhile. A compile above the baseline that waits for another one above the baseline may hold the only place
+    /// there is for them, and then waits until its timeout. While the engine is [paused](Engine::pause) it waits for the
     /// pause to end.
     ///
     /// # Errors
