@@ -106,6 +106,7 @@ mod promotion;
 pub mod protocol;
 mod queue;
 mod register;
+mod results;
 mod shared;
 mod state;
 mod stats;

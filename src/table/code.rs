@@ -1,0 +1,198 @@
+//! Everything that changes a bead's code, always under the publishing bit.
+
+use super::{Demoted, Installed, Ready, Restricted, Table};
+use crate::code::CodeWord;
+use crate::error::Stale;
+use crate::id::{Bead, TierId};
+use crate::owner::OwnerWord;
+use crate::pins::Pins;
+use crate::state::{Pending, Publishing, Snapshot, Ticket};
+use crate::sync::AtomicUsize;
+#[cfg(beadwork_loom)]
+use std::sync::atomic::Ordering::Acquire;
+use std::sync::atomic::Ordering::{Relaxed, Release};
+
+impl Table {
+    /// Installs the result of a compile; `None` if the ticket was superseded, and nothing changed.
+    pub(crate) fn install(&self, ticket: Ticket, code: Ready) -> Option<Installed> {
+        let held = self.publishing(ticket.bead, |state| state.is_claimed_by(ticket))?;
+        Some(self.publish(ticket.bead, held, code, ticket.tier, |state| {
+            state.pending == Pending::Followed && state.target > ticket.tier
+        }))
+    }
+
+    /// Installs code of the VM's own, in any live state. A compile in flight is superseded; a queued request for a
+    /// higher tier stays.
+    pub(crate) fn vm_install(&self, bead: Bead, tier: TierId, code: Ready) -> Option<Installed> {
+        let held = self.publishing(bead, |_| true)?;
+        Some(self.publish(bead, held, code, tier, |state| {
+            matches!(state.pending, Pending::Queued | Pending::Followed) && state.target > tier
+        }))
+    }
+
+    fn publish(
+        &self,
+        bead: Bead,
+        held: Publishing<'_>,
+        code: Ready,
+        tier: TierId,
+        stays_queued: impl Fn(&Snapshot) -> bool,
+    ) -> Installed {
+        let (index, before) = (bead.index(), held.before());
+        self.mark_compiled(index);
+        let old =
+            self.write_cells(index, &held, CodeWord::ready(before.tag, code.entry, code.tick), code.owner);
+        let queued = stays_queued(&before);
+        let new = held.release(|state| {
+            state.raise_version();
+            state.tier = tier;
+            state.pending = if queued { Pending::Queued } else { Pending::None };
+        });
+        self.grace.retire(old);
+        Installed { version: new.version, requeue: queued.then_some(new.target) }
+    }
+
+    /// Takes a bead's code back and cancels what is pending. Later dispatches answer cold. Answers whether it had code.
+    pub(crate) fn invalidate(&self, bead: Bead) -> Result<bool, Stale> {
+        let held = self.publishing(bead, |_| true).ok_or(Stale(bead))?;
+        let index = bead.index();
+        let had_code = held.before().tier != TierId::INTERPRETER;
+        // Under the bit, so that the index is still this bead's.
+        self.start_over(index);
+        let old = self.write_cells(index, &held, CodeWord::cold(held.before().tag), OwnerWord::NONE);
+        held.release(|state| {
+            state.raise_version();
+            state.tier = TierId::INTERPRETER;
+            state.pending = Pending::None;
+        });
+        self.grace.retire(old);
+        Ok(had_code)
+    }
+
+    /// Counts from zero. Mutators may be counting meanwhile: at worst some of it is undone.
+    pub(crate) fn start_over(&self, index: u32) {
+        self.budgets.reset(index);
+        self.heat.reset(index);
+    }
+
+    /// Changes what a bead may be compiled at; code and requests above that are taken back.
+    pub(crate) fn restrict(&self, bead: Bead, change: impl Fn(&mut Snapshot)) -> Result<Restricted, Stale> {
+        let held = self.publishing(bead, |_| true).ok_or(Stale(bead))?;
+        let before = held.before();
+        let mut after = before;
+        change(&mut after);
+        let took_code = after.tier != TierId::INTERPRETER && after.bars(after.tier).is_some();
+        let cancelled = after.pending != Pending::None && after.bars(after.target).is_some();
+        let old = if took_code {
+            self.write_cells(bead.index(), &held, CodeWord::cold(before.tag), OwnerWord::NONE)
+        } else {
+            OwnerWord::NONE
+        };
+        held.release(|state| {
+            change(state);
+            if took_code {
+                state.tier = TierId::INTERPRETER;
+            }
+            if cancelled {
+                state.pending = Pending::None;
+            }
+            if took_code || cancelled {
+                state.raise_version();
+            }
+        });
+        self.grace.retire(old);
+        Ok(Restricted { took_code, cancelled })
+    }
+
+    /// Takes back code above `tier` and, if that is a compiled one, queues the bead for it. Answers what to do, or
+    /// `None` if the bead runs no higher than that.
+    pub(crate) fn demote(&self, bead: Bead, tier: TierId) -> Result<Option<Demoted>, Stale> {
+        let held = self.publishing(bead, |_| true).ok_or(Stale(bead))?;
+        if held.before().tier <= tier {
+            held.release(|_| ());
+            return Ok(None);
+        }
+        let index = bead.index();
+        self.start_over(index);
+        let old = self.write_cells(index, &held, CodeWord::cold(held.before().tag), OwnerWord::NONE);
+        let new = held.release(|state| {
+            state.raise_version();
+            state.tier = TierId::INTERPRETER;
+            state.target = tier;
+            let again = tier != TierId::INTERPRETER && state.bars(tier).is_none();
+            state.pending = if again { Pending::Queued } else { Pending::None };
+        });
+        self.grace.retire(old);
+        Ok(Some(Demoted { queued: new.pending == Pending::Queued }))
+    }
+
+    /// The cells that go with the code, always together, under the bit. Answers the unlinked owner, to be retired
+    /// after the bit is released.
+    pub(super) fn write_cells(
+        &self,
+        index: u32,
+        held: &Publishing<'_>,
+        word: CodeWord,
+        owner: OwnerWord,
+    ) -> OwnerWord {
+        // Relaxed: owner and version are touched only under the bit (edge CLAIM orders holders).
+        let old = self.owner.get(index).load(Relaxed);
+        // Release, edge PUBLISH, partner is the Acquire load of a dispatch: who gets the pointer sees the code.
+        self.code.get(index).store(word.0, Release);
+        if held.before().slotted {
+            // Release, edge PUBLISH: native callers load it with an ordinary load, see `protocol`.
+            self.slot.get(index).store(self.slot_value(word), Release);
+        }
+        if old != owner.0 {
+            self.owner.get(index).store(owner.0, Relaxed);
+        }
+        if word.entry() != 0 {
+            self.code_version.get(index).store(held.next_version(), Relaxed);
+        }
+        OwnerWord(old)
+    }
+
+    fn slot_value(&self, word: CodeWord) -> usize {
+        (if word.entry() == 0 { self.fallback } else { word.entry() }) as usize
+    }
+
+    /// The address of the bead's slot, switched on at first use. The caller has pinned the index.
+    pub(crate) fn slot(&self, bead: Bead) -> Result<usize, Stale> {
+        let now = self.live(bead)?;
+        let cell = self.slot.get(bead.index());
+        if !now.slotted {
+            let held = self.publishing(bead, |_| true).ok_or(Stale(bead))?;
+            // Relaxed: code changes only under the bit, which is held.
+            let word = CodeWord(self.code.get(bead.index()).load(Relaxed));
+            // Release, edge PUBLISH, as in `write_cells`.
+            cell.store(self.slot_value(word), Release);
+            held.release(|state| state.slotted = true);
+        }
+        Ok((cell as *const AtomicUsize).expose_provenance())
+    }
+
+    /// Whether the bead's slot, whose address somebody holds, still means this bead: live, or removed and not reused.
+    pub(crate) fn slot_is_of(&self, bead: Bead) -> Result<(), Stale> {
+        if bead.index() >= self.capacity {
+            return Err(Stale(bead));
+        }
+        let now = self.state(bead.index()).load();
+        let removed = !now.live && u64::from(now.tag) == bead.tag() + 1;
+        if now.is(bead) || (removed && now.slotted) { Ok(()) } else { Err(Stale(bead)) }
+    }
+
+    /// Reads the cell with that address as native code would.
+    #[cfg(beadwork_loom)]
+    pub(crate) fn slot_cell(&self, address: usize) -> usize {
+        let cells = (0..self.capacity).map(|index| self.slot.get(index));
+        // Acquire, edge PUBLISH.
+        cells
+            .filter(|&cell| (cell as *const AtomicUsize).addr() == address)
+            .map(|cell| cell.load(Acquire))
+            .sum()
+    }
+
+    pub(crate) fn pins(&self) -> &Pins {
+        &self.pins
+    }
+}
