@@ -135,6 +135,10 @@ impl<'e> Job<'e> {
         self.ticket.tier
     }
 
+    pub(crate) fn ticket(&self) -> Ticket {
+        self.ticket
+    }
+
     /// Why it is compiled.
     pub fn reason(&self) -> Reason {
         self.request.reason

@@ -4,7 +4,7 @@ use crate::backend::{Job, JobHost, Outcome, Slot};
 use crate::clock;
 use crate::code::CompiledCode;
 use crate::contain::contain;
-use crate::direct::End;
+use crate::direct::{OneShot, Taken, Whose};
 use crate::drain::{Claim, Crew};
 use crate::error::{CompileError, Stale};
 use crate::event::Event;
@@ -75,6 +75,38 @@ impl JobHost for Shared {
     }
 }
 
+impl Shared {
+    /// The compile that came with the request of that claim.
+    fn one_shot_of(&self, ticket: Ticket) -> Option<Box<dyn OneShot>> {
+        let whose = |queued_at: Option<u32>| match queued_at {
+            // Its request may be made in a moment, or have been made just now: by who made the claimed one, or afterwards.
+            None if self.is_current(ticket) => Whose::Mine,
+            None => Whose::Later,
+            // The claim's version is the next after the request's; if code of the VM's own came between, the one after that.
+            Some(version) if version + 1 == ticket.version => Whose::Mine,
+            Some(version)
+                if version + 2 == ticket.version && self.table.code_version(ticket.bead) == version + 1 =>
+            {
+                Whose::Mine
+            }
+            Some(version) if version < ticket.version => Whose::Earlier,
+            Some(_) => Whose::Later,
+        };
+        let taken = {
+            let _no_fork = self.gate.enter();
+            self.one_shots.take(ticket.bead, ticket.tier, whose)
+        };
+        match taken {
+            Taken::Fitting(compile) => Some(compile),
+            Taken::Outlived(compile) => {
+                self.dispose(compile);
+                None
+            }
+            Taken::Nothing => None,
+        }
+    }
+}
+
 impl Crew for Shared {
     fn no_fork(&self) -> Inside<'_> {
         self.gate.enter()
@@ -115,19 +147,20 @@ impl Crew for Shared {
         if !cold {
             return state.claim(request.index, request.tier).map_or(Claim::Unwanted, Claim::Ticket);
         }
-        state.cancel(request.index, request.tier).map_or(Claim::Unwanted, Claim::Cooled)
+        let cancelled = state.cancel(request.index, request.tier);
+        cancelled.map_or(Claim::Unwanted, |(bead, version)| Claim::Cooled(bead, version))
     }
 
-    fn unqueue(&self, request: &Request) -> Option<Bead> {
+    fn unqueue(&self, request: &Request) -> Option<(Bead, u32)> {
         self.table.state(request.index).cancel(request.index, request.tier)
     }
 
-    fn cooled(&self, bead: Bead, tier: TierId) {
+    fn cooled(&self, bead: Bead, version: u32, tier: TierId) {
         // It has to earn its threshold anew.
         self.table.budgets.reset(bead.index());
         self.table.heat.reset(bead.index());
         self.emit(&Event::Cooled { bead, tier });
-        self.settle(bead, None, &End::Superseded);
+        self.over(bead, tier, version);
     }
 
     fn compile(&self, tier: TierId, jobs: &mut [Job<'_>]) {
@@ -136,13 +169,20 @@ impl Crew for Shared {
         let mut rest = 0;
         for position in 0..jobs.len() {
             let job = &mut jobs[position];
-            let one_shot = {
-                let _no_fork = self.gate.enter();
-                self.one_shots.take((job.bead(), tier))
+            let done = match self.one_shot_of(job.ticket()) {
+                Some(compile) => {
+                    let result = contain(|| compile.compile(job));
+                    job.finish(result.unwrap_or_else(|message| Err(CompileError::Panicked(message))));
+                    true
+                }
+                // Superseded already, perhaps together with what came with the request: not worth a compile.
+                None if !job.is_current() => {
+                    job.finish(Err(CompileError::Unfinished));
+                    true
+                }
+                None => false,
             };
-            if let Some(compile) = one_shot {
-                let result = contain(|| compile.compile(job));
-                job.finish(result.unwrap_or_else(|message| Err(CompileError::Panicked(message))));
+            if done {
                 jobs.swap(rest, position);
                 rest += 1;
             }
@@ -153,10 +193,7 @@ impl Crew for Shared {
     }
 
     fn signal(&self) {
-        // In the foreground, who signals from its work goes on working anyway.
-        if !self.settings.foreground {
-            self.wake();
-        }
+        self.wake();
     }
 
     fn housekeeping(&self) {

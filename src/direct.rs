@@ -1,30 +1,21 @@
-//! Requests somebody waits for, and compiles that come with the request.
+//! Requests somebody waits for, and what comes with a request: compiles to be used once.
 
 use crate::backend::Job;
 use crate::code::CompiledCode;
 use crate::error::CompileError;
 use crate::id::{Bead, TierId};
-use crate::sync::{Arc, AtomicUsize, Mutex, lock};
+use crate::sync::{Arc, AtomicUsize, Mutex, fence, lock};
 use std::any::Any;
-use std::collections::HashMap;
-use std::sync::atomic::Ordering::Relaxed;
+use std::collections::BTreeMap;
+use std::sync::atomic::Ordering::{Relaxed, SeqCst};
 use std::thread::Thread;
 
-/// How a request ended.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub(crate) enum End {
-    /// Code is installed, of this version.
-    Installed(u32),
-    Failed(CompileError),
-    /// Cancelled, or overtaken by something else.
-    Superseded,
-}
-
-/// One thread that waits for a function to reach a tier.
+/// One thread that waits for a function to reach a tier. It looks at the function's state itself; this wakes it, and tells
+/// what a state word cannot: why a compile failed.
 struct Wait {
     bead: Bead,
     tier: TierId,
-    end: Mutex<Option<End>>,
+    error: Mutex<Option<CompileError>>,
     thread: Thread,
 }
 
@@ -36,53 +27,56 @@ pub(crate) struct Waits {
     len: AtomicUsize,
 }
 
-/// The end of a wait that has been announced; take it back with [`Waits::leave`].
-pub(crate) struct Ticket(Arc<Wait>);
+/// A wait that has been announced; take it back with [`Waits::leave`].
+pub(crate) struct Waiting(Arc<Wait>);
 
-impl Ticket {
-    pub(crate) fn end(&self) -> Option<End> {
-        lock(&self.0.end).clone()
+impl Waiting {
+    /// Why a compile that would have served failed, if one did.
+    pub(crate) fn error(&self) -> Option<CompileError> {
+        lock(&self.0.error).clone()
     }
 }
 
 impl Waits {
-    /// Announces that the calling thread waits. Announce before asking, so that no end is missed.
-    pub(crate) fn join(&self, bead: Bead, tier: TierId) -> Ticket {
-        let wait = Arc::new(Wait { bead, tier, end: Mutex::new(None), thread: std::thread::current() });
-        let mut all = lock(&self.all);
-        all.push(wait.clone());
-        self.len.store(all.len(), Relaxed);
-        Ticket(wait)
+    /// Announces that the calling thread waits. Announce before looking at the state, so that no change is missed.
+    pub(crate) fn join(&self, bead: Bead, tier: TierId) -> Waiting {
+        let wait = Arc::new(Wait { bead, tier, error: Mutex::new(None), thread: std::thread::current() });
+        {
+            let mut all = lock(&self.all);
+            all.push(wait.clone());
+            self.len.store(all.len(), Relaxed);
+        }
+        // SeqCst, edge SETTLE: between the announcement and the look at the state. Partner is the fence in `waiting`.
+        fence(SeqCst);
+        Waiting(wait)
     }
 
-    pub(crate) fn leave(&self, ticket: &Ticket) {
+    pub(crate) fn leave(&self, waiting: &Waiting) {
         let mut all = lock(&self.all);
-        all.retain(|wait| !Arc::ptr_eq(wait, &ticket.0));
+        all.retain(|wait| !Arc::ptr_eq(wait, &waiting.0));
         self.len.store(all.len(), Relaxed);
     }
 
-    /// A request of `bead` ended: for `tier` if it was compiled, for any if it was cancelled. Answers whom to wake.
-    pub(crate) fn settle(&self, bead: Bead, tier: Option<TierId>, end: &End) -> Vec<Thread> {
+    /// A compile of `bead` for `tier` is about to end without code: told before the state says so, to whom it would have
+    /// served.
+    pub(crate) fn note_failure(&self, bead: Bead, tier: TierId, error: &CompileError) {
+        if self.len.load(Relaxed) == 0 {
+            return;
+        }
+        for wait in lock(&self.all).iter().filter(|wait| wait.bead == bead && wait.tier <= tier) {
+            *lock(&wait.error) = Some(error.clone());
+        }
+    }
+
+    /// The state of `bead` has changed: whom to wake.
+    pub(crate) fn waiting(&self, bead: Bead) -> Vec<Thread> {
+        // SeqCst, edge SETTLE: between the change of the state and the look at who waits. Partner is the fence in `join`.
+        fence(SeqCst);
         if self.len.load(Relaxed) == 0 {
             return Vec::new();
         }
-        let meant = |wait: &&Arc<Wait>| {
-            wait.bead == bead
-                && match (tier, end) {
-                    // Code of a higher tier serves as well.
-                    (Some(tier), End::Installed(_)) => wait.tier <= tier,
-                    (Some(tier), _) => wait.tier == tier,
-                    (None, _) => true,
-                }
-        };
         let all = lock(&self.all);
-        all.iter()
-            .filter(meant)
-            .map(|wait| {
-                lock(&wait.end).get_or_insert_with(|| end.clone());
-                wait.thread.clone()
-            })
-            .collect()
+        all.iter().filter(|wait| wait.bead == bead).map(|wait| wait.thread.clone()).collect()
     }
 
     /// Whether somebody waits for a function of this index.
@@ -115,48 +109,148 @@ where
     }
 }
 
-type Key = (Bead, TierId);
-
-/// One-shot compiles that wait for their workers.
-#[derive(Default)]
-pub(crate) struct OneShots {
-    all: Mutex<HashMap<Key, Box<dyn OneShot>>>,
+/// Values that come with requests and end with them: at most one for a function and tier.
+///
+/// A value is put here before its request is made, so that the worker who claims the request finds it, and is
+/// [bound](Attached::bind) afterwards to the version at which the bead was queued. Every request raises the version, and so
+/// does every end of one (rule S1), so a value and a claim belong together if the claim's version is the next one. Whatever
+/// ends requests takes out what is bound to its version or an earlier one; what is not bound yet is its putter's business,
+/// who looks at the state after binding.
+pub(crate) struct Attached<T> {
+    all: Mutex<BTreeMap<Key, Entry<T>>>,
     /// How many there are, so that nobody takes the lock while there is none.
     len: AtomicUsize,
 }
 
-impl OneShots {
-    /// Keeps a compile; answers it if there is one for this function and tier already.
-    pub(crate) fn put(&self, key: Key, compile: Box<dyn OneShot>) -> Option<Box<dyn OneShot>> {
-        let mut all = lock(&self.all);
+type Key = (u64, TierId);
+
+struct Entry<T> {
+    /// Tells it from an earlier one of the same key.
+    number: u64,
+    /// The version at which its request was queued; `None` until that is made.
+    version: Option<u32>,
+    value: T,
+}
+
+/// The request a value came with, as a claim sees it.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Whose {
+    Mine,
+    /// Of a request that has ended.
+    Earlier,
+    /// The claim has been superseded; the value is for a later one.
+    Later,
+}
+
+/// What a worker finds for its claim.
+pub(crate) enum Taken<T> {
+    Nothing,
+    /// It came with the claimed request.
+    Fitting(T),
+    /// It came with an earlier one that has ended; to be dropped, outside any section.
+    Outlived(T),
+}
+
+/// Names a value that was put.
+#[derive(Clone, Copy)]
+pub(crate) struct Put {
+    key: Key,
+    number: u64,
+}
+
+impl<T> Default for Attached<T> {
+    fn default() -> Self {
+        Attached { all: Mutex::new(BTreeMap::new()), len: AtomicUsize::new(0) }
+    }
+}
+
+impl<T> Attached<T> {
+    /// Keeps a value under a number of the caller's; answers it if there is one for this function and tier already.
+    pub(crate) fn put(&self, bead: Bead, tier: TierId, number: u64, value: T) -> Result<Put, T> {
+        let (mut all, key) = (lock(&self.all), (bead.to_bits(), tier));
         if all.contains_key(&key) {
-            return Some(compile);
+            return Err(value);
         }
-        all.insert(key, compile);
+        all.insert(key, Entry { number, version: None, value });
         self.len.store(all.len(), Relaxed);
-        None
+        Ok(Put { key, number })
     }
 
-    pub(crate) fn take(&self, key: Key) -> Option<Box<dyn OneShot>> {
-        // Relaxed: who put a compile there queued the bead afterwards, and the caller claimed it (edge CLAIM).
+    /// The request is made, queued at that version.
+    pub(crate) fn bind(&self, put: Put, version: u32) {
+        if let Some(entry) = lock(&self.all).get_mut(&put.key).filter(|entry| entry.number == put.number) {
+            entry.version = Some(version);
+        }
+    }
+
+    /// Whether something came with a request of the function for that tier.
+    pub(crate) fn has(&self, bead: Bead, tier: TierId) -> bool {
+        self.len.load(Relaxed) != 0 && lock(&self.all).contains_key(&(bead.to_bits(), tier))
+    }
+
+    /// A queued request for that tier or a higher one outlived a change that raised the version to `version`.
+    pub(crate) fn bind_again(&self, bead: Bead, tier: TierId, version: u32) {
         if self.len.load(Relaxed) == 0 {
-            return None;
+            return;
         }
-        let mut all = lock(&self.all);
-        let compile = all.remove(&key);
-        self.len.store(all.len(), Relaxed);
-        compile
+        let bits = bead.to_bits();
+        for (_, entry) in lock(&self.all).range_mut((bits, tier)..=(bits, TierId::MAX)) {
+            entry.version = entry.version.map(|_| version);
+        }
     }
 
-    /// Takes out everything of a function whose requests were cancelled. The caller drops it, outside any section.
-    pub(crate) fn purge(&self, bead: Bead) -> Vec<Box<dyn OneShot>> {
+    /// Takes a value back, if nobody else took it.
+    pub(crate) fn take_back(&self, put: Put) -> Option<T> {
+        let mut all = lock(&self.all);
+        all.get(&put.key).filter(|entry| entry.number == put.number)?;
+        let entry = all.remove(&put.key);
+        self.len.store(all.len(), Relaxed);
+        entry.map(|entry| entry.value)
+    }
+
+    /// Takes what came with the request that was claimed. `whose` tells, of a value bound to a version or not bound yet,
+    /// whether it is the claimed request's.
+    pub(crate) fn take(&self, bead: Bead, tier: TierId, whose: impl Fn(Option<u32>) -> Whose) -> Taken<T> {
+        // Relaxed: who put it there queued the bead afterwards, and the caller claimed it (edge CLAIM).
+        if self.len.load(Relaxed) == 0 {
+            return Taken::Nothing;
+        }
+        let (mut all, key) = (lock(&self.all), (bead.to_bits(), tier));
+        let whose = all.get(&key).map(|entry| whose(entry.version));
+        if matches!(whose, None | Some(Whose::Later)) {
+            return Taken::Nothing;
+        }
+        let entry = all.remove(&key);
+        self.len.store(all.len(), Relaxed);
+        match (entry, whose) {
+            (Some(entry), Some(Whose::Mine)) => Taken::Fitting(entry.value),
+            (Some(entry), _) => Taken::Outlived(entry.value),
+            (None, _) => Taken::Nothing,
+        }
+    }
+
+    /// Takes out everything of a function's requests up to `tier` that were queued at `version` or before. The caller
+    /// drops it, outside any section.
+    #[must_use = "dropped outside of locks and sections"]
+    pub(crate) fn purge(&self, bead: Bead, tier: TierId, version: u32) -> Vec<T> {
+        // Relaxed: what this misses was put by somebody who has not made the request yet, or who made it before the change
+        // that ended it, which then acquired this too.
         if self.len.load(Relaxed) == 0 {
             return Vec::new();
         }
-        let mut all = lock(&self.all);
-        let keys: Vec<_> = all.keys().filter(|(of, _)| *of == bead).copied().collect();
-        let purged = keys.iter().filter_map(|key| all.remove(key)).collect();
+        let (mut all, bits) = (lock(&self.all), bead.to_bits());
+        let range = all.range((bits, TierId::INTERPRETER)..=(bits, tier));
+        let over = |entry: &Entry<T>| entry.version.is_some_and(|made| made <= version);
+        let keys: Vec<_> = range.filter(|(_, entry)| over(entry)).map(|(key, _)| *key).collect();
+        let purged = keys.iter().filter_map(|key| all.remove(key)).map(|entry| entry.value).collect();
         self.len.store(all.len(), Relaxed);
         purged
+    }
+
+    /// Takes out everything, at the end of the engine.
+    pub(crate) fn take_all(&self) -> Vec<T> {
+        let all = std::mem::take(&mut *lock(&self.all));
+        self.len.store(0, Relaxed);
+        all.into_values().map(|entry| entry.value).collect()
     }
 }

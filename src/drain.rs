@@ -4,16 +4,20 @@
 //! compile never delays baseline compiles while another worker is free. What it takes from a lane goes into its own
 //! deque, one for each lane, from which idle workers steal.
 
+mod seat;
+
 use crate::backend::{Job, JobHost};
 use crate::contain::contain;
 use crate::error::CompileError;
 use crate::gate::Inside;
 use crate::id::{Bead, TierId};
+use crate::nest;
 use crate::queue::{Lane, Lanes, Rank, Request, steal_into};
 use crate::state::Ticket;
-use crate::sync::deque::{Stealer, Worker};
+use crate::sync::deque::Worker;
 use crate::sync::{Arc, AtomicUsize, Mutex, RwLock, lock};
 use crate::wake::{MAX_WORKERS, Wake};
+use seat::{Place, Public, Seat, Seated};
 #[cfg(all(unix, not(beadwork_loom)))]
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::atomic::Ordering::{AcqRel, Acquire};
@@ -32,10 +36,10 @@ pub(crate) trait Crew: JobHost {
     fn rank(&self, request: &Request, now: u32) -> Rank;
     /// Takes the ticket for a popped token, if the bead still wants it.
     fn claim(&self, request: &mut Request, now: u32) -> Claim;
-    /// Takes a request back; answers whose it was if it was still wanted.
-    fn unqueue(&self, request: &Request) -> Option<Bead>;
-    /// A request was dropped because its function had gone cold.
-    fn cooled(&self, bead: Bead, tier: TierId);
+    /// Takes a request back; answers whose it was if it was still wanted, and the version afterwards.
+    fn unqueue(&self, request: &Request) -> Option<(Bead, u32)>;
+    /// A request was dropped because its function had gone cold; the version afterwards.
+    fn cooled(&self, bead: Bead, version: u32, tier: TierId);
     /// Calls the backend of that tier.
     fn compile(&self, tier: TierId, jobs: &mut [Job<'_>]);
     /// There is something for another worker.
@@ -46,19 +50,6 @@ pub(crate) trait Crew: JobHost {
     fn is_closed(&self) -> bool;
     /// Nobody works any more, or on an inline engine, somebody has stopped: wakes whoever waits for that.
     fn idle(&self);
-}
-
-/// A worker's place: its own deques, and what it is compiling.
-struct Seat {
-    deques: Box<[Worker<Request>]>,
-    public: Arc<Public>,
-}
-
-/// What others see of a seat.
-struct Public {
-    stealers: Box<[Stealer<Request>]>,
-    /// With the time each was claimed, in milliseconds.
-    compiling: Mutex<Vec<(Ticket, u32)>>,
 }
 
 pub(crate) struct Drain {
@@ -109,6 +100,27 @@ impl Drain {
         }
     }
 
+    /// Works on the calling thread, which has just made work, until nothing is left that nobody else sees to. Inside of work
+    /// for this drain it does nothing: the loop outside goes on with it.
+    pub(crate) fn work_in_foreground(&self, crew: &dyn Crew) {
+        // Changes the word, so that whoever is about to leave looks again.
+        let _ = self.wake.signal(0);
+        if nest::seats(self.address()) > 0 {
+            return;
+        }
+        loop {
+            let seen = self.wake.look();
+            if self.work_inline(crew, usize::MAX) == 0 && self.wake.is_still(seen) {
+                return;
+            }
+        }
+    }
+
+    /// Names this drain among others.
+    pub(crate) fn address(&self) -> usize {
+        std::ptr::from_ref(self).addr()
+    }
+
     /// Works on the calling thread until nothing is left or `max` requests were taken; answers how many.
     pub(crate) fn work_inline(&self, crew: &dyn Crew, max: usize) -> usize {
         let taken = self.work_seated(crew, max);
@@ -133,16 +145,16 @@ impl Drain {
         taken
     }
 
-    /// Whether nothing waits and nobody works, helpers included.
+    /// Whether nothing waits and nobody else works, helpers included.
     pub(crate) fn is_idle(&self) -> bool {
         // Nobody works: who took what was waiting at the first look has finished it. And nothing was put back: a request
         // that follows a compile is pushed before the seat is given up. Acquire, edge WAKE, partner is `Seated::drop`.
-        self.queued() == 0 && self.busy.load(Acquire) == 0 && self.queued() == 0
+        self.queued() == 0 && self.others_busy() == 0 && self.queued() == 0
     }
 
-    /// How many threads compile, helpers included.
-    pub(crate) fn busy(&self) -> usize {
-        self.busy.load(Acquire)
+    /// How many seats other threads have, helpers included. A thread that asks from inside of a compile does not wait for itself.
+    pub(crate) fn others_busy(&self) -> usize {
+        self.busy.load(Acquire).saturating_sub(nest::seats(self.address()))
     }
 
     /// Requests that wait.
@@ -179,7 +191,9 @@ impl Drain {
         // The clock is foreign code, so it is read before anything is held.
         let now = crew.now();
         for lane in &self.lanes.all {
-            if !self.lanes.enter(lane, self.workers) {
+            // Who helps from inside of a compile waits for what it helps with, so it needs a place in any case.
+            let nested = nest::seats(self.address()) > 1;
+            if !self.lanes.enter(lane, self.workers, nested) {
                 continue;
             }
             // Gives the place back and ends the claims however this ends.
@@ -192,10 +206,13 @@ impl Drain {
                 // What was moved here can be stolen, but whoever looked only at the lane has to look again.
                 crew.signal();
             }
-            for bead in cooled {
-                crew.cooled(bead, lane.tier);
+            for (bead, version) in cooled {
+                crew.cooled(bead, version, lane.tier);
             }
+            let here =
+                nest::compile(self.address(), claimed.iter().map(|claimed| claimed.ticket.bead).collect());
             compile(lane.tier, claimed, crew);
+            drop(here);
             drop(place);
             if !batch.is_empty() {
                 return batch.len();
@@ -239,7 +256,13 @@ impl Drain {
     }
 
     /// Takes the tickets of what is still wanted; answers what had gone cold as well.
-    fn claim(&self, batch: &[Request], seat: &Seat, crew: &dyn Crew, now: u32) -> (Vec<Claimed>, Vec<Bead>) {
+    fn claim(
+        &self,
+        batch: &[Request],
+        seat: &Seat,
+        crew: &dyn Crew,
+        now: u32,
+    ) -> (Vec<Claimed>, Vec<(Bead, u32)>) {
         let (mut claimed, mut cooled) = (Vec::with_capacity(batch.len()), Vec::new());
         for &(mut request) in batch {
             // First the token's bit, then the state; see `Lanes::push`.
@@ -249,15 +272,15 @@ impl Drain {
                     lock(&seat.public.compiling).push((ticket, now));
                     claimed.push(Claimed { ticket, request });
                 }
-                Claim::Cooled(bead) => cooled.push(bead),
+                Claim::Cooled(bead, version) => cooled.push((bead, version)),
                 Claim::Unwanted => (),
             }
         }
         (claimed, cooled)
     }
 
-    /// Drops everything that waits; answers whose it was.
-    pub(crate) fn drop_queued(&self, crew: &dyn Crew) -> Vec<Bead> {
+    /// Drops everything that waits; answers whose it was, and the version afterwards.
+    pub(crate) fn drop_queued(&self, crew: &dyn Crew) -> Vec<(Bead, u32)> {
         let (seated, mut dropped) = (Seated::new(self, crew), Vec::new());
         let Some(seat) = seated.seat() else { return dropped };
         for lane in &self.lanes.all {
@@ -299,73 +322,11 @@ impl Drain {
     }
 }
 
-/// A thread on a seat, which goes back however the thread ends its work.
-struct Seated<'d> {
-    drain: &'d Drain,
-    crew: &'d dyn Crew,
-    seat: Option<Seat>,
-}
-
-impl<'d> Seated<'d> {
-    fn new(drain: &'d Drain, crew: &'d dyn Crew) -> Seated<'d> {
-        let _no_fork = crew.no_fork();
-        // AcqRel, edge WAKE, partner is `is_idle`.
-        drain.busy.fetch_add(1, AcqRel);
-        let free = lock(&drain.seats).pop();
-        let seat = free.unwrap_or_else(|| {
-            let deques: Box<[_]> = drain.lanes.all.iter().map(|_| Worker::new_fifo()).collect();
-            let stealers = deques.iter().map(Worker::stealer).collect();
-            let public = Arc::new(Public { stealers, compiling: Mutex::new(Vec::new()) });
-            drain.publics.write().unwrap_or_else(|e| e.into_inner()).push(public.clone());
-            Seat { deques, public }
-        });
-        Seated { drain, crew, seat: Some(seat) }
-    }
-
-    fn seat(&self) -> Option<&Seat> {
-        self.seat.as_ref()
-    }
-}
-
-impl Drop for Seated<'_> {
-    fn drop(&mut self) {
-        let _no_fork = self.crew.no_fork();
-        lock(&self.drain.seats).extend(self.seat.take());
-        // Saturating: a child forked inside a compile has forgotten all workers. AcqRel, edge WAKE.
-        let _ = self.drain.busy.fetch_update(AcqRel, Acquire, |now| now.checked_sub(1));
-    }
-}
-
-/// A worker's place in a lane.
-struct Place<'d> {
-    drain: &'d Drain,
-    lane: &'d Lane,
-    seat: &'d Seat,
-    crew: &'d dyn Crew,
-}
-
-impl Drop for Place<'_> {
-    fn drop(&mut self) {
-        {
-            let _no_fork = self.crew.no_fork();
-            lock(&self.seat.public.compiling).clear();
-        }
-        let waited_for = self.drain.lanes.leave(self.lane);
-        let waits = {
-            let _no_fork = self.crew.no_fork();
-            waited_for.iter().any(|lane| self.drain.holds_some(lane))
-        };
-        if waits {
-            self.crew.signal();
-        }
-    }
-}
-
 /// What became of a popped token.
 pub(crate) enum Claim {
     Ticket(Ticket),
-    /// It had waited long without a call since; it is not queued any more.
-    Cooled(Bead),
+    /// It had waited long without a call since; it is not queued any more, and this is the version now.
+    Cooled(Bead, u32),
     /// Cancelled, superseded, or asked for at another tier.
     Unwanted,
 }
@@ -373,12 +334,6 @@ pub(crate) enum Claim {
 struct Claimed {
     ticket: Ticket,
     request: Request,
-}
-
-impl Seat {
-    fn own(&self, lane: &Lane) -> &Worker<Request> {
-        &self.deques[lane.tier.lane()]
-    }
 }
 
 /// Hands what was claimed to the backend, whose panics end here. Every job is finished afterwards.

@@ -140,12 +140,16 @@ pub enum CompileNowError {
     /// The compile failed.
     #[error(transparent)]
     Compile(CompileError),
-    /// The request was cancelled, by an invalidation, a removal or a cap.
+    /// It was asked for from inside of a compile of the same function, which would have waited for itself.
+    #[error("bead {0} is being compiled by the calling thread; it cannot wait for that")]
+    Within(Bead),
+    /// The request was cancelled: by an invalidation, a demotion, or code the VM installed.
     #[error("the request for bead {0} was cancelled while it was waited for; ask again")]
     Superseded(Bead),
     /// The time was over; the request stays queued.
     #[error(
-        "bead {bead} was not compiled within {waited:?}; the request stays queued (is the engine paused?)"
+        "bead {bead} was not compiled within {waited:?}; the request stays (is the engine paused, its tier switched \
+         off, or every worker busy?)"
     )]
     Timeout {
         /// The function.

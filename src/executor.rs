@@ -78,7 +78,7 @@ mod threads {
         }
 
         /// Whether the calling thread is one of the pool's.
-        pub(crate) fn is_worker(&self) -> bool {
+        pub(crate) fn is_pool_thread(&self) -> bool {
             match self {
                 Executor::Own { pool, .. } => {
                     lock(pool).as_ref().is_some_and(|pool| pool.current_thread_index().is_some())
@@ -86,6 +86,17 @@ mod threads {
                 Executor::Given { pool, .. } => pool.current_thread_index().is_some(),
                 Executor::Inline => false,
             }
+        }
+
+        /// On one of the pool's threads, does some other work of the pool, such as a worker that waits to be started.
+        /// False if the calling thread is none of them, or found nothing to do.
+        pub(crate) fn do_other_work(&self) -> bool {
+            let pool = match self {
+                Executor::Own { pool, .. } => lock(pool).clone(),
+                Executor::Given { pool, .. } => Some(pool.clone()),
+                Executor::Inline => None,
+            };
+            pool.and_then(|pool| pool.yield_now()) == Some(rayon::Yield::Executed)
         }
 
         /// In a forked child: the threads do not exist. An own pool is forgotten, not dropped (its drop would wake
@@ -128,7 +139,10 @@ mod model {
         pub(crate) fn started(&self) -> bool {
             self.to_start.fetch_update(Relaxed, Relaxed, |n| n.checked_sub(1)).is_ok()
         }
-        pub(crate) fn is_worker(&self) -> bool {
+        pub(crate) fn is_pool_thread(&self) -> bool {
+            false
+        }
+        pub(crate) fn do_other_work(&self) -> bool {
             false
         }
     }

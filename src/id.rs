@@ -95,6 +95,16 @@ impl fmt::Debug for Bead {
 pub struct TierId(u8);
 
 impl TierId {
+    /// The next higher tier; the highest's is itself.
+    pub(crate) const fn above(self) -> TierId {
+        if self.0 < TierId::MAX.0 { TierId(self.0 + 1) } else { TierId::MAX }
+    }
+
+    /// The next lower tier; the interpreter's is itself.
+    pub(crate) const fn below(self) -> TierId {
+        TierId(self.0.saturating_sub(1))
+    }
+
     /// Tier 0: no native code, the VM interprets.
     pub const INTERPRETER: TierId = TierId(0);
     /// Tier 1, the first compiled tier.

@@ -98,6 +98,7 @@ mod heat;
 mod id;
 mod info;
 mod mutator;
+mod nest;
 mod owner;
 mod pins;
 mod policy;

@@ -1,6 +1,7 @@
 //! What happens when a budget runs out: the policies are asked, and a request is made or the next budget granted.
 
 use crate::clock;
+use crate::contain::contain;
 use crate::drain::Crew;
 use crate::id::{Bead, Reason, TierId};
 use crate::policy::{Activity, HalfLife, Scale, Verdict};
@@ -9,13 +10,17 @@ use crate::shared::Shared;
 use crate::state::{Pending, Requested};
 use crate::stats::read;
 use crate::tier::Candidate;
+use std::num::NonZeroU32;
 use std::sync::atomic::Ordering::Relaxed;
 
 /// Calls until a function that waits for its compile is looked at again.
 const RECHECK_CALLS: u32 = 1_000;
 
 /// Calls until a function is looked at again for which a tier is switched off or barred: that can change.
-const RECHECK_BARRED: u32 = 100_000;
+const RECHECK_BARRED: u32 = 10_000;
+
+/// Calls until a policy that panicked is asked again.
+const RECHECK_PANICKED: NonZeroU32 = NonZeroU32::new(RECHECK_BARRED).unwrap();
 
 impl Shared {
     /// A call, which stands for `weight` of them, found its budget spent.
@@ -55,14 +60,19 @@ impl Shared {
                 self.faults.wait(bead, lane.tier, calls)
             };
             let activity = self.activity(bead, now.tier, lane, calls, heat);
-            match parts.policy.decide_scaled(&activity, scale) {
+            // A policy is foreign code, and this is a dispatch: a panic there must not end up in the guest program.
+            let verdict = contain(|| parts.policy.decide_scaled(&activity, scale)).unwrap_or_else(|message| {
+                tracing::error!(target: "beadwork", %bead, tier = %lane.tier, message, "a policy panicked");
+                Verdict::Wait(RECHECK_PANICKED)
+            });
+            match verdict {
                 Verdict::Wait(calls) => wait = wait.min(calls.get()),
                 // It failed here; its pause is not over.
                 Verdict::Promote if pause > 0 => wait = wait.min(pause),
                 Verdict::Promote => {
                     // Until a higher tier is due, or it is looked at again.
                     budgets.grant(bead.index(), calls, wait.min(RECHECK_CALLS));
-                    if self.request(bead, lane.tier, Reason::Hot, calls) == Requested::Busy {
+                    if matches!(self.request(bead, lane.tier, Reason::Hot, calls), Requested::Busy) {
                         // A publisher is at work. The budget is spent again, so the next call asks again.
                         budgets.grant(bead.index(), calls.saturating_sub(1), 1);
                     }
@@ -83,7 +93,16 @@ impl Shared {
         let candidate =
             Candidate { bead, tier, name: info.name(index), key: info.key(index), size: info.size(index) };
         drop(no_fork);
-        filter(&candidate)
+        contain(|| filter(&candidate)).unwrap_or_else(|message| {
+            tracing::error!(target: "beadwork", %bead, %tier, message, "a filter panicked; it is taken to refuse");
+            false
+        })
+    }
+
+    /// Something was allowed again: has the function looked at with its next call, if nobody counts at this moment.
+    pub(crate) fn ask_soon(&self, bead: Bead) {
+        let budgets = &self.table.budgets;
+        budgets.grant(bead.index(), budgets.calls(bead.index()), 1);
     }
 
     /// What a policy is shown.

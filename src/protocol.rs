@@ -103,8 +103,15 @@
 //! whether any failure is noted. In the order of the fences one sees the other's store, so no failure outlives its function.
 //!
 //! ## CLOSE
-//! `Shared::close` (Release) → `is_closed` (Acquire). Only a hint to stop early; what is freed at the end is freed when
-//! no reference is left.
+//! `Shared::close` (Release) → `is_closed` (Acquire): a hint to stop early; what is freed at the end is freed when no
+//! reference is left. Who closes then drops what is queued, with a SeqCst fence between; who pushes looks at `closed`
+//! afterwards, with a SeqCst fence between, and drops what is queued if it is set. In the order of the fences one sees the
+//! other's store, so nothing stays queued on a closed engine.
+//!
+//! ## SETTLE
+//! Who waits for a compile announces itself, then (SeqCst fence) looks at the state word and parks; who changes the state looks
+//! for announcements afterwards, with a SeqCst fence between. So a change is seen by the look, or its maker wakes the waiter.
+//! A failure is noted with the waiters before the state says that the compile has ended: who finds it ended finds the reason.
 //!
 //! ## FORK
 //! Sections of the gate begin with an Acquire read-modify-write and end with a Release one; the fork handler closes the

@@ -218,7 +218,8 @@ impl Lanes {
     }
 
     /// Takes one of a lane's places for a worker. Tiers above the baseline leave one of two or more workers to it.
-    pub(crate) fn enter(&self, lane: &Lane, workers: usize) -> bool {
+    /// A `nested` thread holds a place already and waits for what it wants this one for: limits would have it wait for ever.
+    pub(crate) fn enter(&self, lane: &Lane, workers: usize, nested: bool) -> bool {
         if !lane.is_enabled() {
             return false;
         }
@@ -228,7 +229,7 @@ impl Lanes {
         fence(SeqCst);
         // AcqRel/Acquire, edge WAKE: a worker that finds no place and leaves is woken by who frees one.
         let take = |count: &AtomicUsize, limit: usize| {
-            count.fetch_update(AcqRel, Acquire, |now| (now < limit).then_some(now + 1)).is_ok()
+            count.fetch_update(AcqRel, Acquire, |now| (now < limit || nested).then_some(now + 1)).is_ok()
         };
         if optimizing && !take(&self.optimizing, reserved(workers)) {
             return false;

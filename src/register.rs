@@ -1,6 +1,5 @@
 //! Registration: functions and groups of functions come and go.
 
-use crate::direct::End;
 use crate::engine::Engine;
 use crate::error::{RegisterError, Stale};
 use crate::event::{Event, Invalidation};
@@ -143,7 +142,7 @@ impl Engine {
     pub fn remove(&self, bead: Bead) -> Result<Core, Stale> {
         let (core, callback) = self.remove_quietly(bead)?;
         let shared = self.shared();
-        shared.settle(bead, None, &End::Superseded);
+        shared.over(bead, TierId::MAX, u32::MAX);
         shared.emit(&Event::Removed { bead });
         shared.call_back(callback, bead, Invalidation::Removed);
         Ok(core)

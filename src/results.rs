@@ -4,11 +4,11 @@ use crate::backend::Outcome;
 use crate::clock;
 use crate::code::CompiledCode;
 use crate::contain::contain;
-use crate::direct::End;
 use crate::drain::Crew;
 use crate::error::{CompileError, Stale};
-use crate::event::Event;
+use crate::event::{Event, Invalidation};
 use crate::id::{Bead, Reason, TierId};
+use crate::info::OnInvalidate;
 use crate::shared::Shared;
 use crate::state::{Ended, Snapshot, Ticket};
 use crate::stats::add;
@@ -27,17 +27,27 @@ impl Shared {
             // Counted before it can be retired and subtracted.
             add(&self.counters.code_bytes, owner.bytes() as u64);
             let installed = self.table.install(ticket, Ready { entry, tick, owner });
-            let requeue = installed.and_then(|installed| installed.requeue);
+            let requeue = match installed {
+                Ok(installed) => installed.requeue,
+                Err(Ended::Requeue(tier)) => Some(tier),
+                Err(Ended::Idle | Ended::Superseded) => None,
+            };
             let pushed = requeue.is_some_and(|tier| self.push(bead, tier, Reason::Resumed, 0, now));
             (owner, installed, requeue, pushed)
         };
         self.resumed(bead, requeue, pushed);
         add(&self.counters.compile_nanos, compile_time.as_nanos() as u64);
-        let Some(installed) = installed else {
-            self.free(&[owner]);
-            add(&self.counters.discarded, 1);
-            self.emit(&Event::Discarded { bead, tier });
-            return Outcome::Discarded;
+        let installed = match installed {
+            Ok(installed) => installed,
+            Err(ended) => {
+                self.free(&[owner]);
+                add(&self.counters.discarded, 1);
+                self.emit(&Event::Discarded { bead, tier });
+                if ended != Ended::Superseded {
+                    self.changed(bead);
+                }
+                return Outcome::Discarded;
+            }
         };
         let forgotten = {
             let _no_fork = self.gate.enter();
@@ -47,7 +57,7 @@ impl Shared {
         add(&self.counters.installed, 1);
         let version = installed.version;
         self.emit(&Event::Installed { bead, tier, version, bytes, compile_time });
-        self.settle(bead, Some(tier), &End::Installed(version));
+        self.changed(bead);
         Outcome::Installed { version }
     }
 
@@ -55,6 +65,8 @@ impl Shared {
         let (bead, tier, now) = (ticket.bead, ticket.tier, self.now());
         let (ended, pushed) = {
             let _no_fork = self.gate.enter();
+            // First: who waits and finds the compile ended looks for the reason.
+            self.waits.note_failure(bead, tier, &error);
             let ended = self.table.state(bead.index()).abandon(ticket);
             let pushed = match ended {
                 Ended::Requeue(next) => self.push(bead, next, Reason::Resumed, 0, now),
@@ -81,7 +93,7 @@ impl Shared {
         self.dispose((noted.replaced, gone));
         add(&self.counters.failed, 1);
         self.emit(&Event::Failed { bead, tier, error: error.clone(), failures, retry_after });
-        self.settle(bead, Some(tier), &End::Failed(error.clone()));
+        self.changed(bead);
         if failures >= self.settings.fault_limit {
             let cap = TierId::from_low_bits(u64::from(tier.get().saturating_sub(1)));
             if self.restrict(bead, |state| state.cap = state.cap.min(cap)).is_ok() {
@@ -115,28 +127,50 @@ impl Shared {
         }
     }
 
-    /// Tells whoever waits how a request ended; `tier` is `None` if everything pending was cancelled.
-    pub(crate) fn settle(&self, bead: Bead, tier: Option<TierId>, end: &End) {
-        let (threads, purged) = {
+    /// The state of a bead has changed: wakes whoever waits for that.
+    pub(crate) fn changed(&self, bead: Bead) {
+        let threads = {
             let _no_fork = self.gate.enter();
-            let purged = if tier.is_none() { self.one_shots.purge(bead) } else { Vec::new() };
-            (self.waits.settle(bead, tier, end), purged)
+            self.waits.waiting(bead)
         };
         threads.iter().for_each(Thread::unpark);
+    }
+
+    /// Requests of a bead up to `tier` that were queued at `version` or before have ended without a compile of theirs.
+    pub(crate) fn over(&self, bead: Bead, tier: TierId, version: u32) {
+        let purged = {
+            let _no_fork = self.gate.enter();
+            self.one_shots.purge(bead, tier, version)
+        };
         self.dispose(purged);
+        self.changed(bead);
+    }
+
+    /// A bead's own callback, read before its code is taken back: if the bead is live afterwards, it was this bead's.
+    pub(crate) fn callback_of(&self, bead: Bead) -> Option<OnInvalidate> {
+        let _no_fork = self.gate.enter();
+        self.table.live(bead).ok().and_then(|_| self.info.on_invalidate(bead.index()))
+    }
+
+    /// Code of a bead was taken back: tells the log, the listeners and the bead's own callback.
+    pub(crate) fn took_code(&self, bead: Bead, callback: Option<OnInvalidate>) {
+        self.reclaim_without_workers();
+        self.emit(&Event::Invalidated { bead });
+        self.call_back(callback, bead, Invalidation::Invalidated);
     }
 
     /// Changes what a function may be compiled at; code and requests above that are taken back.
     pub(crate) fn restrict(&self, bead: Bead, change: impl Fn(&mut Snapshot)) -> Result<(), Stale> {
+        let callback = self.callback_of(bead);
         let restricted = {
             let _no_fork = self.gate.enter();
             self.table.restrict(bead, change)?
         };
-        if restricted.cancelled {
-            self.settle(bead, None, &End::Superseded);
+        if let Some(version) = restricted.cancelled {
+            self.over(bead, TierId::MAX, version);
         }
         if restricted.took_code {
-            self.emit(&Event::Invalidated { bead });
+            self.took_code(bead, callback);
         }
         Ok(())
     }

@@ -7,7 +7,7 @@ use crate::backend::Backend;
 use crate::builder::Columns;
 use crate::clock::{self, Clock};
 use crate::contain::contain;
-use crate::direct::{End, OneShots, Waits};
+use crate::direct::{Attached, OneShot, Waits};
 use crate::drain::{Crew, Drain};
 use crate::event::{Event, Invalidation};
 use crate::executor::Executor;
@@ -22,13 +22,13 @@ use crate::queue::Request;
 use crate::state::Ended;
 use crate::state::Requested;
 use crate::stats::{Counters, add, read, subtract};
-use crate::sync::{Arc, AtomicBool, AtomicU32, AtomicU64, Mutex, lock};
+use crate::sync::{Arc, AtomicBool, AtomicU32, AtomicU64, Mutex, fence, lock};
 use crate::table::Table;
 use crate::tier::Candidate;
 use std::sync::Weak;
 #[cfg(all(unix, not(beadwork_loom)))]
 use std::sync::atomic::Ordering::Relaxed;
-use std::sync::atomic::Ordering::Release;
+use std::sync::atomic::Ordering::{Release, SeqCst};
 use std::thread::Thread;
 use std::time::Duration;
 
@@ -78,8 +78,8 @@ pub(crate) struct Shared {
     pub(crate) settings: Settings,
     /// Ticks of [`Engine::decay_tick`](crate::Engine::decay_tick).
     pub(crate) ticks: AtomicU32,
-    /// Mutators ever made. Not the shim's: no protocol depends on it.
-    pub(crate) mutators_made: std::sync::atomic::AtomicU64,
+    /// Numbers given to mutators and to what comes with requests. Not the shim's: no protocol depends on it.
+    numbers: std::sync::atomic::AtomicU64,
     /// The bits of the factor on all thresholds.
     pub(crate) scale: AtomicU64,
     pub(crate) gate: Gate,
@@ -89,7 +89,7 @@ pub(crate) struct Shared {
     /// Whether policies may promote.
     pub(crate) enabled: AtomicBool,
     pub(crate) waits: Waits,
-    pub(crate) one_shots: OneShots,
+    pub(crate) one_shots: Attached<Box<dyn OneShot>>,
     /// Threads that wait for the drain to be idle.
     pub(crate) waiters: Mutex<Vec<Thread>>,
 }
@@ -116,14 +116,14 @@ impl Shared {
             executor,
             settings,
             ticks: AtomicU32::new(0),
-            mutators_made: std::sync::atomic::AtomicU64::new(0),
+            numbers: std::sync::atomic::AtomicU64::new(0),
             scale: AtomicU64::new(1f64.to_bits()),
             gate: Gate::new(),
             closed: AtomicBool::new(false),
             forked: AtomicBool::new(false),
             enabled: AtomicBool::new(true),
             waits: Waits::default(),
-            one_shots: OneShots::default(),
+            one_shots: Attached::default(),
             waiters: Mutex::new(Vec::new()),
         }
     }
@@ -136,17 +136,31 @@ impl Shared {
             return Requested::Stale;
         }
         let asked = self.now();
-        let (answer, pushed) = {
+        let (answer, pushed, replaced) = {
             let _no_fork = self.gate.enter();
             let state = self.table.state(bead.index());
             let answer = state.request(bead, tier);
-            if answer == Requested::Already && reason != Reason::Hot {
-                // It may have been asked for as merely hot; now somebody insists.
-                state.insist(bead);
-            }
-            (answer, answer == Requested::Queued && self.push(bead, tier, reason, calls, asked))
+            let replaced = match answer {
+                Requested::Queued(version) | Requested::Follows(version) => {
+                    // What came with a request for a lower tier that this has replaced.
+                    self.one_shots.purge(bead, tier.below(), version)
+                }
+                Requested::Already if reason != Reason::Hot => {
+                    // It may have been asked for as merely hot; now somebody insists. What comes with a request was never
+                    // merely hot.
+                    let now = state.load();
+                    if !self.one_shots.has(bead, now.target) {
+                        state.insist(bead, now);
+                    }
+                    Vec::new()
+                }
+                _ => Vec::new(),
+            };
+            let queued = matches!(answer, Requested::Queued(_));
+            (answer, queued && self.push(bead, tier, reason, calls, asked), replaced)
         };
-        if answer == Requested::Queued {
+        self.dispose(replaced);
+        if matches!(answer, Requested::Queued(_)) {
             add(&self.counters.requested, 1);
             self.emit(&Event::Queued { bead, tier, reason, calls });
         }
@@ -172,17 +186,29 @@ impl Shared {
         }
     }
 
+    /// A number nobody had before.
+    pub(crate) fn next_number(&self) -> u64 {
+        // Relaxed: only a number.
+        self.numbers.fetch_add(1, std::sync::atomic::Ordering::Relaxed)
+    }
+
     /// A seed for the next mutator.
     pub(crate) fn next_seed(&self) -> u64 {
-        // Relaxed: only a number.
-        let number = self.mutators_made.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        let number = self.next_number();
         self.settings.seed ^ u64::from(clock::random(self.settings.seed, number, 1)) << 32 ^ number
     }
 
     /// There is work: makes sure that somebody looks.
     pub(crate) fn wake(&self) {
+        // SeqCst, edge CLOSE: between the push before this and the look. Partner is the fence in `close`.
+        fence(SeqCst);
+        if self.is_closed() {
+            // Whoever closed the engine may have dropped what was queued before this was.
+            self.drop_queued();
+            return;
+        }
         if self.settings.foreground {
-            self.drain.work_inline(self, usize::MAX);
+            self.drain.work_in_foreground(self);
             return;
         }
         if !self.drain.wake.signal(self.drain.workers) {
@@ -314,10 +340,10 @@ impl Shared {
         lock(&self.waiters).retain(|waiter| waiter.id() != std::thread::current().id());
     }
 
-    /// Whether the calling thread is one of the pool's.
-    pub(crate) fn is_worker(&self) -> bool {
+    /// Whether the calling thread is one of the pool's, so that nobody may be left to do the work it would wait for.
+    pub(crate) fn is_pool_thread(&self) -> bool {
         let _no_fork = self.gate.enter();
-        self.executor.is_worker()
+        self.executor.is_pool_thread()
     }
 
     /// Frees all code there is, when nobody uses the engine any more.
@@ -328,8 +354,8 @@ impl Shared {
 
     /// Drops what is queued, and tells whoever waits for it.
     pub(crate) fn drop_queued(&self) {
-        for bead in self.drain.drop_queued(self) {
-            self.settle(bead, None, &End::Superseded);
+        for (bead, version) in self.drain.drop_queued(self) {
+            self.over(bead, TierId::MAX, version);
         }
     }
 
@@ -337,6 +363,8 @@ impl Shared {
     pub(crate) fn close(&self) {
         // Release, edge CLOSE, partner is the load in `is_closed`.
         self.closed.store(true, Release);
+        // SeqCst, edge CLOSE: between this and dropping what is queued. Partner is the fence in `wake`.
+        fence(SeqCst);
     }
 
     /// In a forked child, with one thread and no section open: forgets the workers and asks again for what they
@@ -358,6 +386,7 @@ impl Shared {
 
 impl Drop for Shared {
     fn drop(&mut self) {
+        self.dispose(self.one_shots.take_all());
         self.free_everything();
     }
 }

@@ -5,8 +5,10 @@
 //! the proofs are in [`crate::protocol`].
 //!
 //! # Rules
-//! * **S1 (ticket)** everything that starts or ends a right to install raises the version, so a ticket (generation
-//!   and version) matches at most one claim. Versions saturate: a bead at the end of its versions gets no ticket.
+//! * **S1 (ticket)** everything that starts or ends a request or a right to install raises the version, so a ticket
+//!   (generation and version) matches at most one claim, and a queued request is told from an earlier one. (A request that
+//!   follows a compile leaves the version to the compile's ticket.) Versions saturate: a bead at the end of its versions gets
+//!   no ticket.
 //! * **S2 (publishing)** while the publishing bit is set only the thread that set it changes the word.
 //! * **S3 (fresh)** a word that is not live is changed only by the thread that took its index off the free list or
 //!   off the end of the table.
@@ -34,10 +36,10 @@ pub(crate) struct Ticket {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[must_use = "`Queued` obliges the caller to put a token into the lane"]
 pub(crate) enum Requested {
-    /// The bead is now queued for this tier; the caller puts a token into the tier's lane.
-    Queued,
-    /// A compile is in flight; the bead is queued when that ends.
-    Follows,
+    /// The bead is now queued for this tier, at this version; the caller puts a token into the tier's lane.
+    Queued(u32),
+    /// A compile is in flight; the bead is queued, at this version, when that ends.
+    Follows(u32),
     /// This tier or a higher one is already asked for or in place.
     Already,
     /// A publisher is at work; nothing changed, ask again at the next call.
@@ -57,6 +59,13 @@ pub(crate) enum Ended {
     Requeue(TierId),
     /// The ticket had been superseded; nothing changed.
     Superseded,
+}
+
+impl Ended {
+    /// What a claim left behind whose end gave this word.
+    pub(crate) fn of(new: &Snapshot) -> Ended {
+        if new.pending == Pending::Queued { Ended::Requeue(new.target) } else { Ended::Idle }
+    }
 }
 
 /// The state word of one bead.
@@ -113,20 +122,36 @@ impl<'a> StateCell<'a> {
             if now.publishing {
                 return Requested::Busy;
             }
-            let (pending, answer) = match now.pending {
-                Pending::None | Pending::Queued => (Pending::Queued, Requested::Queued),
-                Pending::Compiling | Pending::Followed => (Pending::Followed, Requested::Follows),
+            let mut new = Snapshot { target, ..now };
+            let answer = match now.pending {
+                Pending::None | Pending::Queued => {
+                    // S1: no ticket is out, and what came with an earlier request can be told from what comes with this.
+                    new.raise_version();
+                    new.pending = Pending::Queued;
+                    Requested::Queued(new.version)
+                }
+                Pending::Compiling | Pending::Followed => {
+                    new.pending = Pending::Followed;
+                    // The end of the compile raises it and queues this.
+                    Requested::Follows(now.raised_version())
+                }
             };
-            if self.swap(now, Snapshot { pending, target, ..now }) {
+            if self.swap(now, new) {
                 return answer;
             }
         }
     }
 
     /// Makes a queued request one that somebody insists on: its token's stamp does not match any more, so it is not
-    /// taken for merely hot, and not dropped as cold.
-    pub(crate) fn insist(self, bead: Bead) {
-        while let Some(now) = self.settled(|now| now.is(bead) && now.pending == Pending::Queued) {
+    /// taken for merely hot, and not dropped as cold. `seen` is the word in which it was queued.
+    pub(crate) fn insist(self, bead: Bead, seen: Snapshot) {
+        // If version or target has changed, so has the request.
+        let same = |now: &Snapshot| {
+            now.is(bead)
+                && now.pending == Pending::Queued
+                && (now.version, now.target) == (seen.version, seen.target)
+        };
+        while let Some(now) = self.settled(same) {
             let mut new = now;
             new.raise_version();
             // S1: no ticket is out while a bead is queued.
@@ -154,23 +179,21 @@ impl<'a> StateCell<'a> {
         }
     }
 
-    /// Takes a queued request back; answers whose it was.
-    pub(crate) fn cancel(self, index: u32, tier: TierId) -> Option<Bead> {
+    /// Takes a queued request back; answers whose it was, and the version afterwards.
+    pub(crate) fn cancel(self, index: u32, tier: TierId) -> Option<(Bead, u32)> {
         loop {
             let now = self.settled(|now| now.live && now.pending == Pending::Queued && now.target == tier)?;
             let mut new = Snapshot { pending: Pending::None, ..now };
             new.raise_version();
             if self.swap(now, new) {
-                return Some(Bead::new(index, new.tag));
+                return Some((Bead::new(index, new.tag), new.version));
             }
         }
     }
 
     /// Ends a claim without code. A request that followed the compile is queued now.
     pub(crate) fn abandon(self, ticket: Ticket) -> Ended {
-        self.end(ticket, |new| {
-            new.pending = if new.pending == Pending::Followed { Pending::Queued } else { Pending::None };
-        })
+        self.end(ticket, |new| new.pending = new.pending.without_compile())
     }
 
     /// Gives a claimed bead back to its lane, or to that of the higher tier asked for meanwhile.
@@ -186,7 +209,7 @@ impl<'a> StateCell<'a> {
             change(&mut new);
             new.raise_version();
             if self.swap(now, new) {
-                return if new.pending == Pending::Queued { Ended::Requeue(new.target) } else { Ended::Idle };
+                return Ended::of(&new);
             }
         }
     }

@@ -9,6 +9,7 @@
 mod imp {
     pub(crate) use std::sync::atomic::{AtomicBool, AtomicU16, AtomicU32, AtomicU64, AtomicUsize, fence};
     pub(crate) use std::sync::{Arc, Mutex, MutexGuard, RwLock};
+    pub(crate) use std::thread_local;
 
     /// What a column can hold: a cell whose all-zero bytes are its initial value.
     pub(crate) trait Cell: bytemuck::Zeroable + Send + Sync + 'static {}
@@ -25,6 +26,7 @@ mod imp {
 mod imp {
     pub(crate) use loom::sync::atomic::{AtomicBool, AtomicU16, AtomicU32, AtomicU64, AtomicUsize, fence};
     pub(crate) use loom::sync::{Mutex, MutexGuard, RwLock};
+    pub(crate) use loom::thread_local;
     // Reference counts are not what the models are about, and loom's `Arc` cannot hold trait objects.
     pub(crate) use std::sync::Arc;
 

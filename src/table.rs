@@ -40,13 +40,24 @@ pub(crate) struct Installed {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Restricted {
     pub(crate) took_code: bool,
-    pub(crate) cancelled: bool,
+    /// The last version of what was pending, if it is not any more.
+    pub(crate) cancelled: Option<u32>,
 }
 
 /// A bead that was taken down; if it is queued for a lower compiled tier, the caller puts a token into its lane.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Demoted {
     pub(crate) queued: bool,
+    /// The version before that request.
+    pub(crate) version: u32,
+}
+
+/// Code that was taken back, or not.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Invalidated {
+    pub(crate) had_code: bool,
+    /// The version afterwards.
+    pub(crate) version: u32,
 }
 
 pub(crate) struct Table {
@@ -232,6 +243,12 @@ impl Table {
             self.free.push(index, &self.grace);
         }
         Ok(core)
+    }
+
+    /// The version an install gave its code.
+    pub(crate) fn code_version(&self, bead: Bead) -> u32 {
+        // Relaxed: the caller checks the state, or only wants to know.
+        self.code_version.get(bead.index()).load(Relaxed)
     }
 
     // ---- core

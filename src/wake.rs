@@ -66,6 +66,12 @@ impl Wake {
         (before & ACTIVE).saturating_sub(1) as usize
     }
 
+    /// Whether nothing was signalled since `seen`.
+    pub(crate) fn is_still(&self, seen: Seen) -> bool {
+        // Acquire, edge WAKE: who signalled has pushed before.
+        self.0.load(Acquire) == seen.0
+    }
+
     /// How many workers run.
     pub(crate) fn active(&self) -> usize {
         (self.0.load(Acquire) & ACTIVE) as usize

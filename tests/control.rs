@@ -116,6 +116,7 @@ fn p38_a_submitted_compile_replaces_the_backend_once_also_on_a_compiled_function
     on_all_executors(two_tiers, |engine| {
         let bead = engine.register(Core::new(0)).unwrap();
         engine.compile_now(bead, T1, LONG).unwrap();
+        #[inline(never)] // one address
         extern "C" fn three() -> u64 {
             3
         }

@@ -176,7 +176,7 @@ fn no_promotion_is_lost_when_compiles_fail_and_panic_at_random() {
 }
 
 #[test]
-fn a_panicking_policy_unwinds_out_of_dispatch_and_changes_nothing() {
+fn a_policy_or_filter_that_panics_is_contained_and_asked_again_later() {
     let asked = AtomicU32::new(0);
     let engine = Engine::builder()
         .inline()
@@ -184,13 +184,17 @@ fn a_panicking_policy_unwinds_out_of_dispatch_and_changes_nothing() {
             assert!(asked.fetch_add(1, SeqCst) > 0, "first question");
             Verdict::Promote
         }))
+        .tier(Tier::new(trivial()).filter(|_| panic!("filter")))
         .build()
         .unwrap();
     let (bead, m) = (engine.register(Core::new(0)).unwrap(), engine.mutator());
-    assert!(std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| m.dispatch(bead).is_some())).is_err());
+    assert!(m.dispatch(bead).is_none());
     assert_eq!(engine.state(bead).unwrap().pending, None);
-    m.dispatch(bead);
-    assert_eq!(engine.run_pending(usize::MAX), 1);
+    let questions = (0..20_000).filter(|_| m.dispatch(bead).is_none() && engine.run_pending(usize::MAX) == 1);
+    assert_eq!(questions.count(), 1);
+    assert_eq!(engine.tier(bead), Ok(TierId::BASELINE));
+    let tier = TierId::new(2).unwrap();
+    assert_eq!(engine.promote(bead, tier), Err(PromoteError::Filtered { bead, tier }));
 }
 
 #[test]

@@ -3,10 +3,9 @@
 use super::Engine;
 use crate::backend::{JobHost, Slot};
 use crate::code::CompiledCode;
-use crate::direct::End;
 use crate::drain::Crew;
 use crate::error::{CompileError, InstallError, PromoteError, Stale};
-use crate::event::{Event, Invalidation};
+use crate::event::Event;
 use crate::id::{Bead, Reason, TierId};
 use crate::state::Requested;
 use crate::stats::add;
@@ -22,19 +21,21 @@ impl Engine {
     /// # Errors
     /// [`PromoteError`] if the function is not live, has no such tier, or may not be compiled at it.
     pub fn promote(&self, bead: Bead, tier: TierId) -> Result<(), PromoteError> {
-        self.ask(bead, tier, Reason::Asked)
+        self.ask(bead, tier, Reason::Asked).map(|_| ())
     }
 
-    pub(super) fn ask(&self, bead: Bead, tier: TierId, reason: Reason) -> Result<(), PromoteError> {
+    pub(super) fn ask(&self, bead: Bead, tier: TierId, reason: Reason) -> Result<Requested, PromoteError> {
         self.check(bead, tier)?;
         let shared = self.shared();
         let mut rounds = 0;
         loop {
             match shared.request(bead, tier, reason, shared.table.budgets.calls(bead.index())) {
-                Requested::Queued | Requested::Follows | Requested::Already => return Ok(()),
+                // A shutdown that began meanwhile has dropped it again.
+                _ if shared.is_closed() => return Err(PromoteError::Closed),
                 Requested::Stale => return Err(Stale(bead).into()),
                 Requested::Barred(cap) => return Err(PromoteError::Barred { bead, tier, cap }),
                 Requested::Busy => crate::sync::wait_a_little(&mut rounds),
+                asked => return Ok(asked),
             }
         }
     }
@@ -102,7 +103,13 @@ impl Engine {
                 let (version, compile_time) = (installed.version, Duration::ZERO);
                 add(&shared.counters.installed, 1);
                 shared.emit(&Event::Installed { bead, tier, version, bytes, compile_time });
-                shared.settle(bead, Some(tier), &End::Installed(version));
+                // Requests up to this tier are over; one for a higher tier goes on.
+                let over = if installed.requeue.is_some() { tier } else { TierId::MAX };
+                {
+                    let _no_fork = shared.gate.enter();
+                    shared.one_shots.bind_again(bead, tier.above(), version);
+                }
+                shared.over(bead, over, version);
                 Ok(version)
             }
             Err(error) => {
@@ -116,17 +123,14 @@ impl Engine {
     /// not answer the old code; threads that are in it finish. The function counts from zero again.
     pub fn invalidate(&self, bead: Bead) -> Result<(), Stale> {
         let shared = self.shared();
-        let (callback, had_code) = {
+        let callback = shared.callback_of(bead);
+        let invalidated = {
             let _no_fork = shared.gate.enter();
-            // Read before: if the bead is still live afterwards, it is this bead's.
-            let callback = shared.table.live(bead).ok().and_then(|_| shared.info.on_invalidate(bead.index()));
-            (callback, shared.table.invalidate(bead)?)
+            shared.table.invalidate(bead)?
         };
-        shared.settle(bead, None, &End::Superseded);
-        shared.reclaim_without_workers();
-        if had_code {
-            shared.emit(&Event::Invalidated { bead });
-            shared.call_back(callback, bead, Invalidation::Invalidated);
+        shared.over(bead, TierId::MAX, invalidated.version);
+        if invalidated.had_code {
+            shared.took_code(bead, callback);
         }
         Ok(())
     }

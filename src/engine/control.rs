@@ -62,7 +62,7 @@ impl Engine {
         let lane = lanes.get(tier).ok_or(NoSuchTier { tier, tiers: lanes.top().get() })?;
         knob(lane);
         // What was held back may go on.
-        self.shared().wake();
+        self.wake_for(lane.len());
         Ok(())
     }
 
@@ -76,9 +76,8 @@ impl Engine {
         shared.close();
         shared.drop_queued();
         let start = Instant::now();
-        // A worker that shuts its own engine down would wait for itself.
-        let own = usize::from(shared.is_worker());
-        while shared.drain.wake.active() > own {
+        // Helpers count too; a worker that shuts its own engine down does not wait for itself.
+        while shared.drain.others_busy() > 0 {
             shared.announce_waiter();
             let Some(left) = timeout.checked_sub(start.elapsed()) else {
                 shared.withdraw_waiter();
@@ -87,7 +86,7 @@ impl Engine {
                     shared.drain.compiling().iter().map(|(ticket, _)| (ticket.bead, ticket.tier)).collect();
                 return Err(ShutdownError { waited: timeout, stuck });
             };
-            if shared.drain.wake.active() > own {
+            if shared.drain.others_busy() > 0 {
                 std::thread::park_timeout(left);
             }
         }
@@ -95,6 +94,15 @@ impl Engine {
         shared.drop_queued();
         self.reclaim();
         Ok(())
+    }
+}
+
+impl Engine {
+    /// Wakes workers for `waiting` requests; each signal starts one.
+    fn wake_for(&self, waiting: usize) {
+        let shared = self.shared();
+        let workers = if shared.settings.foreground { 1 } else { shared.drain.workers };
+        (0..workers.min(waiting)).for_each(|_| shared.wake());
     }
 }
 
@@ -110,13 +118,7 @@ impl Drop for PauseGuard {
             let _no_fork = shared.no_fork();
             (shared.drain.queued(), shared.waits.everybody())
         };
-        if shared.settings.foreground && waiting > 0 {
-            shared.wake();
-        }
-        // Each signal starts one worker.
-        for _ in 0..shared.drain.workers.min(waiting) {
-            shared.wake();
-        }
+        self.0.wake_for(waiting);
         // On an inline engine, those who wait do the work.
         threads.iter().for_each(Thread::unpark);
     }

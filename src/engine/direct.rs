@@ -3,56 +3,47 @@
 use super::Engine;
 use crate::backend::Job;
 use crate::code::CompiledCode;
-use crate::direct::End;
+use crate::direct::{OneShot, Waiting};
 use crate::drain::Crew;
 use crate::error::{CompileError, CompileNowError, PromoteError, Stale, SubmitError};
-use crate::event::Event;
 use crate::id::{Bead, Group, Reason, TierId};
+use crate::shared::Shared;
+use crate::state::{Pending, Requested, Snapshot};
 use std::time::{Duration, Instant};
 
 impl Engine {
     /// Has a function compiled for `tier` before anything that is merely hot, and waits for it. Answers the version of its code.
     ///
     /// On an [inline](crate::EngineBuilder::inline) engine, and on one of the pool's own threads, the calling thread does
-    /// the work meanwhile. A compile above the baseline that waits for another one above the baseline may hold the only place
-    /// there is for them, and then waits until its timeout. While the engine is [paused](Engine::pause) it waits for the
-    /// pause to end.
+    /// the work meanwhile; from inside of a compile that is done beyond the limits of the tier, since the place is held by who
+    /// waits. While the engine is [paused](Engine::pause) it waits for the pause to end.
     ///
     /// # Errors
     /// [`CompileNowError`]: the request was refused, the compile failed, something overtook it, or `timeout` passed (the
     /// request stays queued then).
     pub fn compile_now(&self, bead: Bead, tier: TierId, timeout: Duration) -> Result<u32, CompileNowError> {
         let (shared, start) = (self.shared(), Instant::now());
-        let wait = {
-            let _no_fork = shared.gate.enter();
-            shared.waits.join(bead, tier)
-        };
-        let result = self.ask(bead, tier, Reason::Now).map_err(CompileNowError::from).and_then(|()| {
-            loop {
-                if let Some(end) = wait.end() {
-                    return match end {
-                        End::Installed(version) => Ok(version),
-                        End::Failed(error) => Err(CompileNowError::Compile(error)),
-                        End::Superseded => Err(CompileNowError::Superseded(bead)),
-                    };
-                }
-                let state = shared.table.live(bead).map_err(PromoteError::from)?;
-                if state.tier >= tier {
-                    return Ok(state.version);
-                }
-                let waited = start.elapsed();
-                if waited >= timeout {
-                    return Err(CompileNowError::Timeout { bead, waited });
-                }
-                let helps = shared.drain.workers == 0 || shared.is_worker();
-                if !helps || self.run_pending(1) == 0 {
-                    std::thread::park_timeout(timeout - waited);
-                }
+        if crate::nest::is_compiling(shared.drain.address(), bead) {
+            return Err(CompileNowError::Within(bead));
+        }
+        let wait = Announced::new(shared, bead, tier);
+        let _ = self.ask(bead, tier, Reason::Now)?;
+        loop {
+            if let Some(answer) = wait.answer(bead, tier)? {
+                return Ok(answer);
             }
-        });
-        let _no_fork = shared.gate.enter();
-        shared.waits.leave(&wait);
-        result
+            let waited = start.elapsed();
+            if waited >= timeout {
+                return Err(CompileNowError::Timeout { bead, waited });
+            }
+            // The worker that would notice may be the one that is stuck.
+            shared.give_up_overdue();
+            let helps = shared.drain.workers == 0 || shared.is_pool_thread();
+            if !helps || self.run_pending(1) == 0 {
+                let limits = shared.tiers.iter().filter_map(|parts| parts.timeout);
+                std::thread::park_timeout(limits.fold(timeout - waited, Duration::min));
+            }
+        }
     }
 
     /// Asks for a compile by `compile` instead of the tier's backend, once. Works on compiled functions too.
@@ -72,54 +63,59 @@ impl Engine {
         if let Err(reason) = self.check(bead, tier) {
             return Err(SubmitError { reason, compile });
         }
-        let pending = shared.table.live(bead).is_ok_and(|state| {
-            state.tier >= tier || (state.pending != crate::state::Pending::None && state.target >= tier)
-        });
-        if pending {
-            return Err(SubmitError { reason: PromoteError::Pending { bead, tier }, compile });
-        }
-        // Between here and the request somebody else can ask for the same: then the closure serves that request.
+        let put = {
+            let _no_fork = shared.gate.enter();
+            let (number, compile) = (shared.next_number(), Box::new(compile));
+            shared.one_shots.put(bead, tier, number, compile)
+        };
+        let put = match put {
+            Ok(put) => put,
+            Err(back) => return refused(PromoteError::Pending { bead, tier }, Some(back)),
+        };
+        // From here on a worker that claims the function for this tier takes it, whoever asked.
+        let asked = match self.ask(bead, tier, Reason::Asked) {
+            Ok(Requested::Queued(version) | Requested::Follows(version)) => Ok(version),
+            Ok(_) => Err(PromoteError::Pending { bead, tier }),
+            Err(reason) => Err(reason),
+        };
         let back = {
             let _no_fork = shared.gate.enter();
-            shared.one_shots.put((bead, tier), Box::new(compile))
+            if let Ok(version) = asked {
+                shared.one_shots.bind(put, version);
+            }
+            let waits = |state: Snapshot| state.pending != Pending::None && state.target == tier;
+            // After binding: whoever ended the request before has passed it over.
+            let goes_on = asked.is_ok() && shared.table.live(bead).is_ok_and(waits);
+            if goes_on { None } else { shared.one_shots.take_back(put) }
         };
-        let (reason, back) = match back {
-            Some(back) => (PromoteError::Pending { bead, tier }, Some(back)),
-            None => match self.ask(bead, tier, Reason::Asked) {
-                Ok(()) => return Ok(()),
-                Err(reason) => {
-                    let _no_fork = shared.gate.enter();
-                    (reason, shared.one_shots.take((bead, tier)))
-                }
-            },
-        };
-        match back.map(|back| back.into_any().downcast::<F>()) {
-            Some(Ok(compile)) => Err(SubmitError { reason, compile: *compile }),
-            // A worker took it meanwhile.
-            _ => Ok(()),
+        match asked {
+            Ok(_) => {
+                shared.dispose(back);
+                Ok(())
+            }
+            Err(reason) => refused(reason, back),
         }
     }
 
     /// Takes a function down to `tier`, for debugging: code of a higher tier is taken back, and if `tier` is a compiled one,
-    /// a compile for it is asked for. Counts start from zero. Nothing happens if it runs no higher.
+    /// a compile for it is asked for, unless it would be refused. Counts start from zero. Nothing happens if it runs no higher.
     ///
     /// # Errors
     /// [`Stale`] if it is not live.
     pub fn demote(&self, bead: Bead, tier: TierId) -> Result<(), Stale> {
         let (shared, now) = (self.shared(), self.shared().now());
+        let wanted = tier != TierId::INTERPRETER && self.check(bead, tier).is_ok();
+        let callback = shared.callback_of(bead);
         let (demoted, pushed) = {
             let _no_fork = shared.gate.enter();
-            let demoted = shared.table.demote(bead, tier)?;
-            let queued = demoted.is_some_and(|demoted| demoted.queued);
-            (demoted, queued && shared.push(bead, tier, Reason::Asked, 0, now))
+            let Some(demoted) = shared.table.demote(bead, tier, wanted)? else { return Ok(()) };
+            (demoted, demoted.queued && shared.push(bead, tier, Reason::Asked, 0, now))
         };
         if pushed {
             shared.wake();
         }
-        if demoted.is_some() {
-            shared.settle(bead, None, &End::Superseded);
-            shared.emit(&Event::Invalidated { bead });
-        }
+        shared.over(bead, TierId::MAX, demoted.version);
+        shared.took_code(bead, callback);
         Ok(())
     }
 
@@ -128,7 +124,9 @@ impl Engine {
     /// # Errors
     /// [`Stale`] if it is not live.
     pub fn set_tier_cap(&self, bead: Bead, cap: TierId) -> Result<(), Stale> {
-        self.shared().restrict(bead, |state| state.cap = cap)
+        self.shared().restrict(bead, |state| state.cap = cap)?;
+        self.shared().ask_soon(bead);
+        Ok(())
     }
 
     /// Keeps a function interpreted for good: its code and requests are taken back, and none is accepted.
@@ -145,7 +143,7 @@ impl Engine {
     /// [`Stale`] if it is not live.
     pub fn unblacklist(&self, bead: Bead) -> Result<(), Stale> {
         self.shared().restrict(bead, |state| state.blacklisted = false)?;
-        self.shared().table.budgets.reset(bead.index());
+        self.shared().ask_soon(bead);
         Ok(())
     }
 
@@ -165,5 +163,57 @@ impl Engine {
             .into_iter()
             .filter_map(|bead| self.promote(bead, tier).err().map(|error| (bead, error)))
             .collect()
+    }
+}
+
+/// Hands a refused compile back as what it was.
+fn refused<F: 'static>(reason: PromoteError, back: Option<Box<dyn OneShot>>) -> Result<(), SubmitError<F>> {
+    match back.map(|back| back.into_any().downcast::<F>()) {
+        Some(Ok(compile)) => Err(SubmitError { reason, compile: *compile }),
+        // A worker took it meanwhile, for a request of somebody else's.
+        _ => Ok(()),
+    }
+}
+
+/// A thread that waits for a compile, until this is dropped.
+struct Announced<'e> {
+    shared: &'e Shared,
+    waiting: Waiting,
+}
+
+impl<'e> Announced<'e> {
+    fn new(shared: &'e Shared, bead: Bead, tier: TierId) -> Announced<'e> {
+        let _no_fork = shared.gate.enter();
+        Announced { shared, waiting: shared.waits.join(bead, tier) }
+    }
+
+    /// How it ended, if it did: the version of the code, or why there is none.
+    fn answer(&self, bead: Bead, tier: TierId) -> Result<Option<u32>, CompileNowError> {
+        let table = &self.shared.table;
+        let now = table.live(bead).map_err(PromoteError::from)?;
+        if now.tier >= tier {
+            return Ok(Some(table.code_version(bead)));
+        }
+        if now.pending != Pending::None && now.target >= tier {
+            return Ok(None);
+        }
+        // Nothing that would serve is asked for any more. A failure was noted before the state said so.
+        let error = {
+            let _no_fork = self.shared.gate.enter();
+            self.waiting.error()
+        };
+        Err(match (error, now.bars(tier)) {
+            (Some(error), _) => CompileNowError::Compile(error),
+            (None, Some(cap)) => PromoteError::Barred { bead, tier, cap }.into(),
+            (None, None) if self.shared.is_closed() => PromoteError::Closed.into(),
+            (None, None) => CompileNowError::Superseded(bead),
+        })
+    }
+}
+
+impl Drop for Announced<'_> {
+    fn drop(&mut self) {
+        let _no_fork = self.shared.gate.enter();
+        self.shared.waits.leave(&self.waiting);
     }
 }

@@ -108,16 +108,19 @@ impl Engine {
         self.shared().ticks.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
     }
 
-    /// Waits until nothing is queued and nothing is being compiled. An inline engine works meanwhile.
+    /// Waits until nothing is queued and nothing is being compiled; work that the calling thread is itself inside of does not
+    /// count. On an inline engine, and on one of the pool's own threads, the calling thread works meanwhile.
     ///
     /// # Errors
     /// [`DrainTimeout`] after `timeout`; everything goes on as before.
     pub fn drain(&self, timeout: Duration) -> Result<(), DrainTimeout> {
         let (shared, start) = (self.shared(), Instant::now());
         shared.announce_waiter();
+        // Perhaps the only one there is.
+        let pool_thread = shared.is_pool_thread();
         let mut woken = false;
         let result = loop {
-            if shared.drain.workers == 0 {
+            if shared.drain.workers == 0 || pool_thread {
                 self.run_pending(usize::MAX);
             }
             // Announced anew before each look, since who is woken is struck off the list.
@@ -134,7 +137,7 @@ impl Engine {
                 break Err(DrainTimeout {
                     waited,
                     queued: shared.drain.queued(),
-                    compiling: shared.drain.busy(),
+                    compiling: shared.drain.others_busy(),
                 });
             }
             std::thread::park_timeout(timeout - waited);
@@ -181,12 +184,16 @@ impl Drop for Life {
             // A model joins its threads itself, and has no clock.
             return;
         }
-        if self.shared.is_worker() {
+        if crate::nest::seats(self.shared.drain.address()) > 0 {
             // The last handle went inside a compile: waiting for it would be waiting for ourselves.
             return;
         }
         let start = Instant::now();
         while self.shared.drain.wake.active() > 0 {
+            if self.shared.executor.do_other_work() {
+                // On a thread of the pool, where a worker that waits to be started waits for us.
+                continue;
+            }
             self.shared.announce_waiter();
             let Some(left) = CLOSE_TIMEOUT.checked_sub(start.elapsed()) else {
                 tracing::warn!(target: "beadwork", "an engine was dropped while a backend was stuck in a compile");

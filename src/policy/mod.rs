@@ -29,8 +29,8 @@ pub use tiered::Tiered;
 /// Decides when functions enter the tier it guards. Any `Fn(&Activity) -> Verdict` is one.
 ///
 /// It is consulted on the mutator's thread at a function's first call and then each time the calls it asked for
-/// have passed, never per call, so it may take its time; but it must not block, and a panic in it unwinds out of
-/// [`Mutator::dispatch`](crate::Mutator::dispatch) with nothing changed.
+/// have passed, never per call, so it may take its time; but it must not block. A panic in it is contained and
+/// logged, and it is asked again after 10,000 calls.
 ///
 /// # Combining
 /// Every policy can be wrapped by the methods below, in any order and as often as wanted:

@@ -11,7 +11,7 @@ fn word(change: impl FnOnce(&mut Snapshot)) -> AtomicU64 {
 }
 
 fn claimed(word: &AtomicU64) -> Ticket {
-    assert_eq!(StateCell(word).request(B, T1), Requested::Queued);
+    assert!(matches!(StateCell(word).request(B, T1), Requested::Queued(_)));
     StateCell(word).claim(0, T1).unwrap()
 }
 
@@ -46,9 +46,9 @@ fn register_fresh_makes_the_first_generation_live() {
 fn request_queues_once_and_a_higher_target_replaces_a_queued_one() {
     let w = word(|_| ());
     let cell = StateCell(&w);
-    assert_eq!(cell.request(B, T1), Requested::Queued);
+    assert!(matches!(cell.request(B, T1), Requested::Queued(_)));
     assert_eq!(cell.request(B, T1), Requested::Already);
-    assert_eq!(cell.request(B, T2), Requested::Queued);
+    assert!(matches!(cell.request(B, T2), Requested::Queued(_)));
     assert_eq!(cell.request(B, T1), Requested::Already);
     assert_eq!(cell.load().target, T2);
     assert_eq!(cell.claim(0, T1), None, "the token of the lower tier finds nothing to do");
@@ -61,7 +61,7 @@ fn request_follows_a_compile_and_is_queued_when_it_ends() {
     let cell = StateCell(&w);
     let ticket = claimed(&w);
     assert_eq!(cell.request(B, T1), Requested::Already);
-    assert_eq!(cell.request(B, T2), Requested::Follows);
+    assert!(matches!(cell.request(B, T2), Requested::Follows(_)));
     assert_eq!(cell.request(B, T2), Requested::Already);
     assert_eq!(cell.abandon(ticket), Ended::Requeue(T2));
     assert_eq!(cell.abandon(ticket), Ended::Superseded);
@@ -93,7 +93,7 @@ fn p2_a_claim_lasts_until_it_is_installed_or_failed() {
     assert_eq!(cell.claim(0, T1), None);
     assert_eq!(cell.request(B, T1), Requested::Already, "no second compile between dequeue and install");
     assert_eq!(cell.abandon(ticket), Ended::Idle);
-    assert_eq!(cell.request(B, T1), Requested::Queued);
+    assert!(matches!(cell.request(B, T1), Requested::Queued(_)));
 }
 
 #[test]
@@ -164,7 +164,7 @@ fn the_generation_after_the_last_is_the_retired_one_and_stays() {
 
 #[test]
 fn a_bead_at_the_end_of_its_versions_gets_no_ticket() {
-    let w = word(|s| s.version = VERSION_MAX - 2);
+    let w = word(|s| s.version = VERSION_MAX - 3);
     let ticket = claimed(&w);
     assert_eq!(ticket.version, VERSION_MAX - 1);
     assert_eq!(StateCell(&w).abandon(ticket), Ended::Idle);

@@ -61,6 +61,11 @@ pub(crate) enum Pending {
 }
 
 impl Pending {
+    /// What is left when the compile in flight ends.
+    pub(crate) fn without_compile(self) -> Pending {
+        if self == Pending::Followed { Pending::Queued } else { Pending::None }
+    }
+
     fn from_bits(bits: u64) -> Pending {
         match bits {
             0 => Pending::None,

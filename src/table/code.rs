@@ -1,22 +1,31 @@
 //! Everything that changes a bead's code, always under the publishing bit.
 
-use super::{Demoted, Installed, Ready, Restricted, Table};
+use super::{Demoted, Installed, Invalidated, Ready, Restricted, Table};
 use crate::code::CodeWord;
 use crate::error::Stale;
 use crate::id::{Bead, TierId};
 use crate::owner::OwnerWord;
 use crate::pins::Pins;
-use crate::state::{Pending, Publishing, Snapshot, Ticket};
+use crate::state::{Ended, Pending, Publishing, Snapshot, Ticket};
 use crate::sync::AtomicUsize;
 #[cfg(beadwork_loom)]
 use std::sync::atomic::Ordering::Acquire;
 use std::sync::atomic::Ordering::{Relaxed, Release};
 
 impl Table {
-    /// Installs the result of a compile; `None` if the ticket was superseded, and nothing changed.
-    pub(crate) fn install(&self, ticket: Ticket, code: Ready) -> Option<Installed> {
-        let held = self.publishing(ticket.bead, |state| state.is_claimed_by(ticket))?;
-        Some(self.publish(ticket.bead, held, code, ticket.tier, |state| {
+    /// Installs the result of a compile. Not if the ticket was superseded, and nothing changed; and not if its tier is barred
+    /// by now, then the claim ends like one without code.
+    pub(crate) fn install(&self, ticket: Ticket, code: Ready) -> Result<Installed, Ended> {
+        let held =
+            self.publishing(ticket.bead, |state| state.is_claimed_by(ticket)).ok_or(Ended::Superseded)?;
+        if held.before().bars(ticket.tier).is_some() {
+            let new = held.release(|state| {
+                state.raise_version();
+                state.pending = state.pending.without_compile();
+            });
+            return Err(Ended::of(&new));
+        }
+        Ok(self.publish(ticket.bead, held, code, ticket.tier, |state| {
             state.pending == Pending::Followed && state.target > ticket.tier
         }))
     }
@@ -52,21 +61,21 @@ impl Table {
         Installed { version: new.version, requeue: queued.then_some(new.target) }
     }
 
-    /// Takes a bead's code back and cancels what is pending. Later dispatches answer cold. Answers whether it had code.
-    pub(crate) fn invalidate(&self, bead: Bead) -> Result<bool, Stale> {
+    /// Takes a bead's code back and cancels what is pending. Later dispatches answer cold.
+    pub(crate) fn invalidate(&self, bead: Bead) -> Result<Invalidated, Stale> {
         let held = self.publishing(bead, |_| true).ok_or(Stale(bead))?;
         let index = bead.index();
         let had_code = held.before().tier != TierId::INTERPRETER;
         // Under the bit, so that the index is still this bead's.
         self.start_over(index);
         let old = self.write_cells(index, &held, CodeWord::cold(held.before().tag), OwnerWord::NONE);
-        held.release(|state| {
+        let new = held.release(|state| {
             state.raise_version();
             state.tier = TierId::INTERPRETER;
             state.pending = Pending::None;
         });
         self.grace.retire(old);
-        Ok(had_code)
+        Ok(Invalidated { had_code, version: new.version })
     }
 
     /// Counts from zero. Mutators may be counting meanwhile: at worst some of it is undone.
@@ -82,13 +91,17 @@ impl Table {
         let mut after = before;
         change(&mut after);
         let took_code = after.tier != TierId::INTERPRETER && after.bars(after.tier).is_some();
-        let cancelled = after.pending != Pending::None && after.bars(after.target).is_some();
+        let barred = after.pending != Pending::None && after.bars(after.target).is_some();
+        // The compile in flight may be for a tier that is still allowed (if not, its install says so), and the request that
+        // follows it is lowered to what is.
+        let lowered = barred && after.pending == Pending::Followed && after.bars(TierId::BASELINE).is_none();
+        let cancelled = barred && !lowered;
         let old = if took_code {
             self.write_cells(bead.index(), &held, CodeWord::cold(before.tag), OwnerWord::NONE)
         } else {
             OwnerWord::NONE
         };
-        held.release(|state| {
+        let new = held.release(|state| {
             change(state);
             if took_code {
                 state.tier = TierId::INTERPRETER;
@@ -96,17 +109,22 @@ impl Table {
             if cancelled {
                 state.pending = Pending::None;
             }
-            if took_code || cancelled {
+            if lowered {
+                // A compile in flight that goes on keeps its ticket.
+                state.target = state.cap;
+            } else if cancelled || took_code {
                 state.raise_version();
             }
         });
         self.grace.retire(old);
-        Ok(Restricted { took_code, cancelled })
+        // What came with the request that followed is bound to the next version.
+        let over = if lowered { new.raised_version() } else { new.version };
+        Ok(Restricted { took_code, cancelled: barred.then_some(over) })
     }
 
-    /// Takes back code above `tier` and, if that is a compiled one, queues the bead for it. Answers what to do, or
-    /// `None` if the bead runs no higher than that.
-    pub(crate) fn demote(&self, bead: Bead, tier: TierId) -> Result<Option<Demoted>, Stale> {
+    /// Takes back code above `tier` and, if that is a compiled one and the code is wanted, queues the bead for it. Answers
+    /// what to do, or `None` if the bead runs no higher than that.
+    pub(crate) fn demote(&self, bead: Bead, tier: TierId, wanted: bool) -> Result<Option<Demoted>, Stale> {
         let held = self.publishing(bead, |_| true).ok_or(Stale(bead))?;
         if held.before().tier <= tier {
             held.release(|_| ());
@@ -118,12 +136,16 @@ impl Table {
         let new = held.release(|state| {
             state.raise_version();
             state.tier = TierId::INTERPRETER;
-            state.target = tier;
-            let again = tier != TierId::INTERPRETER && state.bars(tier).is_none();
-            state.pending = if again { Pending::Queued } else { Pending::None };
+            state.pending = Pending::None;
+            if wanted && tier != TierId::INTERPRETER && state.bars(tier).is_none() {
+                // The end of one request and the start of another: two versions, so that they can be told apart.
+                state.raise_version();
+                (state.pending, state.target) = (Pending::Queued, tier);
+            }
         });
         self.grace.retire(old);
-        Ok(Some(Demoted { queued: new.pending == Pending::Queued }))
+        let queued = new.pending == Pending::Queued;
+        Ok(Some(Demoted { queued, version: new.version - u32::from(queued) }))
     }
 
     /// The cells that go with the code, always together, under the bit. Answers the unlinked owner, to be retired

@@ -2,7 +2,9 @@
 
 #![allow(dead_code)] // each test file uses its part
 
-use beadwork::{Bead, CodeOwner, CompileError, CompiledCode, Core, Engine, FnBackend, Job, Threshold, Tier};
+use beadwork::{
+    Backend, Bead, CodeOwner, CompileError, CompiledCode, Core, Engine, FnBackend, Job, Threshold, Tier,
+};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::Duration;
@@ -10,10 +12,12 @@ use std::time::Duration;
 /// Longer than anything takes; a test that waits so long has failed.
 pub(crate) const LONG: Duration = Duration::from_secs(60);
 
+#[inline(never)] // one address
 pub(crate) extern "C" fn one() -> u64 {
     1
 }
 
+#[inline(never)] // one address
 pub(crate) extern "C" fn two() -> u64 {
     2
 }
@@ -117,4 +121,16 @@ impl<F: FnMut()> Drop for Finally<F> {
     fn drop(&mut self) {
         (self.0)();
     }
+}
+
+/// A backend that says when it is in a compile, and stays there until it is let go.
+pub(crate) fn held() -> (impl Backend, Latch, Latch) {
+    let (inside, go) = (Latch::default(), Latch::default());
+    let (entered, may_go) = (inside.clone(), go.clone());
+    let backend = FnBackend::new(move |_: &mut Job<'_>| {
+        entered.open();
+        may_go.wait();
+        Ok(code())
+    });
+    (backend, inside, go)
 }

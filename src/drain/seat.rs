@@ -1,0 +1,98 @@
+//! Where a worker sits: its own deques, what it is compiling, and its place in a lane. Both go back however its work ends.
+
+use super::{Crew, Drain};
+use crate::nest::{self, Here};
+use crate::queue::{Lane, Request};
+use crate::state::Ticket;
+use crate::sync::deque::{Stealer, Worker};
+use crate::sync::{Arc, Mutex, lock};
+use std::sync::atomic::Ordering::{AcqRel, Acquire};
+
+/// A worker's place: its own deques, and what it is compiling.
+pub(super) struct Seat {
+    pub(super) deques: Box<[Worker<Request>]>,
+    pub(super) public: Arc<Public>,
+}
+
+/// What others see of a seat.
+pub(super) struct Public {
+    pub(super) stealers: Box<[Stealer<Request>]>,
+    /// With the time each was claimed, in milliseconds.
+    pub(super) compiling: Mutex<Vec<(Ticket, u32)>>,
+}
+
+impl Seat {
+    pub(super) fn own(&self, lane: &Lane) -> &Worker<Request> {
+        &self.deques[lane.tier.lane()]
+    }
+}
+
+/// A thread on a seat, which goes back however the thread ends its work.
+pub(super) struct Seated<'d> {
+    drain: &'d Drain,
+    crew: &'d dyn Crew,
+    seat: Option<Seat>,
+    here: Option<Here>,
+}
+
+impl<'d> Seated<'d> {
+    pub(super) fn new(drain: &'d Drain, crew: &'d dyn Crew) -> Seated<'d> {
+        let _no_fork = crew.no_fork();
+        // AcqRel, edge WAKE, partner is `is_idle`.
+        drain.busy.fetch_add(1, AcqRel);
+        let free = lock(&drain.seats).pop();
+        let seat = free.unwrap_or_else(|| {
+            let deques: Box<[_]> = drain.lanes.all.iter().map(|_| Worker::new_fifo()).collect();
+            let stealers = deques.iter().map(Worker::stealer).collect();
+            let public = Arc::new(Public { stealers, compiling: Mutex::new(Vec::new()) });
+            drain.publics.write().unwrap_or_else(|e| e.into_inner()).push(public.clone());
+            Seat { deques, public }
+        });
+        Seated { drain, crew, seat: Some(seat), here: Some(nest::sit_down(drain.address())) }
+    }
+
+    pub(super) fn seat(&self) -> Option<&Seat> {
+        self.seat.as_ref()
+    }
+}
+
+impl Drop for Seated<'_> {
+    fn drop(&mut self) {
+        self.here = None;
+        {
+            let _no_fork = self.crew.no_fork();
+            lock(&self.drain.seats).extend(self.seat.take());
+            // Saturating: a child forked inside a compile has forgotten all workers. AcqRel, edge WAKE.
+            let _ = self.drain.busy.fetch_update(AcqRel, Acquire, |now| now.checked_sub(1));
+        }
+        if self.crew.is_closed() {
+            // Who closed the engine waits for seats.
+            self.crew.idle();
+        }
+    }
+}
+
+/// A worker's place in a lane.
+pub(super) struct Place<'d> {
+    pub(super) drain: &'d Drain,
+    pub(super) lane: &'d Lane,
+    pub(super) seat: &'d Seat,
+    pub(super) crew: &'d dyn Crew,
+}
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        {
+            let _no_fork = self.crew.no_fork();
+            lock(&self.seat.public.compiling).clear();
+        }
+        let waited_for = self.drain.lanes.leave(self.lane);
+        let waits = {
+            let _no_fork = self.crew.no_fork();
+            waited_for.iter().any(|lane| self.drain.holds_some(lane))
+        };
+        if waits {
+            self.crew.signal();
+        }
+    }
+}
