@@ -95,6 +95,7 @@ pub(crate) trait JobHost: Sync {
     fn core(&self, bead: Bead) -> Result<Core, Stale>;
     fn name(&self, bead: Bead) -> Option<Arc<str>>;
     fn is_current(&self, ticket: Ticket) -> bool;
+    fn osr_sites(&self, ticket: Ticket) -> Vec<u64>;
     /// Pins the callee's index and answers its slot's address.
     fn pin_slot(&self, callee: Bead) -> Result<Slot, Stale>;
     /// Pins the index of a callee whose slot's address the backend had before; refused if the address means another
@@ -160,6 +161,18 @@ impl<'e> Job<'e> {
     /// The name given at registration.
     pub fn name(&self) -> Option<Arc<str>> {
         self.host.name(self.ticket.bead)
+    }
+
+    /// The version the code will have when it is installed; a bailout of it names this.
+    pub fn version(&self) -> u32 {
+        self.ticket.version.saturating_add(1)
+    }
+
+    /// The loops for which native entries were asked for, most iterations first; with [`Reason::Osr`] at least one. A
+    /// backend gives the entries by [`CompiledCode::osr`]. A loop that was asked for and gets none is asked for again only
+    /// after as many iterations more, doubling each time.
+    pub fn osr_sites(&self) -> Vec<u64> {
+        self.host.osr_sites(self.ticket)
     }
 
     /// Whether the result would still be installed. A long compile can look now and then and give up early.

@@ -2,6 +2,7 @@
 
 use crate::error::CompileError;
 use crate::id::Bead;
+use crate::osr::{MAX_ENTRIES, OsrEntry};
 use crate::owner::CodeOwner;
 use std::fmt;
 use std::marker::PhantomData;
@@ -114,6 +115,7 @@ pub struct CompiledCode {
     pub(crate) bytes: usize,
     pub(crate) embeds: Vec<Bead>,
     pub(crate) compile_time: Option<Duration>,
+    pub(crate) osr: Vec<OsrEntry>,
 }
 
 impl CompiledCode {
@@ -128,6 +130,7 @@ impl CompiledCode {
             bytes: 0,
             embeds: Vec::new(),
             compile_time: None,
+            osr: Vec::new(),
         }
     }
 
@@ -154,6 +157,16 @@ impl CompiledCode {
         self
     }
 
+    /// Adds a native entry into the loop the VM calls `site`, for [`Mutator::back_edge`](crate::Mutator::back_edge) to answer. What
+    /// is passed to it is between the VM and its compiler. The entries are published with the code and go with it; of
+    /// several for one site the first counts. Addresses are checked like that of the code itself, and there may be at most
+    /// 65,535.
+    #[must_use]
+    pub fn osr(mut self, site: u64, entry: *const u8) -> CompiledCode {
+        self.osr.push(OsrEntry { site, entry: entry.expose_provenance() as u64 });
+        self
+    }
+
     /// States what this function's compile took, where the backend knows better than the clock around it.
     #[must_use]
     pub fn with_compile_time(mut self, time: Duration) -> CompiledCode {
@@ -171,13 +184,18 @@ impl CompiledCode {
         self.bytes
     }
 
-    /// Whether a code word can hold the entry.
+    /// Whether code words can hold the entries.
     pub(crate) fn check(&self) -> Result<(), CompileError> {
-        match self.entry {
+        let check = |entry| match entry {
             0 => Err(CompileError::NullEntry),
             entry if entry >= TICK => Err(CompileError::EntryTooWide { entry }),
             _ => Ok(()),
+        };
+        if self.osr.len() > MAX_ENTRIES {
+            return Err(CompileError::TooManyLoopEntries { given: self.osr.len() });
         }
+        check(self.entry)?;
+        self.osr.iter().try_for_each(|osr| check(osr.entry))
     }
 }
 

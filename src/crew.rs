@@ -30,6 +30,11 @@ impl JobHost for Shared {
         self.table.live(ticket.bead).is_ok_and(|state| state.is_claimed_by(ticket))
     }
 
+    fn osr_sites(&self, ticket: Ticket) -> Vec<u64> {
+        let _no_fork = self.gate.enter();
+        self.loops.wanted(ticket.bead, ticket.version)
+    }
+
     fn pin_slot(&self, callee: Bead) -> Result<Slot, Stale> {
         let _no_fork = self.gate.enter();
         // Pinned before it is looked at: if the callee is live now, its index cannot be reused any more.

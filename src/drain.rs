@@ -190,7 +190,7 @@ impl Drain {
         }
         // The clock is foreign code, so it is read before anything is held.
         let now = crew.now();
-        for lane in &self.lanes.all {
+        for lane in self.lanes.in_order() {
             // Who helps from inside of a compile waits for what it helps with, so it needs a place in any case.
             let nested = nest::seats(self.address()) > 1;
             if !self.lanes.enter(lane, self.workers, nested) {

@@ -225,6 +225,12 @@ pub enum CompileError {
         /// The address given.
         entry: u64,
     },
+    /// More native loop entries than a table can have.
+    #[error("the code comes with {given} loop entries; give at most {max}", max = crate::osr::MAX_ENTRIES)]
+    TooManyLoopEntries {
+        /// Entries given.
+        given: usize,
+    },
     /// The backend panicked.
     #[error("the backend panicked: {0}")]
     Panicked(String),

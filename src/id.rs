@@ -208,6 +208,8 @@ pub enum Reason {
     Asked,
     /// [`Engine::compile_now`](crate::Engine::compile_now): somebody waits for it.
     Now,
+    /// A loop of it goes round and round: a native entry into the running loop is wanted.
+    Osr,
     /// It was asked for while a lower tier was being compiled, or its compile was interrupted by a fork.
     Resumed,
 }
@@ -217,7 +219,7 @@ impl Reason {
     pub(crate) fn class(self) -> u8 {
         match self {
             Reason::Hot | Reason::Asked => 0,
-            Reason::Resumed => 1,
+            Reason::Resumed | Reason::Osr => 1,
             Reason::Now => 2,
         }
     }

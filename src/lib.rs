@@ -99,6 +99,7 @@ mod id;
 mod info;
 mod mutator;
 mod nest;
+mod osr;
 mod owner;
 mod pins;
 mod policy;
@@ -129,6 +130,7 @@ pub use fault::{Fault, RETRY_AFTER_CALLS};
 pub use id::{Bead, Core, Group, MAX_GENERATION, Reason, TierId};
 pub use info::BeadInfo;
 pub use mutator::Mutator;
+pub use osr::ITERATIONS_PER_CALL;
 pub use owner::{CodeOwner, Reclaim};
 pub use policy::{
     Activity, BASELINE_LOAD_FEEDBACK, CODE_MEMORY_PRESSURE_FROM, Decaying, HalfLife, Jittered, Manual,

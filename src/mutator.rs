@@ -6,6 +6,7 @@ use crate::counter::Budgets;
 use crate::engine::Engine;
 use crate::grace::{self, MutatorCell};
 use crate::id::Bead;
+use crate::osr::{Local, Probe, Spent};
 use crate::sync::{Arc, AtomicU64};
 use crossbeam_utils::CachePadded;
 use std::cell::Cell;
@@ -33,6 +34,8 @@ pub struct Mutator {
     // The columns and the epoch are kept here so that the hot path goes through no other pointer.
     code: Column<AtomicU64>,
     budgets: Budgets,
+    osr: Probe,
+    loops: Local,
     epoch: Arc<CachePadded<AtomicU64>>,
     cell: MutatorCell,
     seen: u64,
@@ -55,6 +58,8 @@ impl Mutator {
         Mutator {
             code: table.code.clone(),
             budgets: table.budgets.clone(),
+            osr: table.osr.probe(),
+            loops: Local::default(),
             epoch: table.grace.epoch(),
             cell,
             seen,
@@ -162,6 +167,38 @@ impl Mutator {
         self.engine().shared().budget_spent(bead, self.sampling);
     }
 
+    /// A loop of the interpreted function goes round: counts the iteration, and answers the native entry into the loop if
+    /// there is one, to go on there. `site` is the VM's own name for the loop, any 64 bits; each is counted for itself.
+    ///
+    /// A loop that runs long enough (by the tiers' policies, [`ITERATIONS_PER_CALL`](crate::ITERATIONS_PER_CALL)
+    /// iterations counting like a call) has the function compiled with an entry for it, urgently. Costs one Acquire load, and
+    /// a decrement in a table of this mutator's own; a lock every now and then.
+    #[inline]
+    pub fn back_edge(&self, bead: Bead, site: u64) -> Option<Code<'_>> {
+        let entry = self.osr.find(bead, site);
+        if entry.is_none()
+            && let Some(spent) = self.loops.count(bead, site)
+        {
+            self.loop_spent(spent);
+        }
+        entry.map(Code::new)
+    }
+
+    /// The native entry into a loop, if there is one, without counting.
+    #[inline]
+    pub fn osr_entry(&self, bead: Bead, site: u64) -> Option<Code<'_>> {
+        self.osr.find(bead, site).map(Code::new)
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn loop_spent(&self, spent: Spent) {
+        let iterations = self.engine().shared().loop_spent(spent);
+        if spent.ask {
+            self.loops.grant(spent.bead, spent.site, iterations);
+        }
+    }
+
     /// States that this thread holds no code pointer and is in no frame of native code that could be retired. Pass
     /// one often (at loop heads of the interpreter, between calls): freeing waits for it.
     ///
@@ -207,6 +244,7 @@ impl Mutator {
 
     /// Goes offline for good; the cell may be used by another mutator.
     pub(crate) fn park(mut self) -> (Engine, MutatorCell) {
+        self.flush();
         grace::go_offline(&self.cell);
         let cell = self.cell.clone();
         let engine = self.engine().clone();
@@ -215,8 +253,18 @@ impl Mutator {
     }
 }
 
+impl Mutator {
+    /// Tells what was counted and not told yet.
+    fn flush(&self) {
+        self.loops.flush().for_each(|spent| self.loop_spent(spent));
+    }
+}
+
 impl Drop for Mutator {
     fn drop(&mut self) {
+        if self.engine.is_some() {
+            self.flush();
+        }
         grace::go_offline(&self.cell);
         if let Some(engine) = self.engine.take() {
             let _no_fork = engine.shared().gate.enter();

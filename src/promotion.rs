@@ -4,10 +4,11 @@ use crate::clock;
 use crate::contain::contain;
 use crate::drain::Crew;
 use crate::id::{Bead, Reason, TierId};
+use crate::osr::{ITERATIONS_PER_CALL, Spent, Standing};
 use crate::policy::{Activity, HalfLife, Scale, Verdict};
 use crate::queue::Lane;
 use crate::shared::Shared;
-use crate::state::{Pending, Requested};
+use crate::state::{Pending, Requested, Snapshot};
 use crate::stats::read;
 use crate::tier::Candidate;
 use std::num::NonZeroU32;
@@ -40,10 +41,82 @@ impl Shared {
         }
         // Only what is above the tier it runs at, or waits for, is worth asking.
         let above = if now.pending == Pending::None { now.tier } else { now.tier.max(now.target) };
+        let (tier, wait) = self.consult(bead, &now, above, calls, 0);
+        let wait = if now.pending == Pending::None { wait } else { wait.min(RECHECK_CALLS) };
+        // If it is promoted: until a higher tier is due, or it is looked at again.
+        budgets.grant(bead.index(), calls, if tier.is_some() { wait.min(RECHECK_CALLS) } else { wait });
+        if let Some(tier) = tier
+            && matches!(self.request(bead, tier, Reason::Hot, calls), Requested::Busy)
+        {
+            // A publisher is at work. The budget is spent again, so the next call asks again.
+            budgets.grant(bead.index(), calls.saturating_sub(1), 1);
+        }
+    }
+
+    /// A loop without a native entry went round. Answers after how many further iterations this is to be called again.
+    pub(crate) fn loop_spent(&self, spent: Spent) -> u32 {
+        const RECHECK: u32 = RECHECK_CALLS * ITERATIONS_PER_CALL;
+        let (bead, site) = (spent.bead, spent.site);
+        let (standing, now) = {
+            let _no_fork = self.gate.enter();
+            let standing = self.loops.count(bead, site, spent.iterations);
+            let now = self.table.live(bead);
+            if now.is_err() {
+                // Removed, perhaps just now, and then nobody else forgets what was noted.
+                self.loops.forget(bead);
+            }
+            (standing, now)
+        };
+        let Ok(now) = now else { return u32::MAX };
+        if !spent.ask {
+            return 0;
+        }
+        let iterations = match standing {
+            Standing::Suppressed(wait) => return wait,
+            Standing::Counting(iterations) => iterations,
+            Standing::Allowed(iterations) => {
+                let _no_fork = self.gate.enter();
+                self.table.suppress_loop(bead, site, false);
+                if self.table.osr.find(bead, site).is_some() {
+                    return 1;
+                }
+                iterations
+            }
+        };
+        if now.pending != Pending::None && self.drain.wake.active() == 0 {
+            self.wake();
+        }
+        self.give_up_overdue();
+        if !self.enabled.load(Relaxed) || self.is_closed() {
+            return RECHECK;
+        }
+        // The code it has, if any, lacks the entry: its own tier will do as well as a higher one.
+        let calls = self.table.budgets.calls(bead.index());
+        let (tier, wait) = self.consult(bead, &now, now.tier.below(), calls, iterations);
+        let Some(tier) = tier else { return wait.saturating_mul(ITERATIONS_PER_CALL) };
+        let asked = self.request(bead, tier, Reason::Osr, calls);
+        {
+            let _no_fork = self.gate.enter();
+            self.loops.want(bead, site, self.table.state(bead.index()).load().version);
+        }
+        if matches!(asked, Requested::Busy) { 1 } else { RECHECK }
+    }
+
+    /// Asks the policies of the tiers above `above`, the highest first, so that a function that is hot enough skips tiers.
+    /// Answers the tier it is to be promoted to, and the calls after which to ask again.
+    fn consult(
+        &self,
+        bead: Bead,
+        now: &Snapshot,
+        above: TierId,
+        calls: u32,
+        iterations: u32,
+    ) -> (Option<TierId>, u32) {
         let scale = Scale::ONE.times(f64::from_bits(self.scale.load(Relaxed)));
-        let heat = self.heat(bead, above, calls);
-        let mut wait = if now.pending == Pending::None { u32::MAX } else { RECHECK_CALLS };
-        // The highest tier whose policy says so wins, so a function that is hot enough skips tiers.
+        let turns = iterations / ITERATIONS_PER_CALL;
+        let heat = self.heat(bead, above, calls).saturating_add(turns);
+        let calls = calls.saturating_add(turns);
+        let mut wait = u32::MAX;
         for (lane, parts) in self.drain.lanes.all.iter().zip(&self.tiers).rev() {
             if lane.tier <= above {
                 break;
@@ -59,7 +132,7 @@ impl Shared {
                 let _no_fork = self.gate.enter();
                 self.faults.wait(bead, lane.tier, calls)
             };
-            let activity = self.activity(bead, now.tier, lane, calls, heat);
+            let activity = Activity { iterations, ..self.activity(bead, now.tier, lane, calls, heat) };
             // A policy is foreign code, and this is a dispatch: a panic there must not end up in the guest program.
             let verdict = contain(|| parts.policy.decide_scaled(&activity, scale)).unwrap_or_else(|message| {
                 tracing::error!(target: "beadwork", %bead, tier = %lane.tier, message, "a policy panicked");
@@ -69,18 +142,10 @@ impl Shared {
                 Verdict::Wait(calls) => wait = wait.min(calls.get()),
                 // It failed here; its pause is not over.
                 Verdict::Promote if pause > 0 => wait = wait.min(pause),
-                Verdict::Promote => {
-                    // Until a higher tier is due, or it is looked at again.
-                    budgets.grant(bead.index(), calls, wait.min(RECHECK_CALLS));
-                    if matches!(self.request(bead, lane.tier, Reason::Hot, calls), Requested::Busy) {
-                        // A publisher is at work. The budget is spent again, so the next call asks again.
-                        budgets.grant(bead.index(), calls.saturating_sub(1), 1);
-                    }
-                    return;
-                }
+                Verdict::Promote => return (Some(lane.tier), wait),
             }
         }
-        budgets.grant(bead.index(), calls, wait);
+        (None, wait)
     }
 
     /// Whether the tier's filter takes the function.
@@ -113,6 +178,7 @@ impl Shared {
             target: lane.tier,
             calls,
             heat,
+            iterations: 0,
             size: self.info.size(bead.index()),
             queued: u32::try_from(lane.len()).unwrap_or(u32::MAX),
             workers: lane.limit().min(self.drain.workers).max(1) as u32,

@@ -88,6 +88,8 @@ pub(crate) struct Lane {
     /// The most workers in this lane at once.
     limit: AtomicUsize,
     enabled: AtomicBool,
+    /// Requests that are as urgent as any of the baseline's, and that no worker has come for yet.
+    urgent: AtomicUsize,
     injector: Injector<Request>,
     heap: Mutex<Heap>,
     /// Requests in `heap`.
@@ -104,6 +106,7 @@ impl Lane {
             batch: AtomicUsize::new(batch),
             limit: AtomicUsize::new(limit),
             enabled: AtomicBool::new(true),
+            urgent: AtomicUsize::new(0),
             injector: Injector::new(),
             heap: Mutex::new(Heap::default()),
             ranked: AtomicUsize::new(0),
@@ -199,17 +202,43 @@ pub(crate) struct Lanes {
     queued: Column<AtomicU16>,
     /// Workers in lanes above the baseline.
     optimizing: AtomicUsize,
+    /// Whose turn it is: the baseline's, or that of what is as urgent.
+    turn: AtomicUsize,
 }
 
 impl Lanes {
     pub(crate) const BYTES: usize = size_of::<u16>();
 
     pub(crate) fn new(all: Vec<Lane>, capacity: u32) -> std::io::Result<Lanes> {
-        Ok(Lanes { all: all.into(), queued: Column::reserve(capacity)?, optimizing: AtomicUsize::new(0) })
+        Ok(Lanes {
+            all: all.into(),
+            queued: Column::reserve(capacity)?,
+            optimizing: AtomicUsize::new(0),
+            turn: AtomicUsize::new(0),
+        })
     }
 
     pub(crate) fn get(&self, tier: TierId) -> Option<&Lane> {
         if tier == TierId::INTERPRETER { None } else { self.all.get(tier.lane()) }
+    }
+
+    /// A request that waits for `tier`, for which ranks put it first, is as urgent as the baseline's.
+    pub(crate) fn hurry(&self, tier: TierId) {
+        if let Some(lane) = self.get(tier) {
+            // Relaxed, as all about urgency: it decides who goes first, not whether.
+            lane.urgent.fetch_add(1, Relaxed);
+        }
+    }
+
+    /// The lanes in the order in which a worker looks at them: lowest first; but every other time one with an urgent request
+    /// before all others.
+    pub(crate) fn in_order(&self) -> impl Iterator<Item = &Lane> {
+        let urgent = self.all.iter().skip(1).find(|lane| lane.urgent.load(Relaxed) > 0);
+        let first = urgent.filter(|lane| {
+            let turn = self.turn.fetch_add(1, Relaxed).is_multiple_of(2);
+            turn && lane.urgent.fetch_update(Relaxed, Relaxed, |now| now.checked_sub(1)).is_ok()
+        });
+        first.into_iter().chain(self.all.iter())
     }
 
     /// The highest compiled tier.

@@ -154,6 +154,7 @@ impl Engine {
         let core = shared.table.remove(bead, |index| {
             callback = shared.info.clear(index);
             faults = shared.faults.forget_all(bead);
+            shared.loops.forget(bead);
         })?;
         drop(no_fork);
         shared.dispose(faults);

@@ -9,6 +9,7 @@ use crate::error::{CompileError, Stale};
 use crate::event::{Event, Invalidation};
 use crate::id::{Bead, Reason, TierId};
 use crate::info::OnInvalidate;
+use crate::osr::{OsrEntry, OsrWord};
 use crate::shared::Shared;
 use crate::state::{Ended, Snapshot, Ticket};
 use crate::stats::add;
@@ -26,7 +27,20 @@ impl Shared {
             let owner = self.owners.intern(code.owner, bytes, code.embeds);
             // Counted before it can be retired and subtracted.
             add(&self.counters.code_bytes, owner.bytes() as u64);
-            let installed = self.table.install(ticket, Ready { entry, tick, owner });
+            let osr = self.loop_table(bead, code.osr);
+            let wanted = self.loops.wanted(bead, ticket.version);
+            let missing = wanted.into_iter().filter(|&site| !self.table.osr.names(osr, site));
+            let missing: Vec<_> = missing.collect();
+            let installed = self.table.install(ticket, Ready { entry, tick, owner, osr });
+            if installed.is_ok() {
+                // Asked for, and did not come: not to be asked for again and again.
+                for site in missing {
+                    self.loops.fail(bead, site);
+                }
+                self.suppress_loops(bead);
+            } else {
+                self.table.osr.discard(osr);
+            }
             let requeue = match installed {
                 Ok(installed) => installed.requeue,
                 Err(Ended::Requeue(tier)) => Some(tier),
@@ -59,6 +73,26 @@ impl Shared {
         self.emit(&Event::Installed { bead, tier, version, bytes, compile_time });
         self.changed(bead);
         Outcome::Installed { version }
+    }
+
+    /// Makes the table of a function's native loop entries, inside a section.
+    pub(crate) fn loop_table(&self, bead: Bead, entries: Vec<OsrEntry>) -> OsrWord {
+        if entries.is_empty() {
+            return OsrWord::NONE;
+        }
+        let suppressed = self.loops.suppressed(bead);
+        let made = self.table.osr.make(bead, entries, &self.table.grace, |site| suppressed.contains(&site));
+        made.unwrap_or_else(|_| {
+            // The code is worth having without.
+            add(&self.counters.loop_tables_refused, 1);
+            OsrWord::NONE
+        })
+    }
+
+    /// Loops whose entries failed while the table was being made, inside a section.
+    pub(crate) fn suppress_loops(&self, bead: Bead) {
+        let suppressed = self.loops.suppressed(bead);
+        suppressed.into_iter().for_each(|site| self.table.suppress_loop(bead, site, true));
     }
 
     pub(crate) fn failed(&self, ticket: Ticket, error: CompileError) -> Outcome {
@@ -154,6 +188,10 @@ impl Shared {
 
     /// Code of a bead was taken back: tells the log, the listeners and the bead's own callback.
     pub(crate) fn took_code(&self, bead: Bead, callback: Option<OnInvalidate>) {
+        {
+            let _no_fork = self.gate.enter();
+            self.loops.start_over(bead);
+        }
         self.reclaim_without_workers();
         self.emit(&Event::Invalidated { bead });
         self.call_back(callback, bead, Invalidation::Invalidated);

@@ -15,6 +15,7 @@ use crate::fault::Faults;
 use crate::gate::Gate;
 use crate::id::{Bead, Reason, TierId};
 use crate::info::{Info, OnInvalidate};
+use crate::osr::Loops;
 use crate::owner::{OwnerWord, Owners};
 use crate::policy::Policy;
 use crate::queue::Request;
@@ -71,6 +72,7 @@ pub(crate) struct Shared {
     pub(crate) tiers: Box<[TierParts]>,
     pub(crate) owners: Owners,
     pub(crate) info: Info,
+    pub(crate) loops: Loops,
     pub(crate) faults: Faults,
     pub(crate) counters: Counters,
     pub(crate) listeners: Box<[Listener]>,
@@ -110,6 +112,7 @@ impl Shared {
             tiers,
             owners: Owners::new(),
             info: columns.info,
+            loops: Loops::new(),
             faults: Faults::default(),
             counters: Counters::new(),
             listeners,
@@ -139,7 +142,7 @@ impl Shared {
         let (answer, pushed, replaced) = {
             let _no_fork = self.gate.enter();
             let state = self.table.state(bead.index());
-            let answer = state.request(bead, tier);
+            let answer = state.request(bead, tier, reason == Reason::Osr);
             let replaced = match answer {
                 Requested::Queued(version) | Requested::Follows(version) => {
                     // What came with a request for a lower tier that this has replaced.
@@ -157,6 +160,9 @@ impl Shared {
                 _ => Vec::new(),
             };
             let queued = matches!(answer, Requested::Queued(_));
+            if reason == Reason::Osr {
+                self.drain.lanes.hurry(tier);
+            }
             (answer, queued && self.push(bead, tier, reason, calls, asked), replaced)
         };
         self.dispose(replaced);

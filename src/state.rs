@@ -106,8 +106,9 @@ impl<'a> StateCell<'a> {
         used.tag
     }
 
-    /// Asks for `target`. See [`Requested`]; a higher target replaces a queued one and follows a compiling one.
-    pub(crate) fn request(self, bead: Bead, target: TierId) -> Requested {
+    /// Asks for `target`. See [`Requested`]; a higher target replaces a queued one and follows a compiling one. `anew` asks for
+    /// the tier it has as well: its code lacks something.
+    pub(crate) fn request(self, bead: Bead, target: TierId, anew: bool) -> Requested {
         loop {
             let now = self.load();
             if !now.is(bead) {
@@ -116,7 +117,8 @@ impl<'a> StateCell<'a> {
             if let Some(cap) = now.bars(target) {
                 return Requested::Barred(cap);
             }
-            if target <= now.tier || (now.pending != Pending::None && target <= now.target) {
+            let there = target < now.tier || (target == now.tier && !anew);
+            if there || (now.pending != Pending::None && target <= now.target) {
                 return Requested::Already;
             }
             if now.publishing {

@@ -11,6 +11,7 @@ pub(crate) struct Counters {
     pub(crate) installed: AtomicU64,
     pub(crate) discarded: AtomicU64,
     pub(crate) failed: AtomicU64,
+    pub(crate) loop_tables_refused: AtomicU64,
     pub(crate) reclaimed: AtomicU64,
     pub(crate) code_bytes: AtomicU64,
     pub(crate) compile_nanos: AtomicU64,
@@ -24,6 +25,7 @@ impl Counters {
             installed: zero(),
             discarded: zero(),
             failed: zero(),
+            loop_tables_refused: zero(),
             reclaimed: zero(),
             code_bytes: zero(),
             compile_nanos: zero(),
@@ -56,6 +58,8 @@ pub struct Stats {
     pub capacity: u64,
     /// Compiles asked for.
     pub requested: u64,
+    /// Installs whose native loop entries found no room, and that went without them.
+    pub loop_tables_refused: u64,
     /// Requests that wait.
     pub queued: u64,
     /// Functions being compiled.

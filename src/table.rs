@@ -3,7 +3,6 @@
 //! This module and [`crate::state`] are where the protocol lives: the state word arbitrates, and whoever holds its
 //! publishing bit changes the cells here. Nothing outside writes a cell.
 
-use crate::code::CodeWord;
 use crate::column::Column;
 use crate::counter::Budgets;
 use crate::error::Stale;
@@ -11,6 +10,7 @@ use crate::free::FreeList;
 use crate::grace::Grace;
 use crate::heat::Heat;
 use crate::id::{Bead, TierId};
+use crate::osr::{OsrWord, Tables};
 use crate::owner::OwnerWord;
 use crate::pins::Pins;
 use crate::state::{Publishing, RETIRED_TAG, Snapshot, StateCell};
@@ -26,6 +26,15 @@ pub(crate) struct Ready {
     /// Dispatches of this code are counted, because a higher tier wants to know.
     pub(crate) tick: bool,
     pub(crate) owner: OwnerWord,
+    pub(crate) osr: OsrWord,
+}
+
+/// What was linked before; to be retired after the publishing bit is released.
+#[must_use = "what is not retired is never freed"]
+#[derive(Clone, Copy)]
+struct Unlinked {
+    owner: OwnerWord,
+    osr: OsrWord,
 }
 
 /// What an install left behind.
@@ -71,6 +80,7 @@ pub(crate) struct Table {
     owner: Column<AtomicU64>,
     /// The version an install gave its code; what a bailout names.
     code_version: Column<AtomicU32>,
+    pub(crate) osr: Tables,
     /// Indices ever handed out; the end of the table.
     used: AtomicU32,
     /// Of these, how many are not live: removed, parked behind a pin, or retired.
@@ -86,6 +96,10 @@ pub(crate) struct Table {
 
 const CHUNK: u32 = 4096;
 
+/// Room for native loop entries: one for each four beads, but at least and at most so many.
+const LEAST_LOOPS: u32 = if cfg!(beadwork_loom) { 16 } else { 1 << 12 };
+const MOST_LOOPS: u32 = 1 << 24;
+
 impl Table {
     /// Address space for `capacity` beads, a power of two.
     pub(crate) fn reserve(capacity: u32, fallback: u64) -> std::io::Result<Table> {
@@ -99,6 +113,7 @@ impl Table {
             slot: Column::reserve(capacity)?,
             owner: Column::reserve(capacity)?,
             code_version: Column::reserve(capacity)?,
+            osr: Tables::reserve(capacity, (capacity / 4).clamp(LEAST_LOOPS, MOST_LOOPS))?,
             used: AtomicU32::new(0),
             not_live: AtomicU32::new(0),
             free: FreeList::default(),
@@ -111,7 +126,13 @@ impl Table {
 
     /// Bytes of address space the table reserves per bead.
     pub(crate) const BYTES: usize =
-        3 * size_of::<u64>() + 2 * size_of::<usize>() + size_of::<u32>() + Budgets::BYTES + Heat::BYTES;
+        // Owner, state, code and table words; a quarter of an entry of two words.
+        4 * size_of::<u64>()
+            + size_of::<u64>() / 2
+            + 2 * size_of::<usize>()
+            + size_of::<u32>()
+            + Budgets::BYTES
+            + Heat::BYTES;
 
     /// Memory the columns hold now, in bytes, counted in pages.
     pub(crate) fn resident_bytes(&self) -> usize {
@@ -119,6 +140,7 @@ impl Table {
             + self.core.resident_bytes()
             + self.slot.resident_bytes()
             + self.code_version.resident_bytes()
+            + self.osr.resident_bytes()
             + self.budgets.resident_bytes()
             + self.heat.resident_bytes()
     }
@@ -234,9 +256,9 @@ impl Table {
         let index = bead.index();
         let core = self.core.get(index).load(Relaxed);
         let next = held.before().next_generation();
-        let old = self.write_cells(index, &held, CodeWord::cold(next.tag), OwnerWord::NONE);
+        let old = self.clear_cells(index, &held, next.tag);
         held.release(|state| *state = next);
-        self.grace.retire(old);
+        self.retire(old);
         forget(index);
         self.not_live.fetch_add(1, Relaxed);
         if next.tag != RETIRED_TAG {

@@ -64,7 +64,7 @@ impl Engine {
     }
 
     /// Installs code the VM has compiled itself, in any state of the function. A compile in flight is superseded:
-    /// its late result is dropped.
+    /// its late result is dropped. Native [loop entries](CompiledCode::osr) come with the code, in the same step.
     ///
     /// # Errors
     /// [`InstallError`] if the function is not live, there is no such tier, or the entry is null or wider than 48
@@ -87,9 +87,17 @@ impl Engine {
             let _no_fork = shared.gate.enter();
             let owner = shared.owners.intern(code.owner, bytes, embeds);
             add(&shared.counters.code_bytes, owner.bytes() as u64);
-            let ready = Ready { entry, tick: tier < tiers, owner };
-            let installed =
-                checked.and_then(|()| shared.table.vm_install(bead, tier, ready).ok_or(Stale(bead).into()));
+            let installed = checked.and_then(|()| {
+                let osr = shared.loop_table(bead, code.osr);
+                let ready = Ready { entry, tick: tier < tiers, owner, osr };
+                let installed = shared.table.vm_install(bead, tier, ready);
+                if installed.is_some() {
+                    shared.suppress_loops(bead);
+                } else {
+                    shared.table.osr.discard(osr);
+                }
+                installed.ok_or(Stale(bead).into())
+            });
             let requeue = installed.as_ref().ok().and_then(|installed| installed.requeue);
             let pushed = requeue.is_some_and(|tier| shared.push(bead, tier, Reason::Resumed, 0, now));
             (owner, installed, pushed)

@@ -17,6 +17,7 @@ mod code;
 mod control;
 mod direct;
 mod look;
+mod osr;
 
 pub use control::PauseGuard;
 pub use look::{BeadState, PendingState};

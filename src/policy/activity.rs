@@ -20,6 +20,9 @@ pub struct Activity {
     /// The calls, faded by the policy's [half-life](crate::Policy::half_life): what was counted a half-life ago counts half. The
     /// same as `calls` where the policy has none.
     pub heat: u32,
+    /// Iterations of the loop for whose sake this is asked; 0 when it is for a call. `calls` and `heat` contain one for each
+    /// [`ITERATIONS_PER_CALL`](crate::ITERATIONS_PER_CALL) of them.
+    pub iterations: u32,
     /// The size given at registration, in the VM's units.
     pub size: Option<u32>,
     /// Requests that wait in the target's lane.

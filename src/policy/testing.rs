@@ -12,6 +12,7 @@ pub(crate) fn after(calls: u32) -> Activity {
         target: TierId::BASELINE,
         calls,
         heat: calls,
+        iterations: 0,
         size: None,
         queued: 0,
         workers: 1,

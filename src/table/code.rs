@@ -1,9 +1,10 @@
 //! Everything that changes a bead's code, always under the publishing bit.
 
-use super::{Demoted, Installed, Invalidated, Ready, Restricted, Table};
+use super::{Demoted, Installed, Invalidated, Ready, Restricted, Table, Unlinked};
 use crate::code::CodeWord;
 use crate::error::Stale;
 use crate::id::{Bead, TierId};
+use crate::osr::OsrWord;
 use crate::owner::OwnerWord;
 use crate::pins::Pins;
 use crate::state::{Ended, Pending, Publishing, Snapshot, Ticket};
@@ -49,15 +50,20 @@ impl Table {
     ) -> Installed {
         let (index, before) = (bead.index(), held.before());
         self.mark_compiled(index);
-        let old =
-            self.write_cells(index, &held, CodeWord::ready(before.tag, code.entry, code.tick), code.owner);
+        let old = self.write_cells(
+            index,
+            &held,
+            CodeWord::ready(before.tag, code.entry, code.tick),
+            code.owner,
+            code.osr,
+        );
         let queued = stays_queued(&before);
         let new = held.release(|state| {
             state.raise_version();
             state.tier = tier;
             state.pending = if queued { Pending::Queued } else { Pending::None };
         });
-        self.grace.retire(old);
+        self.retire(old);
         Installed { version: new.version, requeue: queued.then_some(new.target) }
     }
 
@@ -68,13 +74,13 @@ impl Table {
         let had_code = held.before().tier != TierId::INTERPRETER;
         // Under the bit, so that the index is still this bead's.
         self.start_over(index);
-        let old = self.write_cells(index, &held, CodeWord::cold(held.before().tag), OwnerWord::NONE);
+        let old = self.clear_cells(index, &held, held.before().tag);
         let new = held.release(|state| {
             state.raise_version();
             state.tier = TierId::INTERPRETER;
             state.pending = Pending::None;
         });
-        self.grace.retire(old);
+        self.retire(old);
         Ok(Invalidated { had_code, version: new.version })
     }
 
@@ -96,11 +102,7 @@ impl Table {
         // follows it is lowered to what is.
         let lowered = barred && after.pending == Pending::Followed && after.bars(TierId::BASELINE).is_none();
         let cancelled = barred && !lowered;
-        let old = if took_code {
-            self.write_cells(bead.index(), &held, CodeWord::cold(before.tag), OwnerWord::NONE)
-        } else {
-            OwnerWord::NONE
-        };
+        let old = took_code.then(|| self.clear_cells(bead.index(), &held, before.tag));
         let new = held.release(|state| {
             change(state);
             if took_code {
@@ -116,7 +118,7 @@ impl Table {
                 state.raise_version();
             }
         });
-        self.grace.retire(old);
+        old.into_iter().for_each(|old| self.retire(old));
         // What came with the request that followed is bound to the next version.
         let over = if lowered { new.raised_version() } else { new.version };
         Ok(Restricted { took_code, cancelled: barred.then_some(over) })
@@ -132,7 +134,7 @@ impl Table {
         }
         let index = bead.index();
         self.start_over(index);
-        let old = self.write_cells(index, &held, CodeWord::cold(held.before().tag), OwnerWord::NONE);
+        let old = self.clear_cells(index, &held, held.before().tag);
         let new = held.release(|state| {
             state.raise_version();
             state.tier = TierId::INTERPRETER;
@@ -143,20 +145,31 @@ impl Table {
                 (state.pending, state.target) = (Pending::Queued, tier);
             }
         });
-        self.grace.retire(old);
+        self.retire(old);
         let queued = new.pending == Pending::Queued;
         Ok(Some(Demoted { queued, version: new.version - u32::from(queued) }))
     }
 
-    /// The cells that go with the code, always together, under the bit. Answers the unlinked owner, to be retired
-    /// after the bit is released.
-    pub(super) fn write_cells(
+    /// Takes the code out of the cells, under the bit. `tag` is that of the generation that may dispatch from now on.
+    pub(super) fn clear_cells(&self, index: u32, held: &Publishing<'_>, tag: u16) -> Unlinked {
+        self.write_cells(index, held, CodeWord::cold(tag), OwnerWord::NONE, OsrWord::NONE)
+    }
+
+    /// What was unlinked is freed when no mutator can be in it any more. Not under the bit.
+    pub(super) fn retire(&self, old: Unlinked) {
+        self.grace.retire(old.owner);
+        self.osr.retire(old.osr, &self.grace);
+    }
+
+    /// The cells that go with the code, always together, under the bit.
+    fn write_cells(
         &self,
         index: u32,
         held: &Publishing<'_>,
         word: CodeWord,
         owner: OwnerWord,
-    ) -> OwnerWord {
+        osr: OsrWord,
+    ) -> Unlinked {
         // Relaxed: owner and version are touched only under the bit (edge CLAIM orders holders).
         let old = self.owner.get(index).load(Relaxed);
         // Release, edge PUBLISH, partner is the Acquire load of a dispatch: who gets the pointer sees the code.
@@ -171,7 +184,15 @@ impl Table {
         if word.entry() != 0 {
             self.code_version.get(index).store(held.next_version(), Relaxed);
         }
-        OwnerWord(old)
+        Unlinked { owner: OwnerWord(old), osr: self.osr.publish(index, osr) }
+    }
+
+    /// Has a loop's native entry not used for now, or used again.
+    pub(crate) fn suppress_loop(&self, bead: Bead, site: u64, suppressed: bool) {
+        if let Some(held) = self.publishing(bead, |_| true) {
+            self.osr.suppress(bead, site, suppressed);
+            held.release(|_| ());
+        }
     }
 
     fn slot_value(&self, word: CodeWord) -> usize {
