@@ -159,7 +159,9 @@ fn taking_code_back_takes_its_entries_back() {
         |engine, bead| engine.demote(bead, TierId::INTERPRETER).unwrap(),
         |engine, bead| engine.blacklist(bead).unwrap(),
         |engine, bead| engine.set_tier_cap(bead, TierId::INTERPRETER).unwrap(),
-        |engine, bead| drop(engine.remove(bead).unwrap()),
+        |engine, bead| {
+            engine.remove(bead).unwrap();
+        },
     ];
     let engine = inline_with(with_entries(), 100);
     let mut m = engine.mutator();
@@ -241,7 +243,7 @@ fn a_loop_request_is_as_urgent_as_the_baseline_even_with_one_worker() {
     let (all, m) = (beads(&engine, 100), engine.mutator());
     all[..50].iter().for_each(|&bead| engine.promote(bead, T1).unwrap());
     all[50..80].iter().for_each(|&bead| engine.promote(bead, T2).unwrap());
-    (0..100).for_each(|_| drop(m.back_edge(all[99], SITE)));
+    assert!((0..100).all(|_| m.back_edge(all[99], SITE).is_none()));
     assert_eq!(engine.run_pending(3), 3);
     let first = order.lock().unwrap().clone();
     assert!(first.contains(&(T2, Reason::Osr)), "{first:?}");

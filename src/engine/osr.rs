@@ -7,7 +7,8 @@ use crate::id::Bead;
 impl Engine {
     /// States that the native entry into a loop was no good: it could not be entered with the values there are, or left
     /// native code at once. The entry is not answered until the loop went round another 8,000 times, 16,000 after the next
-    /// failure, doubling up to 524 million; other loops are untouched. Answers how many.
+    /// failure, doubling up to 524 million; other loops are untouched. Answers how many. (Code that is being installed at
+    /// this moment can show its entry until its install is over.)
     ///
     /// # Errors
     /// [`Stale`] if the function is not live.
