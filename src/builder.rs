@@ -42,6 +42,7 @@ pub struct EngineBuilder {
     clock: Option<Clock>,
     seed: u64,
     code_limit: Option<u64>,
+    evict_idle: Option<Duration>,
     cold_after: Duration,
     fault_limit: u32,
     eager_baseline: bool,
@@ -63,6 +64,7 @@ impl EngineBuilder {
             clock: None,
             seed: 0,
             code_limit: None,
+            evict_idle: None,
             cold_after: DEFAULT_COLD_AFTER,
             fault_limit: DEFAULT_FAULT_LIMIT,
             eager_baseline: false,
@@ -155,6 +157,18 @@ impl EngineBuilder {
         self
     }
 
+    /// Lets the engine take back code that was not called for `idle`, while more than seven eighths of the
+    /// [limit](EngineBuilder::code_limit) are in use. The function is interpreted then, and may be compiled again. Not by
+    /// default.
+    ///
+    /// While memory is short, dispatches of up to 256 functions at a time are counted to find out. Functions whose
+    /// [slot](Engine::slot) is in use are left alone, since calls through slots are not counted.
+    #[must_use]
+    pub fn evict_after(mut self, idle: Duration) -> Self {
+        self.evict_idle = Some(idle);
+        self
+    }
+
     /// How long a request that a policy made may wait without a further call of the function before it is dropped, and
     /// the function has to earn its threshold anew; [`DEFAULT_COLD_AFTER`] if not given. HotSpot does the same after 50 ms
     /// (`TieredCompileTaskTimeout`).
@@ -223,6 +237,7 @@ impl EngineBuilder {
             clock: self.clock.unwrap_or_else(clock::system),
             seed: self.seed,
             code_limit: self.code_limit,
+            evict_idle: self.evict_idle,
             cold_after: clock::millis(self.cold_after),
             fault_limit: self.fault_limit,
             eager_baseline: self.eager_baseline,

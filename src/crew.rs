@@ -203,6 +203,7 @@ impl Crew for Shared {
 
     fn housekeeping(&self) {
         self.give_up_overdue();
+        self.sweep();
         self.reclaim();
     }
 

@@ -71,6 +71,13 @@ pub enum Event {
         /// The tier it waited for.
         tier: TierId,
     },
+    /// Code of a function that was not called was taken back to make room. [`Event::Invalidated`] follows.
+    Evicted {
+        /// The function.
+        bead: Bead,
+        /// The size of its code.
+        bytes: u64,
+    },
     /// Code was taken back; the function is interpreted.
     Invalidated {
         /// The function.

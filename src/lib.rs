@@ -87,6 +87,7 @@ mod drain;
 mod engine;
 mod error;
 mod event;
+mod evict;
 mod executor;
 mod fault;
 #[cfg(all(unix, not(beadwork_loom)))]

@@ -30,8 +30,10 @@ impl Shared {
         let budgets = &self.table.budgets;
         // The call that takes the slow path is not in the count yet.
         let calls = budgets.calls(bead.index()).saturating_add(weight);
-        if now.pending != Pending::None && self.drain.wake.active() == 0 {
-            // Queued, and nobody is at work: the pool could not be started, or this is a forked child.
+        let stranded = now.pending != Pending::None && self.drain.wake.active() == 0;
+        if stranded || self.wants_sweep() {
+            // Queued, and nobody is at work: the pool could not be started, or this is a forked child. Or memory is short, so
+            // that perhaps nothing is promoted until a worker has made room.
             self.wake();
         }
         self.give_up_overdue();

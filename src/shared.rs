@@ -10,6 +10,7 @@ use crate::contain::contain;
 use crate::direct::{Attached, OneShot, Waits};
 use crate::drain::{Crew, Drain};
 use crate::event::{Event, Invalidation};
+use crate::evict::Eviction;
 use crate::executor::Executor;
 use crate::fault::Faults;
 use crate::gate::Gate;
@@ -52,6 +53,8 @@ pub(crate) struct Settings {
     pub(crate) clock: Clock,
     pub(crate) seed: u64,
     pub(crate) code_limit: Option<u64>,
+    /// How long code has to be without a call to be evicted; `None` if none is.
+    pub(crate) evict_idle: Option<Duration>,
     /// Milliseconds a request may wait without a call before it is dropped.
     pub(crate) cold_after: u32,
     /// Failures of a function at a tier after which the tier is given up for it.
@@ -73,6 +76,7 @@ pub(crate) struct Shared {
     pub(crate) owners: Owners,
     pub(crate) info: Info,
     pub(crate) loops: Loops,
+    pub(crate) eviction: Eviction,
     pub(crate) faults: Faults,
     pub(crate) counters: Counters,
     pub(crate) listeners: Box<[Listener]>,
@@ -113,6 +117,7 @@ impl Shared {
             owners: Owners::new(),
             info: columns.info,
             loops: Loops::new(),
+            eviction: Eviction::new(settings.evict_idle),
             faults: Faults::default(),
             counters: Counters::new(),
             listeners,

@@ -12,6 +12,7 @@ pub(crate) struct Counters {
     pub(crate) discarded: AtomicU64,
     pub(crate) failed: AtomicU64,
     pub(crate) loop_tables_refused: AtomicU64,
+    pub(crate) evicted: AtomicU64,
     pub(crate) reclaimed: AtomicU64,
     pub(crate) code_bytes: AtomicU64,
     pub(crate) compile_nanos: AtomicU64,
@@ -26,6 +27,7 @@ impl Counters {
             discarded: zero(),
             failed: zero(),
             loop_tables_refused: zero(),
+            evicted: zero(),
             reclaimed: zero(),
             code_bytes: zero(),
             compile_nanos: zero(),
@@ -58,6 +60,8 @@ pub struct Stats {
     pub capacity: u64,
     /// Compiles asked for.
     pub requested: u64,
+    /// Functions whose code was taken back to make room.
+    pub evicted: u64,
     /// Installs whose native loop entries found no room, and that went without them.
     pub loop_tables_refused: u64,
     /// Requests that wait.

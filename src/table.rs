@@ -273,6 +273,12 @@ impl Table {
         self.code_version.get(bead.index()).load(Relaxed)
     }
 
+    /// The size of the bead's code as its owner states it.
+    pub(crate) fn code_bytes(&self, bead: Bead) -> usize {
+        // Relaxed: a figure for accounts.
+        OwnerWord(self.owner.get(bead.index()).load(Relaxed)).bytes()
+    }
+
     // ---- core
 
     pub(crate) fn core(&self, bead: Bead) -> Result<usize, Stale> {

@@ -88,6 +88,7 @@ impl Engine {
             beads: shared.table.live_len().into(),
             capacity: shared.table.capacity().into(),
             requested: read(&counters.requested),
+            evicted: read(&counters.evicted),
             loop_tables_refused: read(&counters.loop_tables_refused),
             queued: shared.drain.queued() as u64,
             compiling: shared.drain.compiling().len() as u64,

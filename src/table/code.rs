@@ -187,6 +187,20 @@ impl Table {
         Unlinked { owner: OwnerWord(old), osr: self.osr.publish(index, osr) }
     }
 
+    /// Has dispatches of the code of that version counted or not; `None` means as an install would have them.
+    pub(crate) fn count_dispatches(&self, bead: Bead, version: u32, counted: Option<bool>, top: TierId) {
+        let Some(held) = self.publishing(bead, |_| true) else { return };
+        let (index, before) = (bead.index(), held.before());
+        // Relaxed: these change only under the bit.
+        let word = CodeWord(self.code.get(index).load(Relaxed));
+        if word.entry() != 0 && self.code_version.get(index).load(Relaxed) == version {
+            let tick = counted.unwrap_or(before.tier < top);
+            // Release, edge PUBLISH: it is the same code, but who reads this word may not have read the one before.
+            self.code.get(index).store(CodeWord::ready(before.tag, word.entry(), tick).0, Release);
+        }
+        held.release(|_| ());
+    }
+
     /// Has a loop's native entry not used for now, or used again.
     pub(crate) fn suppress_loop(&self, bead: Bead, site: u64, suppressed: bool) {
         if let Some(held) = self.publishing(bead, |_| true) {
