@@ -23,6 +23,8 @@
 //! | state word | everybody, by compare-and-swap; while `publishing` is set only its holder | everybody |
 //! | code word, slot | the holder of the publishing bit | dispatch; native code |
 //! | owner, code version | the holder of the publishing bit | the same |
+//! | word of the loop entries | the holder of the publishing bit | probes, which check its tag |
+//! | loop entries | the maker of the table before it is published; their flag, the holder of the bit | probes |
 //! | core | the registrar before the bead is live; the holder of the publishing bit | everybody, checked against the state afterwards |
 //! | budget, granted | everybody, Relaxed, lossy; reset at reuse | everybody |
 //! | `queued` bits | who pushed the state to queued; the drain that popped the token | the same |
@@ -44,6 +46,11 @@
 //! discipline of the arena, which ends before the store. The state word's release of the bit (`Publishing::finish`,
 //! AcqRel) → `StateCell::load` (Acquire): who sees the new tier or version sees the cells that go with it, and
 //! "after it returned" means happens-after.
+//!
+//! *Loop entries* lie in a run of cells that is written before the word that names it is published, and written again only
+//! when every mutator has passed a safepoint since it was unlinked (edge RETIRE). A probe loads the word (Acquire), compares its
+//! tag with the handle's, and reads the cells: the tag makes the word prove whose it is, so it needs no look at the code word, and
+//! what it finds is code that was live at the load of the word. After an invalidation returned the word is none.
 //!
 //! ## CLAIM
 //! Transitions of the state word are AcqRel read-modify-writes on one location, so they are totally ordered and each
