@@ -58,6 +58,11 @@ impl CodeWord {
         }
     }
 
+    /// The generation's tag.
+    pub(crate) fn tag(self) -> u16 {
+        (self.0 >> TAG_SHIFT) as u16
+    }
+
     /// The code's address, 0 if there is none.
     pub(crate) fn entry(self) -> u64 {
         self.0 & (TICK - 1)
@@ -100,6 +105,22 @@ impl fmt::Debug for Code<'_> {
     }
 }
 
+/// A stretch of memory that code occupies.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Piece {
+    pub(crate) start: usize,
+    pub(crate) bytes: usize,
+}
+
+impl Piece {
+    /// Whether one of these addresses, in order, lies inside or just behind: a return address is that of the next
+    /// instruction, and a call can be the last one.
+    pub(crate) fn holds_any(self, addresses: &[usize]) -> bool {
+        let first = addresses.partition_point(|&address| address < self.start);
+        addresses.get(first).is_some_and(|&address| address - self.start <= self.bytes)
+    }
+}
+
 /// What a compile hands over: where to enter, and what keeps that memory alive.
 ///
 /// ```
@@ -114,6 +135,7 @@ pub struct CompiledCode {
     pub(crate) owner: CodeOwner,
     pub(crate) bytes: usize,
     pub(crate) embeds: Vec<Bead>,
+    pub(crate) pieces: Vec<Piece>,
     pub(crate) compile_time: Option<Duration>,
     pub(crate) osr: Vec<OsrEntry>,
 }
@@ -129,6 +151,7 @@ impl CompiledCode {
             owner: CodeOwner::none(),
             bytes: 0,
             embeds: Vec::new(),
+            pieces: Vec::new(),
             compile_time: None,
             osr: Vec::new(),
         }
@@ -142,10 +165,20 @@ impl CompiledCode {
         self
     }
 
-    /// States the size of the code in bytes, for statistics and memory budgets.
+    /// States the size of the code in bytes: for statistics and memory budgets, and to tell which return addresses lie
+    /// in it. Code whose size is not stated can only be freed when no mutator is known to be in any code.
     #[must_use]
     pub fn with_bytes(mut self, bytes: usize) -> CompiledCode {
         self.bytes = bytes;
+        self
+    }
+
+    /// States where the code lies, where that is not `bytes` bytes from the entry on: code whose entry is not its first
+    /// byte, or that is in several pieces (call it for each). [`Mutator::safepoint_with`](crate::Mutator::safepoint_with)
+    /// goes by it. Costs a record in the engine.
+    #[must_use]
+    pub fn occupies(mut self, start: *const u8, bytes: usize) -> CompiledCode {
+        self.pieces.push(Piece { start: start.addr(), bytes });
         self
     }
 

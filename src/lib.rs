@@ -97,6 +97,7 @@ mod grace;
 mod heat;
 mod id;
 mod info;
+mod lease;
 mod mutator;
 mod nest;
 mod osr;
@@ -107,6 +108,7 @@ mod preset;
 mod promotion;
 pub mod protocol;
 mod queue;
+mod reclaim;
 mod register;
 mod results;
 mod shared;
@@ -118,7 +120,10 @@ mod tier;
 mod wake;
 
 pub use backend::{Backend, FnBackend, Job, Outcome, Slot};
-pub use builder::{DEFAULT_CAPACITY, DEFAULT_COLD_AFTER, DEFAULT_FAULT_LIMIT, EngineBuilder, MAX_CAPACITY};
+pub use builder::{
+    DEFAULT_CAPACITY, DEFAULT_COLD_AFTER, DEFAULT_FAULT_LIMIT, DEFAULT_RETIRED_LIMIT, EngineBuilder,
+    MAX_CAPACITY,
+};
 pub use code::{Code, CompiledCode};
 pub use engine::{BeadState, Engine, PauseGuard, PendingState, Pinned};
 pub use error::{
@@ -127,9 +132,11 @@ pub use error::{
 };
 pub use event::{Event, Invalidation};
 pub use fault::{Fault, RETRY_AFTER_CALLS};
+pub use grace::Laggard;
 pub use id::{Bead, Core, Group, MAX_GENERATION, Reason, TierId};
 pub use info::BeadInfo;
-pub use mutator::Mutator;
+pub use lease::Lease;
+pub use mutator::{Mutator, RawMutator, Reentered};
 pub use osr::ITERATIONS_PER_CALL;
 pub use owner::{CodeOwner, Reclaim};
 pub use policy::{
@@ -138,6 +145,7 @@ pub use policy::{
     Tiered, Verdict,
 };
 pub use preset::{Preset, PresetValues};
+pub use reclaim::HandedBack;
 pub use register::BeadRuns;
 pub use stats::Stats;
 /// README's program, compiled and run.

@@ -35,7 +35,7 @@ impl Shared {
             self.wake();
         }
         self.give_up_overdue();
-        if !self.enabled.load(Relaxed) || self.is_closed() {
+        if !self.enabled.load(Relaxed) || self.is_closed() || self.retired_too_much() {
             budgets.grant(bead.index(), calls, RECHECK_CALLS);
             return;
         }

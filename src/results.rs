@@ -24,7 +24,7 @@ impl Shared {
         let (entry, now) = (code.entry, self.now());
         let (owner, installed, requeue, pushed) = {
             let _no_fork = self.gate.enter();
-            let owner = self.owners.intern(code.owner, bytes, code.embeds);
+            let owner = self.owners.intern(code.owner, bytes, code.embeds, code.pieces);
             // Counted before it can be retired and subtracted.
             add(&self.counters.code_bytes, owner.bytes() as u64);
             let osr = self.loop_table(bead, code.osr);

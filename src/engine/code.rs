@@ -85,7 +85,7 @@ impl Engine {
         let checked = checked.and(pinned.map_err(InstallError::from));
         let (owner, installed, pushed) = {
             let _no_fork = shared.gate.enter();
-            let owner = shared.owners.intern(code.owner, bytes, embeds);
+            let owner = shared.owners.intern(code.owner, bytes, embeds, code.pieces);
             add(&shared.counters.code_bytes, owner.bytes() as u64);
             let installed = checked.and_then(|()| {
                 let osr = shared.loop_table(bead, code.osr);
