@@ -76,8 +76,7 @@ pub struct Mutator {
     loops: Local,
     epoch: Arc<CachePadded<AtomicU64>>,
     cell: MutatorCell,
-    /// The epoch that needs no look: that of the last safepoint, or 0, which the epoch never is, where the next safepoint has
-    /// to look closer (in a native scope, or with addresses held).
+    /// The epoch of the last safepoint; or 0, which the epoch never is, where the next safepoint has to let go of addresses.
     seen: Cell<u64>,
     /// The epoch at the last poll in a native scope.
     polled: Cell<u64>,

@@ -206,6 +206,7 @@ fn a_safepoint_frees_nothing_before_the_scope_a_longjmp_left_open_is_closed() {
             m.safepoint();
             run(memory, inside);
             m.unwind_to(outside);
+            assert_eq!(m.depth(), 0);
             m.safepoint();
         },
         |engine, bead, _| {

@@ -8,7 +8,7 @@ use std::ptr::NonNull;
 
 impl Mutator {
     /// Runs `native`, which calls native code that may call back, and passes it the mutator's raw handle. Inside, plain
-    /// safepoints free nothing, so the code that is being called stays. Costs a store or two.
+    /// safepoints free nothing, so the code that is being called stays. Costs two stores.
     ///
     /// Scopes nest. A panic that unwinds through closes them; after a longjmp that skipped frames, call
     /// [`unwind_to`](Mutator::unwind_to). Rust forbids to longjmp over a frame that has something to drop, as that of this
@@ -34,7 +34,6 @@ impl Mutator {
     pub fn enter_native(&self) -> u32 {
         let depth = self.depth.get();
         self.depth.set(depth.saturating_add(1));
-        self.look_again();
         depth
     }
 
@@ -50,8 +49,6 @@ impl Mutator {
         self.depth.set(depth.min(self.depth.get()));
         if self.is_offline() {
             self.come_back();
-        } else {
-            self.look_again();
         }
     }
 

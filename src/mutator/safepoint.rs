@@ -68,10 +68,10 @@ impl Mutator {
         }
     }
 
-    /// Decides whether the next safepoint has to look closer.
-    pub(super) fn look_again(&self) {
-        let closer = self.depth.get() > 0 || self.cell.holds();
-        self.seen.set(if closer { 0 } else { self.cell.at(Relaxed) });
+    /// Decides whether the next safepoint has to look closer: where addresses are held, it lets go of them even if the epoch
+    /// has not moved. (In a native scope that was left open it finds out when the epoch has.)
+    fn look_again(&self) {
+        self.seen.set(if self.cell.holds() { 0 } else { self.cell.at(Relaxed) });
     }
 
     /// All a safepoint may do while frames of native code are below and not named: sees to it that somebody frees what the
