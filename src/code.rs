@@ -3,7 +3,7 @@
 use crate::error::CompileError;
 use crate::id::Bead;
 use crate::osr::{MAX_ENTRIES, OsrEntry};
-use crate::owner::CodeOwner;
+use crate::owner::{CodeOwner, Piece};
 use std::fmt;
 use std::marker::PhantomData;
 use std::time::Duration;
@@ -102,22 +102,6 @@ impl Code<'_> {
 impl fmt::Debug for Code<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Code({:#x})", self.entry)
-    }
-}
-
-/// A stretch of memory that code occupies.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) struct Piece {
-    pub(crate) start: usize,
-    pub(crate) bytes: usize,
-}
-
-impl Piece {
-    /// Whether one of these addresses, in order, lies inside or just behind: a return address is that of the next
-    /// instruction, and a call can be the last one.
-    pub(crate) fn holds_any(self, addresses: &[usize]) -> bool {
-        let first = addresses.partition_point(|&address| address < self.start);
-        addresses.get(first).is_some_and(|&address| address - self.start <= self.bytes)
     }
 }
 

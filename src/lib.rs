@@ -62,7 +62,8 @@
 //!
 //! # What holds, always
 //! * A handle of a removed function never sees another function's code: `None` or [`Stale`] is the answer.
-//! * Code is freed once, after every mutator has passed a safepoint, and never while a mutator can be in it.
+//! * Code is freed once, after every mutator has passed a safepoint (or said which frames it is in), and never while a mutator
+//!   can be in it or a [`Lease`] holds it.
 //! * A request is compiled once, and none is lost; queues cannot be full.
 //! * No input makes the library panic, and no backend, policy or listener that panics makes it lose a promise.
 //!

@@ -4,9 +4,7 @@
 //! [`Reclaim`] (an arena's block, say) need no heap object at all. Everything else (a boxed value, code that embeds
 //! slots of other functions) is a record in a slab, and the word names the record.
 
-use crate::code::Piece;
 use crate::contain::contain;
-use crate::grace::Unlinked;
 use crate::id::Bead;
 use crate::sync::{Arc, Mutex, RwLock, lock};
 use std::any::Any;
@@ -154,6 +152,22 @@ impl OwnerWord {
     }
 }
 
+/// A stretch of memory that code occupies.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Piece {
+    pub(crate) start: usize,
+    pub(crate) bytes: usize,
+}
+
+impl Piece {
+    /// Whether one of these addresses, in order, lies inside or just behind: a return address is that of the next
+    /// instruction, and a call can be the last one.
+    pub(crate) fn holds_any(self, addresses: &[usize]) -> bool {
+        let first = addresses.partition_point(|&address| address < self.start);
+        addresses.get(first).is_some_and(|&address| address - self.start <= self.bytes)
+    }
+}
+
 /// What a word alone cannot say.
 struct Record {
     owner: CodeOwner,
@@ -196,20 +210,21 @@ impl Owners {
         OwnerWord::new(RECORD, bytes, key as u32)
     }
 
-    /// Whether one of these addresses, in order, lies in the code. Code of unknown size could be anywhere.
-    pub(crate) fn any_inside(&self, code: &Unlinked, addresses: &[usize]) -> bool {
+    /// Whether one of these addresses, in order, lies in the code that is entered at `entry`. Code of unknown size could be
+    /// anywhere.
+    pub(crate) fn any_inside(&self, entry: u64, word: OwnerWord, addresses: &[usize]) -> bool {
         if addresses.is_empty() {
             return false;
         }
-        if code.owner.kind() as u64 == RECORD {
+        if word.kind() as u64 == RECORD {
             let records = lock(&self.records);
-            let pieces = records.get(code.owner.token() as usize).map_or(&[][..], |record| &record.pieces);
+            let pieces = records.get(word.token() as usize).map_or(&[][..], |record| &record.pieces);
             if !pieces.is_empty() {
                 return pieces.iter().any(|piece| piece.holds_any(addresses));
             }
         }
-        let whole = |bytes| Piece { start: code.entry() as usize, bytes };
-        code.owner.known_bytes().is_none_or(|bytes| whole(bytes).holds_any(addresses))
+        let whole = |bytes| Piece { start: entry as usize, bytes };
+        word.known_bytes().is_none_or(|bytes| whole(bytes).holds_any(addresses))
     }
 
     /// Takes one installed owner out for the VM: the owner, and the beads whose slots the code embeds.

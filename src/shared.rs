@@ -315,6 +315,10 @@ impl Shared {
 
     /// Frees all code there is, when nobody uses the engine any more.
     pub(crate) fn free_everything(&self) {
+        if self.settings.hand_back.is_some() {
+            // What was unlinked last goes where the rest went.
+            self.reclaim();
+        }
         let owners = self.table.take_owners();
         self.free(&owners);
     }

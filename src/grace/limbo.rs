@@ -39,6 +39,9 @@ pub(super) struct Retired {
     pub(super) code: Unlinked,
 }
 
+/// Pieces for which there is always room: 256 KiB.
+const ROOM: usize = (256 << 10) / size_of::<Retired>();
+
 #[derive(Default)]
 pub(super) struct Limbo {
     /// In order of stamps.
@@ -75,10 +78,23 @@ impl Limbo {
         // The stamp of what was kept is compared too: it may have come here by a later survey than this one, and this
         // one's addresses say nothing of it (G4).
         let free = |retired: &mut Retired| {
-            retired.stamp <= survey.passed && !owners.any_inside(&retired.code, &survey.held)
+            retired.stamp <= survey.passed
+                && !owners.any_inside(retired.code.entry(), retired.code.owner, &survey.held)
         };
         let unheld = self.kept.extract_if(.., free);
-        leases.take_in(unheld)
+        let expired = leases.take_in(unheld);
+        self.give_room_back();
+        expired
+    }
+
+    /// After a burst, what was needed for it.
+    fn give_room_back(&mut self) {
+        if self.queue.capacity() > ROOM.max(4 * self.queue.len()) {
+            self.queue.shrink_to(ROOM);
+        }
+        if self.kept.capacity() > ROOM.max(4 * self.kept.len()) {
+            self.kept.shrink_to(ROOM);
+        }
     }
 
     pub(super) fn take(&mut self) -> Vec<Retired> {

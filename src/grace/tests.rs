@@ -1,6 +1,6 @@
 use super::*;
-use crate::code::{CodeWord, Piece};
-use crate::owner::{CodeOwner, Reclaim};
+use crate::code::CodeWord;
+use crate::owner::{CodeOwner, Piece, Reclaim};
 
 struct Nothing;
 impl Reclaim for Nothing {
