@@ -131,12 +131,15 @@ fn run_with_frames(m: &mut Mutator, beads: &[Bead], random: &mut Random) -> usiz
     m.native_scope(|raw| {
         // SAFETY: `m` is borrowed by the scope, this is its thread, and the only frame is named below.
         let mut back = unsafe { Reentered::from_raw(raw) };
+        // What the others free now and then is freed under this frame for certain.
+        back.engine().invalidate(beads[outer]).expect("live");
         for _ in 0..4 {
             if let Some(code) = back.dispatch(beads[inner]) {
                 assert_eq!(call(code.as_ptr()) as usize, inner);
             }
             back.safepoint_with(&[frame.addr() as usize + 5]);
             back.safepoint();
+            back.engine().reclaim();
             assert_eq!(call(frame.as_ptr()) as usize, outer, "the frame returns into its code");
         }
     });
@@ -148,8 +151,10 @@ fn run_with_frames(m: &mut Mutator, beads: &[Bead], random: &mut Random) -> usiz
 fn run_leased(m: &mut Mutator, beads: &[Bead], random: &mut Random) -> usize {
     let at = random.below(FUNCTIONS);
     let Some(lease) = m.lease(beads[at]) else { return 0 };
+    m.engine().invalidate(beads[at]).expect("live");
     for _ in 0..4 {
         run(m, beads, random);
+        m.engine().reclaim();
         assert_eq!(call(lease.as_ptr()) as usize, at);
     }
     1
