@@ -160,6 +160,12 @@ pub(crate) struct Piece {
 }
 
 impl Piece {
+    pub(crate) const ANYWHERE: Piece = Piece { start: 0, bytes: usize::MAX };
+
+    pub(crate) fn contains(self, address: usize) -> bool {
+        address.wrapping_sub(self.start) < self.bytes
+    }
+
     /// Whether one of these addresses, in order, lies inside or just behind: a return address is that of the next
     /// instruction, and a call can be the last one.
     pub(crate) fn holds_any(self, addresses: &[usize]) -> bool {

@@ -20,8 +20,6 @@ pub(crate) struct Unlinked {
 }
 
 impl Unlinked {
-    pub(crate) const NONE: Unlinked = Unlinked { index: 0, word: CodeWord(0), owner: OwnerWord::NONE };
-
     pub(crate) fn entry(&self) -> u64 {
         self.word.entry()
     }

@@ -191,7 +191,7 @@ fn code_that_is_handed_back_waits_for_leases_only_and_comes_without_an_owner_too
     world.retire(0x100);
     world.retire(0x200);
     world.grace.retire(Unlinked { owner: OwnerWord::NONE, ..world.code(0x300, 0, vec![]) });
-    world.grace.retire(Unlinked::NONE);
+    world.grace.retire(Unlinked { index: 0, word: CodeWord(0), owner: OwnerWord::NONE });
     assert_eq!(world.expired(), [0x200, 0x300]);
     assert!(world.grace.end_lease(0x100));
     assert_eq!(world.expired(), [0x100]);
