@@ -14,7 +14,7 @@ enum Doing {
 
 thread_local! {
     /// By the drain's address, innermost last.
-    static HERE: RefCell<Vec<(usize, Doing)>> = const { RefCell::new(Vec::new()) };
+    static HERE: RefCell<Vec<(usize, Doing)>> = RefCell::default();
 }
 
 /// What was entered lasts until this is dropped.
