@@ -8,6 +8,7 @@ use crate::executor::Executor;
 use crate::id::TierId;
 use crate::info::Info;
 use crate::queue::{Lane, Lanes};
+use crate::reclaim::{HandBack, HandedBack};
 use crate::shared::{Listener, Settings, Shared, TierParts};
 use crate::sync::Arc;
 use crate::table::Table;
@@ -26,6 +27,10 @@ pub const DEFAULT_COLD_AFTER: Duration = Duration::from_secs(10);
 
 /// Failed compiles of a function at a tier after which that tier is given up for it, unless the engine is told.
 pub const DEFAULT_FAULT_LIMIT: u32 = 5;
+
+/// Bytes of retired code above which policies promote nothing, unless the engine is told: 64 MiB. That is more than the code of
+/// most programs, so it is met only where a thread stopped passing safepoints, and little enough to live with until it does.
+pub const DEFAULT_RETIRED_LIMIT: usize = 64 << 20;
 
 /// The least an engine whose capacity was not given falls back to when address space is refused: 2^16.
 const LEAST_CAPACITY: u32 = 1 << 16;
@@ -48,6 +53,8 @@ pub struct EngineBuilder {
     eager_baseline: bool,
     sampling: u32,
     foreground: bool,
+    retired_limit: usize,
+    hand_back: Option<HandBack>,
     listeners: Vec<Listener>,
 }
 
@@ -70,6 +77,8 @@ impl EngineBuilder {
             eager_baseline: false,
             sampling: 1,
             foreground: false,
+            retired_limit: DEFAULT_RETIRED_LIMIT,
+            hand_back: None,
             listeners: Vec::new(),
         }
     }
@@ -210,6 +219,32 @@ impl EngineBuilder {
         self.inline()
     }
 
+    /// Bytes of code that may wait to be freed; [`DEFAULT_RETIRED_LIMIT`] if not given. While more waits, because a mutator
+    /// passes no safepoint or leases are held, policies promote nothing (functions ask again after 1,000 calls), so that
+    /// what waits does not grow without end; [`Event::HeldBack`] names the mutator. What the VM itself asks for or installs
+    /// is not refused. Goes on by itself when less waits.
+    #[must_use]
+    pub fn retired_limit(mut self, bytes: usize) -> Self {
+        self.retired_limit = bytes;
+        self
+    }
+
+    /// Hands code that was superseded, taken back or removed to `closure`, instead of freeing it after a grace period; for
+    /// a VM that finds out by itself when no thread runs code any more (a collector that scans stacks, say).
+    ///
+    /// Each piece is handed over once, as soon as it is unlinked: no dispatch that happens after that answers it, but
+    /// threads may be running it, and may have got it from a dispatch and not entered it yet. When to free it is the VM's
+    /// business. Safepoints do not hold it back; a [`Lease`](crate::Lease) does. Code without an owner comes too. Results
+    /// that were never installed, and what is still installed when the engine ends, are dropped as ever.
+    ///
+    /// Called on the thread that unlinked the code, or on one that reclaims at the same time, with no lock held. A panic in
+    /// it is contained; what it had not taken is then dropped.
+    #[must_use]
+    pub fn hand_back(mut self, closure: impl Fn(HandedBack) + Send + Sync + 'static) -> Self {
+        self.hand_back = Some(Arc::new(closure));
+        self
+    }
+
     /// Calls `listener` after everything the engine does, on the thread that did it, with no lock held. A panic in
     /// it is contained. More than one can be given.
     #[must_use]
@@ -232,7 +267,10 @@ impl EngineBuilder {
             Some(stub) => stub.expose_provenance() as u64,
             None => 0,
         };
-        let columns = self.reserve(fallback)?;
+        let mut columns = self.reserve(fallback)?;
+        if self.hand_back.is_some() {
+            columns.table.grace.hand_back();
+        }
         let settings = Settings {
             clock: self.clock.unwrap_or_else(clock::system),
             seed: self.seed,
@@ -243,6 +281,8 @@ impl EngineBuilder {
             eager_baseline: self.eager_baseline,
             sampling: self.sampling,
             foreground: self.foreground,
+            retired_limit: self.retired_limit,
+            hand_back: self.hand_back,
         };
         #[cfg(not(beadwork_loom))]
         let executor = match self.pool {

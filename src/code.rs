@@ -3,7 +3,7 @@
 use crate::error::CompileError;
 use crate::id::Bead;
 use crate::osr::{MAX_ENTRIES, OsrEntry};
-use crate::owner::CodeOwner;
+use crate::owner::{CodeOwner, Piece};
 use std::fmt;
 use std::marker::PhantomData;
 use std::time::Duration;
@@ -56,6 +56,11 @@ impl CodeWord {
         } else {
             Reading::Stale
         }
+    }
+
+    /// The generation's tag.
+    pub(crate) fn tag(self) -> u16 {
+        (self.0 >> TAG_SHIFT) as u16
     }
 
     /// The code's address, 0 if there is none.
@@ -114,6 +119,7 @@ pub struct CompiledCode {
     pub(crate) owner: CodeOwner,
     pub(crate) bytes: usize,
     pub(crate) embeds: Vec<Bead>,
+    pub(crate) pieces: Vec<Piece>,
     pub(crate) compile_time: Option<Duration>,
     pub(crate) osr: Vec<OsrEntry>,
 }
@@ -129,6 +135,7 @@ impl CompiledCode {
             owner: CodeOwner::none(),
             bytes: 0,
             embeds: Vec::new(),
+            pieces: Vec::new(),
             compile_time: None,
             osr: Vec::new(),
         }
@@ -142,10 +149,21 @@ impl CompiledCode {
         self
     }
 
-    /// States the size of the code in bytes, for statistics and memory budgets.
+    /// States the size of the code in bytes: for statistics and memory budgets, and to tell which return addresses lie
+    /// in it. Code whose size is not stated can only be freed when no mutator is known to be in any code.
     #[must_use]
     pub fn with_bytes(mut self, bytes: usize) -> CompiledCode {
         self.bytes = bytes;
+        self
+    }
+
+    /// States where the code lies, where that is not `bytes` bytes from the entry on: code whose entry is not its first
+    /// byte, or that is in several pieces (call it for each), native entries into loops among them.
+    /// [`Mutator::safepoint_with`](crate::Mutator::safepoint_with) goes by it; code with an entry outside of what was stated is
+    /// taken to be anywhere. Costs a record in the engine.
+    #[must_use]
+    pub fn occupies(mut self, start: *const u8, bytes: usize) -> CompiledCode {
+        self.pieces.push(Piece { start: start.addr(), bytes });
         self
     }
 
@@ -182,6 +200,17 @@ impl CompiledCode {
     /// The stated size in bytes.
     pub fn bytes(&self) -> usize {
         self.bytes
+    }
+
+    /// Where the code lies, if not in `bytes` bytes from the entry on.
+    pub(crate) fn pieces(&self) -> Vec<Piece> {
+        let whole = [Piece { start: self.entry as usize, bytes: self.bytes }];
+        let stated = if self.pieces.is_empty() { &whole } else { &self.pieces[..] };
+        let inside = |entry| stated.iter().any(|piece| piece.contains(entry));
+        if self.osr.iter().any(|osr| !inside(osr.entry as usize)) {
+            return vec![Piece::ANYWHERE];
+        }
+        self.pieces.clone()
     }
 
     /// Whether code words can hold the entries.
@@ -234,6 +263,18 @@ mod tests {
         for tag in [0, 1, OTHER] {
             assert_eq!(word.read(Bead::new(0, tag)), Reading::Stale);
         }
+    }
+
+    #[test]
+    fn code_with_a_loop_entry_outside_of_what_was_stated_can_be_anywhere() {
+        let at = std::ptr::without_provenance;
+        let code = || CompiledCode::new(at(0x1000)).with_bytes(64);
+        assert_eq!(code().pieces(), []);
+        assert_eq!(code().osr(1, at(0x1020)).pieces(), []);
+        assert_eq!(code().osr(1, at(0x1040)).pieces(), [Piece::ANYWHERE]);
+        let both = code().osr(1, at(0x2008)).occupies(at(0x1000), 64).occupies(at(0x2000), 16);
+        assert_eq!(both.pieces().len(), 2);
+        assert!(Piece::ANYWHERE.holds_any(&[0x99]) && !both.pieces()[1].holds_any(&[0x1fff, 0x2011]));
     }
 
     #[test]

@@ -69,7 +69,7 @@ impl JobHost for Shared {
                 Err(error) => {
                     let owner = {
                         let _no_fork = self.gate.enter();
-                        self.owners.intern(code.owner, 0, code.embeds)
+                        self.owners.intern(code.owner, 0, code.embeds, Vec::new())
                     };
                     self.free(&[owner]);
                     self.failed(ticket, error)

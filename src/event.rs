@@ -2,6 +2,7 @@
 
 use crate::error::CompileError;
 use crate::id::{Bead, Reason, TierId};
+use crate::sync::Arc;
 use std::time::Duration;
 
 /// Something the engine did. Listeners get it on the thread that did it, after it took effect, with no lock held; so events of
@@ -88,9 +89,23 @@ pub enum Event {
         /// The function.
         bead: Bead,
     },
-    /// Freeing code panicked; the rest was freed.
+    /// More retired code waits to be freed than the
+    /// [limit](crate::EngineBuilder::retired_limit) allows: policies promote nothing until less does. Told once each time the
+    /// limit is crossed.
+    HeldBack {
+        /// The mutator that holds it back: the one furthest behind, or else one with frames in that code; see
+        /// [`Engine::laggards`](crate::Engine::laggards). `None` if leases do, or nobody any more.
+        mutator: Option<Arc<str>>,
+        /// How many epochs it is behind.
+        epochs: u64,
+        /// How many return addresses it named at its last safepoint.
+        addresses: usize,
+        /// The bytes that wait.
+        retired_bytes: usize,
+    },
+    /// Freeing code, or handing it back, panicked; the rest was freed or handed back.
     FreePanicked {
-        /// How many frees panicked.
+        /// How many did.
         count: usize,
     },
     /// The worker pool could not be started. Requests stay queued, and the next one tries again.

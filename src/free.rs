@@ -93,7 +93,7 @@ mod tests {
     #[test]
     fn an_index_is_given_out_once_and_only_after_the_grace_period() {
         let (grace, free) = (Grace::new(), FreeList::default());
-        let (cell, _) = grace.enlist();
+        let (cell, _) = grace.enlist(None);
         free.push(7, &grace);
         assert_eq!(free.pop(&grace), None);
         assert_eq!(free.pop(&grace), None);
@@ -105,7 +105,7 @@ mod tests {
     #[test]
     fn a_batch_that_is_not_ready_does_not_hold_back_an_older_one() {
         let (grace, free) = (Grace::new(), FreeList::default());
-        let (cell, _) = grace.enlist();
+        let (cell, _) = grace.enlist(None);
         free.push(1, &grace);
         pass(&cell, grace.epoch().load(Acquire));
         free.push(2, &grace);
@@ -117,7 +117,7 @@ mod tests {
     #[test]
     fn a_few_removals_are_reusable_after_one_safepoint() {
         let (grace, free) = (Grace::new(), FreeList::default());
-        let (cell, _) = grace.enlist();
+        let (cell, _) = grace.enlist(None);
         (0..SINGLES as u32).for_each(|index| free.push(index, &grace));
         pass(&cell, grace.epoch().load(Acquire));
         assert_eq!(std::iter::from_fn(|| free.pop(&grace)).count(), SINGLES);

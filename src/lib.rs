@@ -62,7 +62,8 @@
 //!
 //! # What holds, always
 //! * A handle of a removed function never sees another function's code: `None` or [`Stale`] is the answer.
-//! * Code is freed once, after every mutator has passed a safepoint, and never while a mutator can be in it.
+//! * Code is freed once, after every mutator has passed a safepoint (or said which frames it is in), and never while a mutator
+//!   can be in it or a [`Lease`] holds it.
 //! * A request is compiled once, and none is lost; queues cannot be full.
 //! * No input makes the library panic, and no backend, policy or listener that panics makes it lose a promise.
 //!
@@ -98,6 +99,7 @@ mod grace;
 mod heat;
 mod id;
 mod info;
+mod lease;
 mod mutator;
 mod nest;
 mod osr;
@@ -108,6 +110,7 @@ mod preset;
 mod promotion;
 pub mod protocol;
 mod queue;
+mod reclaim;
 mod register;
 mod results;
 mod shared;
@@ -119,7 +122,10 @@ mod tier;
 mod wake;
 
 pub use backend::{Backend, FnBackend, Job, Outcome, Slot};
-pub use builder::{DEFAULT_CAPACITY, DEFAULT_COLD_AFTER, DEFAULT_FAULT_LIMIT, EngineBuilder, MAX_CAPACITY};
+pub use builder::{
+    DEFAULT_CAPACITY, DEFAULT_COLD_AFTER, DEFAULT_FAULT_LIMIT, DEFAULT_RETIRED_LIMIT, EngineBuilder,
+    MAX_CAPACITY,
+};
 pub use code::{Code, CompiledCode};
 pub use engine::{BeadState, Engine, PauseGuard, PendingState, Pinned};
 pub use error::{
@@ -128,9 +134,11 @@ pub use error::{
 };
 pub use event::{Event, Invalidation};
 pub use fault::{Fault, RETRY_AFTER_CALLS};
+pub use grace::Laggard;
 pub use id::{Bead, Core, Group, MAX_GENERATION, Reason, TierId};
 pub use info::BeadInfo;
-pub use mutator::Mutator;
+pub use lease::Lease;
+pub use mutator::{Mutator, RawMutator, Reentered};
 pub use osr::ITERATIONS_PER_CALL;
 pub use owner::{CodeOwner, Reclaim};
 pub use policy::{
@@ -139,6 +147,7 @@ pub use policy::{
     Tiered, Verdict,
 };
 pub use preset::{Preset, PresetValues};
+pub use reclaim::HandedBack;
 pub use register::BeadRuns;
 pub use stats::Stats;
 /// README's program, compiled and run.

@@ -4,8 +4,9 @@ use crate::code::{Code, CodeWord, Reading};
 use crate::column::Column;
 use crate::counter::Budgets;
 use crate::engine::Engine;
-use crate::grace::{self, MutatorCell};
+use crate::grace::MutatorCell;
 use crate::id::Bead;
+use crate::lease::Lease;
 use crate::osr::{Local, Probe, Spent};
 use crate::sync::{Arc, AtomicU64};
 use crossbeam_utils::CachePadded;
@@ -13,6 +14,11 @@ use std::cell::Cell;
 use std::fmt;
 use std::marker::PhantomData;
 use std::sync::atomic::Ordering::Acquire;
+
+mod reentry;
+mod safepoint;
+
+pub use reentry::{RawMutator, Reentered};
 
 /// A thread that runs the guest program: dispatches, counts, and passes safepoints.
 ///
@@ -30,6 +36,38 @@ use std::sync::atomic::Ordering::Acquire;
 /// ```
 ///
 /// A mutator that never passes a safepoint, and is not [offline](Mutator::offline), holds back every free.
+///
+/// # Native code that calls back
+/// A native call is wrapped in a [`native_scope`](Mutator::native_scope), and what it calls back gets the mutator from a
+/// [`RawMutator`] as a [`Reentered`]. In there a plain safepoint frees nothing that this thread could be in;
+/// [`safepoint_with`](Mutator::safepoint_with) names the frames, and frees at any depth.
+///
+/// ```
+/// use beadwork::{Bead, Engine, Mutator, RawMutator, Reentered};
+///
+/// /// Native code calls this; `raw` was passed through it.
+/// unsafe extern "C" fn call_back(raw: RawMutator, callee: u64) {
+///     // SAFETY: native code is only called inside `native_scope`, and passes on what it got there.
+///     let m = unsafe { Reentered::from_raw(raw) };
+///     if let Some(bead) = Bead::from_bits(callee)
+///         && let Some(code) = m.dispatch(bead)
+///     {
+///         m.native_scope(|_raw| { /* call it */ let _ = code; });
+///     }
+///     m.safepoint(); // frees nothing that the frames below are in
+/// }
+///
+/// # let engine = Engine::builder().build()?;
+/// # let bead = engine.register(0.into())?;
+/// let mut m: Mutator = engine.mutator();
+/// if let Some(code) = m.dispatch(bead) {
+///     m.native_scope(|raw| { /* call `code`, which gets `raw` along */ let _ = (code, raw); });
+/// }
+/// assert_eq!(m.depth(), 0);
+/// # m.native_scope(|raw| unsafe { call_back(raw, bead.to_bits()) });
+/// m.safepoint();
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub struct Mutator {
     // The columns and the epoch are kept here so that the hot path goes through no other pointer.
     code: Column<AtomicU64>,
@@ -38,7 +76,12 @@ pub struct Mutator {
     loops: Local,
     epoch: Arc<CachePadded<AtomicU64>>,
     cell: MutatorCell,
-    seen: u64,
+    /// The epoch of the last safepoint; or 0, which the epoch never is, where the next safepoint has to let go of addresses.
+    seen: Cell<u64>,
+    /// The epoch at the last poll in a native scope.
+    polled: Cell<u64>,
+    /// How many native scopes are open.
+    depth: Cell<u32>,
     /// Every how-manieth call is counted; 1 counts all.
     sampling: u32,
     /// Calls to pass over until the next one is counted.
@@ -62,7 +105,9 @@ impl Mutator {
             loops: Local::default(),
             epoch: table.grace.epoch(),
             cell,
-            seen,
+            seen: Cell::new(seen),
+            polled: Cell::new(seen),
+            depth: Cell::new(0),
             sampling: engine.shared().settings.sampling,
             skip: Cell::new(0),
             place: Cell::new(0),
@@ -199,43 +244,10 @@ impl Mutator {
         }
     }
 
-    /// States that this thread holds no code pointer and is in no frame of native code that could be retired. Pass
-    /// one often (at loop heads of the interpreter, between calls): freeing waits for it.
-    ///
-    /// Costs one load while nothing was retired since the last one.
-    #[inline]
-    pub fn safepoint(&mut self) {
-        // Acquire, edge RETIRE (rule G2): what was unlinked before this epoch is not seen afterwards.
-        let now = self.epoch.load(Acquire);
-        if now != self.seen {
-            self.pass(now);
-        }
-    }
-
-    #[cold]
-    #[inline(never)]
-    fn pass(&mut self, now: u64) {
-        self.seen = now;
-        grace::pass(&self.cell, now);
-        self.engine().shared().passed_by();
-    }
-
-    /// Runs `blocking` (a wait, a system call) while this thread is not counted among those that could be in
-    /// compiled code, so that it does not hold back freeing. Costs a store, and a store and a fence at the end.
-    ///
-    /// `&mut self` makes sure that no code pointer is held across it.
-    pub fn offline<R>(&mut self, blocking: impl FnOnce() -> R) -> R {
-        /// Comes online again even if `blocking` unwinds.
-        struct Back<'m>(&'m mut Mutator);
-        impl Drop for Back<'_> {
-            fn drop(&mut self) {
-                self.0.seen = grace::come_online(&self.0.epoch, &self.0.cell);
-            }
-        }
-        grace::go_offline(&self.cell);
-        self.engine().shared().passed_by();
-        let _back = Back(self);
-        blocking()
+    /// Leases the function's code: it is kept until the last clone of the answer is dropped, across safepoints, threads and
+    /// awaits. `None` if it has none. Counts no call. See [`Engine::lease`].
+    pub fn lease(&self, bead: Bead) -> Option<Lease> {
+        self.engine().lease(bead)
     }
 
     pub(crate) fn cell(&self) -> &MutatorCell {
@@ -245,7 +257,7 @@ impl Mutator {
     /// Goes offline for good; the cell may be used by another mutator.
     pub(crate) fn park(mut self) -> (Engine, MutatorCell) {
         self.flush();
-        grace::go_offline(&self.cell);
+        self.leave();
         let cell = self.cell.clone();
         let engine = self.engine().clone();
         self.engine = None;
@@ -264,8 +276,8 @@ impl Drop for Mutator {
     fn drop(&mut self) {
         if self.engine.is_some() {
             self.flush();
+            self.leave();
         }
-        grace::go_offline(&self.cell);
         if let Some(engine) = self.engine.take() {
             let _no_fork = engine.shared().gate.enter();
             engine.shared().table.grace.delist(&self.cell);

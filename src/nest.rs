@@ -1,8 +1,6 @@
 //! What the calling thread is doing for which drain, so that foreign code that comes back in is known for what it is: a
 //! backend that asks for another compile and waits for it, a callback that shuts its own engine down.
 
-#![allow(clippy::missing_const_for_thread_local)] // loom's macro knows no `const`
-
 use crate::id::Bead;
 use crate::sync::thread_local;
 use std::cell::RefCell;
@@ -16,7 +14,7 @@ enum Doing {
 
 thread_local! {
     /// By the drain's address, innermost last.
-    static HERE: RefCell<Vec<(usize, Doing)>> = RefCell::new(Vec::new());
+    static HERE: RefCell<Vec<(usize, Doing)>> = RefCell::default();
 }
 
 /// What was entered lasts until this is dropped.

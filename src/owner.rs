@@ -20,14 +20,23 @@ pub trait Reclaim: Send + Sync + 'static {
 }
 
 /// The owner of compiled code's memory; see [`CompiledCode::owner`](crate::CompiledCode::owner).
+///
+/// An owner is dropped once, and its token reclaimed once:
+/// * of installed code that was superseded, taken back or removed: after the grace period, on the thread that reclaims (a
+///   pool worker between compiles, or the caller of [`Engine::reclaim`](crate::Engine::reclaim),
+///   [`run_pending`](crate::Engine::run_pending), [`drain`](crate::Engine::drain) or
+///   [`shutdown`](crate::Engine::shutdown); on an engine that was never asked for a compile also the thread that installs or
+///   invalidates); never inside a dispatch or a plain safepoint of an engine with workers;
+/// * of code that was not installed: at once, on the thread that compiled or offered it;
+/// * of all that is left: on the thread that lets go of the engine's last handle.
+///
+/// A VM that frees its code itself takes it out with [`into_boxed`](CodeOwner::into_boxed) or
+/// [`into_token`](CodeOwner::into_token), see [`EngineBuilder::hand_back`](crate::EngineBuilder::hand_back).
 pub struct CodeOwner(Owner);
 
 enum Owner {
     None,
-    /// Only ever dropped.
-    Boxed {
-        _value: Box<dyn Any + Send>,
-    },
+    Boxed(Box<dyn Any + Send>),
     Token(Arc<dyn Reclaim>, u32),
 }
 
@@ -39,13 +48,40 @@ impl CodeOwner {
 
     /// Any value whose drop frees the code. Costs one heap object per function.
     pub fn boxed(value: impl Any + Send) -> CodeOwner {
-        CodeOwner(Owner::Boxed { _value: Box::new(value) })
+        CodeOwner(Owner::Boxed(Box::new(value)))
     }
 
     /// A token of `reclaimer`. Costs no heap object, and frees go to the reclaimer in batches. The engine remembers up to 254
     /// reclaimers, and keeps those for its whole life; meant for a few long-lived ones. Further ones cost a record each.
     pub fn token(reclaimer: Arc<dyn Reclaim>, token: u32) -> CodeOwner {
         CodeOwner(Owner::Token(reclaimer, token))
+    }
+
+    /// Whether there is nothing to free.
+    pub fn is_none(&self) -> bool {
+        matches!(self.0, Owner::None)
+    }
+
+    /// The value given to [`boxed`](CodeOwner::boxed), which is the caller's to drop from now on.
+    ///
+    /// # Errors
+    /// The owner itself, if it is of another kind.
+    pub fn into_boxed(mut self) -> Result<Box<dyn Any + Send>, CodeOwner> {
+        match self.take() {
+            Owner::Boxed(value) => Ok(value),
+            other => Err(CodeOwner(other)),
+        }
+    }
+
+    /// The reclaimer and the token given to [`token`](CodeOwner::token), which is the caller's to reclaim from now on.
+    ///
+    /// # Errors
+    /// The owner itself, if it is of another kind.
+    pub fn into_token(mut self) -> Result<(Arc<dyn Reclaim>, u32), CodeOwner> {
+        match self.take() {
+            Owner::Token(reclaimer, token) => Ok((reclaimer, token)),
+            other => Err(CodeOwner(other)),
+        }
     }
 
     fn take(&mut self) -> Owner {
@@ -65,7 +101,7 @@ impl fmt::Debug for CodeOwner {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.0 {
             Owner::None => f.write_str("CodeOwner::none"),
-            Owner::Boxed { .. } => f.write_str("CodeOwner::boxed"),
+            Owner::Boxed(_) => f.write_str("CodeOwner::boxed"),
             Owner::Token(_, token) => write!(f, "CodeOwner::token({token})"),
         }
     }
@@ -79,6 +115,7 @@ impl fmt::Debug for CodeOwner {
 pub(crate) struct OwnerWord(pub(crate) u64);
 
 const GRANULE: usize = 16;
+const MOST_GRANULES: u64 = (1 << 24) - 1;
 const RECORD: u64 = 1;
 /// The kind of the first reclaimer; kinds below are ours.
 const FIRST_RECLAIMER: usize = 2;
@@ -88,7 +125,7 @@ impl OwnerWord {
     pub(crate) const NONE: OwnerWord = OwnerWord(0);
 
     fn new(kind: u64, bytes: usize, token: u32) -> OwnerWord {
-        let granules = (bytes.div_ceil(GRANULE) as u64).min((1 << 24) - 1);
+        let granules = (bytes.div_ceil(GRANULE) as u64).min(MOST_GRANULES);
         OwnerWord(kind << 56 | granules << 32 | u64::from(token))
     }
 
@@ -98,7 +135,12 @@ impl OwnerWord {
 
     /// The code's size, rounded up to 16 bytes, at most 256 MiB.
     pub(crate) fn bytes(self) -> usize {
-        (self.0 >> 32 & 0xff_ffff) as usize * GRANULE
+        (self.0 >> 32 & MOST_GRANULES) as usize * GRANULE
+    }
+
+    /// The size, if the word knows all of it.
+    fn known_bytes(self) -> Option<usize> {
+        Some(self.bytes()).filter(|&bytes| bytes != 0 && bytes < MOST_GRANULES as usize * GRANULE)
     }
 
     fn kind(self) -> usize {
@@ -110,10 +152,33 @@ impl OwnerWord {
     }
 }
 
+/// A stretch of memory that code occupies.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Piece {
+    pub(crate) start: usize,
+    pub(crate) bytes: usize,
+}
+
+impl Piece {
+    pub(crate) const ANYWHERE: Piece = Piece { start: 0, bytes: usize::MAX };
+
+    pub(crate) fn contains(self, address: usize) -> bool {
+        address.wrapping_sub(self.start) < self.bytes
+    }
+
+    /// Whether one of these addresses, in order, lies inside or just behind: a return address is that of the next
+    /// instruction, and a call can be the last one.
+    pub(crate) fn holds_any(self, addresses: &[usize]) -> bool {
+        let first = addresses.partition_point(|&address| address < self.start);
+        addresses.get(first).is_some_and(|&address| address - self.start <= self.bytes)
+    }
+}
+
 /// What a word alone cannot say.
 struct Record {
     owner: CodeOwner,
     embeds: Box<[Bead]>,
+    pieces: Box<[Piece]>,
 }
 
 /// The engine's owners: the shared reclaimers by number, and the records.
@@ -128,8 +193,14 @@ impl Owners {
     }
 
     /// Turns an owner into a word, outside the publishing bit.
-    pub(crate) fn intern(&self, mut owner: CodeOwner, bytes: usize, embeds: Vec<Bead>) -> OwnerWord {
-        if embeds.is_empty() {
+    pub(crate) fn intern(
+        &self,
+        mut owner: CodeOwner,
+        bytes: usize,
+        embeds: Vec<Bead>,
+        pieces: Vec<Piece>,
+    ) -> OwnerWord {
+        if embeds.is_empty() && (pieces.is_empty() || owner.is_none()) {
             match owner.take() {
                 Owner::None => return OwnerWord::NONE,
                 Owner::Token(reclaimer, token) => match self.number_of(&reclaimer) {
@@ -139,10 +210,42 @@ impl Owners {
                 boxed => owner = CodeOwner(boxed),
             }
         }
-        let record = Record { owner, embeds: embeds.into_boxed_slice() };
+        let record = Record { owner, embeds: embeds.into(), pieces: pieces.into() };
         let key = lock(&self.records).insert(record);
         // A slab of 2^32 records would need more memory than a 48-bit address space has.
         OwnerWord::new(RECORD, bytes, key as u32)
+    }
+
+    /// Whether one of these addresses, in order, lies in the code that is entered at `entry`. Code of unknown size could be
+    /// anywhere.
+    pub(crate) fn any_inside(&self, entry: u64, word: OwnerWord, addresses: &[usize]) -> bool {
+        if addresses.is_empty() {
+            return false;
+        }
+        if word.kind() as u64 == RECORD {
+            let records = lock(&self.records);
+            let pieces = records.get(word.token() as usize).map_or(&[][..], |record| &record.pieces);
+            if !pieces.is_empty() {
+                return pieces.iter().any(|piece| piece.holds_any(addresses));
+            }
+        }
+        let whole = |bytes| Piece { start: entry as usize, bytes };
+        word.known_bytes().is_none_or(|bytes| whole(bytes).holds_any(addresses))
+    }
+
+    /// Takes one installed owner out for the VM: the owner, and the beads whose slots the code embeds.
+    pub(crate) fn hand_out(&self, word: OwnerWord) -> (CodeOwner, Box<[Bead]>) {
+        if word.kind() >= FIRST_RECLAIMER {
+            let reclaimers = self.reclaimers.read().unwrap_or_else(|e| e.into_inner());
+            let known = reclaimers.get(word.kind() - FIRST_RECLAIMER);
+            let owner = known.map(|known| CodeOwner::token(known.clone(), word.token()));
+            return (owner.unwrap_or(CodeOwner::none()), Box::default());
+        }
+        let record = match word.is_none() {
+            true => None,
+            false => lock(&self.records).try_remove(word.token() as usize),
+        };
+        record.map_or((CodeOwner::none(), Box::default()), |record| (record.owner, record.embeds))
     }
 
     fn number_of(&self, reclaimer: &Arc<dyn Reclaim>) -> Option<usize> {
@@ -217,7 +320,7 @@ mod tests {
     fn tokens_of_one_reclaimer_need_no_record_and_are_freed_in_one_batch() {
         let (log, owners) = (Arc::new(Log::default()), Owners::new());
         let words: Vec<_> =
-            (0..3).map(|t| owners.intern(CodeOwner::token(log.clone(), t), 100, vec![])).collect();
+            (0..3).map(|t| owners.intern(CodeOwner::token(log.clone(), t), 100, vec![], vec![])).collect();
         assert_eq!(words[1].bytes(), 112);
         assert_eq!(owners.records.lock().unwrap().len(), 0);
         let freeing = owners.release(&words, |_| panic!("embeds nothing"));
@@ -229,7 +332,7 @@ mod tests {
     fn a_boxed_owner_is_dropped_once_when_freed_and_embeds_are_reported() {
         let (alive, owners) = (Arc::new(()), Owners::new());
         let callee = Bead::new(4, 0);
-        let word = owners.intern(CodeOwner::boxed(alive.clone()), 8, vec![callee]);
+        let word = owners.intern(CodeOwner::boxed(alive.clone()), 8, vec![callee], vec![]);
         let mut embedded = vec![];
         let freeing = owners.release(&[word], |bead| embedded.push(bead));
         assert_eq!((Arc::strong_count(&alive), embedded), (2, vec![callee]));
@@ -256,8 +359,8 @@ mod tests {
         }
         let (alive, owners) = (Arc::new(()), Owners::new());
         let words = [
-            owners.intern(CodeOwner::boxed(Bomb), 0, vec![]),
-            owners.intern(CodeOwner::boxed(alive.clone()), 0, vec![]),
+            owners.intern(CodeOwner::boxed(Bomb), 0, vec![], vec![]),
+            owners.intern(CodeOwner::boxed(alive.clone()), 0, vec![], vec![]),
         ];
         let freeing = owners.release(&words, |_| ());
         assert_eq!(freeing.free(), 1);

@@ -37,7 +37,7 @@ impl Shared {
             self.wake();
         }
         self.give_up_overdue();
-        if !self.enabled.load(Relaxed) || self.is_closed() {
+        if !self.enabled.load(Relaxed) || self.is_closed() || self.retired_too_much() {
             budgets.grant(bead.index(), calls, RECHECK_CALLS);
             return;
         }
@@ -89,7 +89,7 @@ impl Shared {
             self.wake();
         }
         self.give_up_overdue();
-        if !self.enabled.load(Relaxed) || self.is_closed() {
+        if !self.enabled.load(Relaxed) || self.is_closed() || self.retired_too_much() {
             return RECHECK;
         }
         // The code it has, if any, lacks the entry: its own tier will do as well as a higher one.

@@ -28,7 +28,8 @@
 //! | core | the registrar before the bead is live; the holder of the publishing bit | everybody, checked against the state afterwards |
 //! | budget, granted | everybody, Relaxed, lossy; reset at reuse | everybody |
 //! | `queued` bits | who pushed the state to queued; the drain that popped the token | the same |
-//! | mutator's cell | its mutator | who asks what may be freed |
+//! | mutator's cell and held addresses | its mutator | who asks what may be freed |
+//! | leases | whoever takes or drops one, under their lock | who frees, under the same lock |
 //!
 //! Under the publishing bit there is no allocation, no foreign code, no free, no lock and nothing that panics, so its
 //! holder always comes to release it.
@@ -83,10 +84,32 @@
 //! scan, and so before the free. The scan reads the epoch before the cells and never answers more than that: a cell
 //! read as offline says nothing of what is unlinked later.
 //!
+//! *Held addresses.* `safepoint_with` notes the addresses to which its thread returns, then stores the epoch it loaded before
+//! into its cell (Release): "of what is stamped up to here, I am at most in what contains these". A scan loads the cell
+//! (Acquire), then the addresses, so they are those of the safepoint it read, or of a later one. A later list is as good
+//! for what is stamped up to the earlier epoch: the thread cannot have entered that code in between, only left it, and it left
+//! before it changed the list, which the lock (or the Release of the flag that says there is a list) orders before the
+//! free. An earlier list is never read. A list says nothing of what is stamped after its cell, so what one scan kept because
+//! of a frame may be freed only by a scan whose own bound reaches its stamp. A plain safepoint with addresses
+//! held takes the long way even if the epoch has not moved, so that it lets go of them. While native frames are
+//! below and not named, nothing is stored into the cell: a poll states nothing.
+//!
+//! Removed indices go by the cells alone: what native frames keep of a function besides its handle are addresses of its
+//! slot, and code that embeds those pins the index until it is freed itself.
+//!
 //! ## ONLINE
 //! A mutator that comes online stores the epoch into its cell, then a SeqCst fence, then looks up code. A scan has a
 //! SeqCst fence between the unlink and its loads of the cells. In the order of the two fences either the scan's is
 //! later, and it sees the cell; or the mutator's is, and its lookups see the unlink. Without the fences both can miss.
+//!
+//! ## LEASE
+//! A lease is entered under the leases' lock, and only then the code word is looked at (again); if the entry is not linked
+//! any more, the lease is given up and nothing answered. Who frees looks for leases under the same lock, after the unlink. In
+//! the order of that lock either the lease comes first, and is found; or the look does, and then the unlink happens before
+//! the second reading of the word, which fails. So it needs no mutator, and holds also where code is handed back to the
+//! VM without a grace period. Leased code is set aside under the lock, once, and comes back to the scans with the end of
+//! the last lease, whose holder's use of the code the lock orders before the free. Should the entry have been unlinked and
+//! linked again by other code in between, the lease is of that code.
 //!
 //! ## REUSE
 //! `Table::remove` clears the cells first and gives the code word the next generation's tag, then moves the generation

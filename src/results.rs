@@ -21,10 +21,10 @@ impl Shared {
         let (bead, tier, bytes) = (ticket.bead, ticket.tier, code.bytes);
         let compile_time = code.compile_time.unwrap_or_default();
         let tick = tier < self.drain.lanes.top();
-        let (entry, now) = (code.entry, self.now());
+        let (entry, pieces, now) = (code.entry, code.pieces(), self.now());
         let (owner, installed, requeue, pushed) = {
             let _no_fork = self.gate.enter();
-            let owner = self.owners.intern(code.owner, bytes, code.embeds);
+            let owner = self.owners.intern(code.owner, bytes, code.embeds, pieces);
             // Counted before it can be retired and subtracted.
             add(&self.counters.code_bytes, owner.bytes() as u64);
             let osr = self.loop_table(bead, code.osr);

@@ -17,13 +17,14 @@ use crate::gate::Gate;
 use crate::id::{Bead, Reason, TierId};
 use crate::info::{Info, OnInvalidate};
 use crate::osr::Loops;
-use crate::owner::{OwnerWord, Owners};
+use crate::owner::Owners;
 use crate::policy::Policy;
 use crate::queue::Request;
+use crate::reclaim::HandBack;
 #[cfg(all(unix, not(beadwork_loom)))]
 use crate::state::Ended;
 use crate::state::Requested;
-use crate::stats::{Counters, add, read, subtract};
+use crate::stats::{Counters, add};
 use crate::sync::{Arc, AtomicBool, AtomicU32, AtomicU64, Mutex, fence, lock};
 use crate::table::Table;
 use crate::tier::Candidate;
@@ -65,6 +66,9 @@ pub(crate) struct Settings {
     pub(crate) sampling: u32,
     /// Compiles run on the thread that asks for them.
     pub(crate) foreground: bool,
+    /// Bytes of retired code above which policies do not promote.
+    pub(crate) retired_limit: usize,
+    pub(crate) hand_back: Option<HandBack>,
 }
 
 pub(crate) struct Shared {
@@ -96,6 +100,8 @@ pub(crate) struct Shared {
     pub(crate) enabled: AtomicBool,
     pub(crate) waits: Waits,
     pub(crate) one_shots: Attached<Box<dyn OneShot>>,
+    /// Whether more retired code waits than the limit allows. Not the shim's: no protocol depends on it.
+    pub(crate) over_limit: std::sync::atomic::AtomicBool,
     /// Threads that wait for the drain to be idle.
     pub(crate) waiters: Mutex<Vec<Thread>>,
 }
@@ -132,6 +138,7 @@ impl Shared {
             enabled: AtomicBool::new(true),
             waits: Waits::default(),
             one_shots: Attached::default(),
+            over_limit: std::sync::atomic::AtomicBool::new(false),
             waiters: Mutex::new(Vec::new()),
         }
     }
@@ -252,63 +259,17 @@ impl Shared {
         }
     }
 
-    // ---- freeing
-
-    /// Frees retired code that every mutator has passed. Answers how many pieces.
-    pub(crate) fn reclaim(&self) -> usize {
-        let expired = {
-            let _no_fork = self.gate.enter();
-            self.table.grace.expired()
-        };
-        self.free(&expired);
-        expired.len()
-    }
-
-    /// Frees what can be freed on an engine that has no workers to do it.
-    pub(crate) fn reclaim_without_workers(&self) {
-        if read(&self.counters.requested) == 0 {
-            self.reclaim();
-        }
-    }
-
-    /// Frees owners that are in nobody's reach.
-    pub(crate) fn free(&self, owners: &[OwnerWord]) {
-        if owners.iter().all(|owner| owner.is_none()) {
-            return;
-        }
-        let freeing = {
-            let _no_fork = self.gate.enter();
-            self.owners.release(owners, |callee| self.unpin_one(callee))
-        };
-        let panics = freeing.free();
-        add(&self.counters.reclaimed, owners.len() as u64);
-        subtract(&self.counters.code_bytes, owners.iter().map(|owner| owner.bytes() as u64).sum());
-        if panics > 0 {
-            self.emit(&Event::FreePanicked { count: panics });
-        }
-    }
-
-    pub(crate) fn unpin_one(&self, callee: Bead) {
-        if self.table.pins().remove(callee.index()) {
-            self.table.give_back(callee.index());
-        }
-    }
-
-    /// A mutator passed a safepoint or went: perhaps it was the one everything waited for. Freeing is a worker's business,
-    /// if there are any yet; an engine that never asked for a compile frees where the VM says so.
-    pub(crate) fn passed_by(&self) {
-        if self.table.grace.waiting().0 > 0 && read(&self.counters.requested) > 0 && !self.is_closed() {
-            self.wake();
-        }
-    }
-
     // ---- telling
 
     /// Tells the log and the listeners, whose panics end here.
     pub(crate) fn emit(&self, event: &Event) {
+        self.hand_back_before(event);
         // The log is foreign code too, and so is the `Debug` of a backend's error.
         let logged = contain(|| match event {
-            Event::Failed { .. } | Event::PoolFailed { .. } | Event::FreePanicked { .. } => {
+            Event::Failed { .. }
+            | Event::PoolFailed { .. }
+            | Event::FreePanicked { .. }
+            | Event::HeldBack { .. } => {
                 tracing::warn!(target: "beadwork", ?event);
             }
             _ => tracing::debug!(target: "beadwork", ?event),
@@ -359,6 +320,10 @@ impl Shared {
 
     /// Frees all code there is, when nobody uses the engine any more.
     pub(crate) fn free_everything(&self) {
+        if self.settings.hand_back.is_some() {
+            // What was unlinked last goes where the rest went.
+            self.reclaim();
+        }
         let owners = self.table.take_owners();
         self.free(&owners);
     }

@@ -74,9 +74,9 @@ pub struct Stats {
     pub discarded: u64,
     /// Compiles that gave no code.
     pub failed: u64,
-    /// Pieces of code freed after their grace period.
+    /// Pieces of code freed after their grace period, or handed back.
     pub reclaimed: u64,
-    /// Pieces of code that wait for their grace period.
+    /// Pieces of code that wait: for their grace period, for a frame that is in them, or for the end of a lease.
     pub retired: u64,
     /// Bytes of code installed or waiting to be freed, each piece rounded up to 16.
     pub code_bytes: u64,

@@ -7,7 +7,7 @@ use crate::column::Column;
 use crate::counter::Budgets;
 use crate::error::Stale;
 use crate::free::FreeList;
-use crate::grace::Grace;
+use crate::grace::{self, Grace};
 use crate::heat::Heat;
 use crate::id::{Bead, TierId};
 use crate::osr::{OsrWord, Tables};
@@ -33,7 +33,7 @@ pub(crate) struct Ready {
 #[must_use = "what is not retired is never freed"]
 #[derive(Clone, Copy)]
 struct Unlinked {
-    owner: OwnerWord,
+    code: grace::Unlinked,
     osr: OsrWord,
 }
 

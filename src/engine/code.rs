@@ -78,6 +78,7 @@ impl Engine {
             code.check().map_err(InstallError::Code)
         };
         let (entry, bytes, now) = (code.entry, code.bytes, shared.now());
+        let pieces = code.pieces();
         let mut embeds = Vec::new();
         let pinned = code.embeds.iter().try_for_each(|&callee| {
             shared.pin_embedded(callee).map(|()| embeds.push(callee)).map_err(CompileError::from)
@@ -85,7 +86,7 @@ impl Engine {
         let checked = checked.and(pinned.map_err(InstallError::from));
         let (owner, installed, pushed) = {
             let _no_fork = shared.gate.enter();
-            let owner = shared.owners.intern(code.owner, bytes, embeds);
+            let owner = shared.owners.intern(code.owner, bytes, embeds, pieces);
             add(&shared.counters.code_bytes, owner.bytes() as u64);
             let installed = checked.and_then(|()| {
                 let osr = shared.loop_table(bead, code.osr);

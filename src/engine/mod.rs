@@ -6,9 +6,8 @@ use crate::backend::Slot;
 use crate::builder::EngineBuilder;
 use crate::error::DrainTimeout;
 use crate::grace::MutatorCell;
-use crate::mutator::Mutator;
 use crate::shared::Shared;
-use crate::sync::{Arc, Mutex, lock};
+use crate::sync::{Arc, Mutex};
 use std::fmt;
 use std::sync::Weak;
 use std::time::{Duration, Instant};
@@ -16,10 +15,12 @@ use std::time::{Duration, Instant};
 mod code;
 mod control;
 mod direct;
+mod grace;
 mod look;
 mod osr;
 
 pub use control::PauseGuard;
+pub use grace::Pinned;
 pub use look::{BeadState, PendingState};
 
 /// How long the end of an engine waits for compiles in flight.
@@ -27,7 +28,7 @@ const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// A promotion broker: counts functions, has them compiled in the background, publishes and frees their code.
 ///
-/// A handle is a counted reference: clones name the same engine. When the last handle and the last [`Mutator`] are
+/// A handle is a counted reference: clones name the same engine. When the last handle and the last [`Mutator`](crate::Mutator) are
 /// gone, queued work is dropped, compiles in flight are waited for (5 seconds at the most), and all code is freed.
 #[derive(Clone)]
 pub struct Engine(Arc<Life>);
@@ -55,35 +56,6 @@ impl Engine {
     #[inline(always)]
     pub(crate) fn shared(&self) -> &Shared {
         &self.0.shared
-    }
-
-    // ---- mutators
-
-    /// A handle for a thread that runs the guest program; one per thread. Costs a lock and an allocation.
-    pub fn mutator(&self) -> Mutator {
-        let (cell, seen) = {
-            let _no_fork = self.shared().gate.enter();
-            self.shared().table.grace.enlist()
-        };
-        Mutator::new(self.clone(), cell, seen)
-    }
-
-    /// A mutator for a short stretch of work on a thread that keeps none: it comes online here and goes offline
-    /// when it is dropped. Costs two locks and a fence (tens of nanoseconds) each time, where a kept [`Mutator`]
-    /// costs nothing; good for a callback or a foreign thread, not for a dispatch loop.
-    pub fn pin(&self) -> Pinned {
-        let parked = {
-            let _no_fork = self.shared().gate.enter();
-            lock(&self.0.parked).pop()
-        };
-        let mutator = match parked {
-            Some(cell) => {
-                let seen = crate::grace::come_online(&self.shared().table.grace.epoch(), &cell);
-                Mutator::new(self.clone(), cell, seen)
-            }
-            None => self.mutator(),
-        };
-        Pinned(Some(mutator))
     }
 
     /// Runs queued compiles on the calling thread, at most `max` of them, and frees what can be freed. This is
@@ -145,18 +117,6 @@ impl Engine {
         };
         shared.withdraw_waiter();
         result
-    }
-
-    /// In a forked child: forgets every mutator but `survivors`, so that threads which do not exist do not hold back freeing and
-    /// reuse for ever. Costs a lock.
-    ///
-    /// # Safety
-    /// No other mutator of this engine is used in this process any more, not even dropped later by a thread it was moved to.
-    #[allow(unsafe_code)]
-    pub unsafe fn forget_other_mutators(&self, survivors: &[&Mutator]) {
-        let cells: Vec<_> = survivors.iter().map(|mutator| mutator.cell()).collect();
-        let _no_fork = self.shared().gate.enter();
-        self.shared().table.grace.forget_all_but(&cells);
     }
 }
 
@@ -224,34 +184,5 @@ impl fmt::Debug for Engine {
             .field("capacity", &self.capacity())
             .field("tiers", &self.shared().drain.lanes.top().get())
             .finish_non_exhaustive()
-    }
-}
-
-/// A [`Mutator`] for a stretch of work; see [`Engine::pin`].
-pub struct Pinned(Option<Mutator>);
-
-impl std::ops::Deref for Pinned {
-    type Target = Mutator;
-    fn deref(&self) -> &Mutator {
-        match &self.0 {
-            Some(mutator) => mutator,
-            None => unreachable!("taken only by drop"),
-        }
-    }
-}
-
-impl Drop for Pinned {
-    fn drop(&mut self) {
-        if let Some(mutator) = self.0.take() {
-            let (engine, cell) = mutator.park();
-            let _no_fork = engine.shared().gate.enter();
-            lock(&engine.0.parked).push(cell);
-        }
-    }
-}
-
-impl fmt::Debug for Pinned {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Pinned")
     }
 }

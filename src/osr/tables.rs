@@ -255,7 +255,7 @@ mod tests {
     #[test]
     fn runs_are_used_again_only_after_the_grace_period_and_exhaustion_is_answered() {
         let (tables, grace) = (Tables::reserve(16, 4).unwrap(), Grace::new());
-        let (bead, (cell, _)) = (Bead::new(1, 0), grace.enlist());
+        let (bead, (cell, _)) = (Bead::new(1, 0), grace.enlist(None));
         let make = || tables.make(bead, entries(0..3), &grace, |_| false);
         let word = make().unwrap();
         assert_eq!(make(), Err(Refused));

@@ -3,6 +3,7 @@
 use super::{Demoted, Installed, Invalidated, Ready, Restricted, Table, Unlinked};
 use crate::code::CodeWord;
 use crate::error::Stale;
+use crate::grace;
 use crate::id::{Bead, TierId};
 use crate::osr::OsrWord;
 use crate::owner::OwnerWord;
@@ -157,7 +158,7 @@ impl Table {
 
     /// What was unlinked is freed when no mutator can be in it any more. Not under the bit.
     pub(super) fn retire(&self, old: Unlinked) {
-        self.grace.retire(old.owner);
+        self.grace.retire(old.code);
         self.osr.retire(old.osr, &self.grace);
     }
 
@@ -170,21 +171,25 @@ impl Table {
         owner: OwnerWord,
         osr: OsrWord,
     ) -> Unlinked {
-        // Relaxed: owner and version are touched only under the bit (edge CLAIM orders holders).
-        let old = self.owner.get(index).load(Relaxed);
+        // Relaxed: these cells are changed only under the bit (edge CLAIM orders holders).
+        let old = grace::Unlinked {
+            index,
+            word: CodeWord(self.code.get(index).load(Relaxed)),
+            owner: OwnerWord(self.owner.get(index).load(Relaxed)),
+        };
         // Release, edge PUBLISH, partner is the Acquire load of a dispatch: who gets the pointer sees the code.
         self.code.get(index).store(word.0, Release);
         if held.before().slotted {
             // Release, edge PUBLISH: native callers load it with an ordinary load, see `protocol`.
             self.slot.get(index).store(self.slot_value(word), Release);
         }
-        if old != owner.0 {
+        if old.owner != owner {
             self.owner.get(index).store(owner.0, Relaxed);
         }
         if word.entry() != 0 {
             self.code_version.get(index).store(held.next_version(), Relaxed);
         }
-        Unlinked { owner: OwnerWord(old), osr: self.osr.publish(index, osr) }
+        Unlinked { code: old, osr: self.osr.publish(index, osr) }
     }
 
     /// Has dispatches of the code of that version counted or not; `None` means as an install would have them.

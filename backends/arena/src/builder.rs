@@ -26,6 +26,7 @@ pub(crate) struct Config {
     pub(crate) region_bytes: usize,
     pub(crate) max_bytes: Option<usize>,
     pub(crate) aliasing: Aliasing,
+    pub(crate) poison_freed: bool,
     pub(crate) unwinder: Unwinder,
 }
 
@@ -37,6 +38,7 @@ pub struct ArenaBuilder {
     pub(crate) aliasing: Aliasing,
     pub(crate) unwind: bool,
     pub(crate) perf_map: bool,
+    pub(crate) poison_freed: bool,
     pub(crate) unwinder: Option<Unwinder>,
 }
 
@@ -48,6 +50,7 @@ impl Default for ArenaBuilder {
             aliasing: Aliasing::default(),
             unwind: true,
             perf_map: false,
+            poison_freed: false,
             unwinder: None,
         }
     }
@@ -87,6 +90,16 @@ impl ArenaBuilder {
         self
     }
 
+    /// Whether freed code becomes inaccessible at once, at addresses that are never used again; off by default. For tests: a thread
+    /// that is still in freed code, or calls it, faults instead of running whatever came to lie there.
+    ///
+    /// Every function ([`Aliasing::DualMapped`]) or placement ([`Aliasing::Private`]) then takes whole pages, every free costs
+    /// two more system calls, and address space (not memory) is used up: it comes back when the arena goes.
+    pub fn poison_freed(mut self, poison: bool) -> Self {
+        self.poison_freed = poison;
+        self
+    }
+
     /// The arena. Nothing is mapped until the first placement.
     ///
     /// # Errors
@@ -111,6 +124,7 @@ impl ArenaBuilder {
             region_bytes: self.region_bytes.clamp(page_size(), 1 << 36),
             max_bytes: self.max_bytes,
             aliasing: self.aliasing,
+            poison_freed: self.poison_freed,
             unwinder,
         };
         Arena::with_config(config, self.perf_map)

@@ -153,6 +153,14 @@ mod unix {
             self.protect(range, libc::PROT_READ | libc::PROT_EXEC)
         }
 
+        /// Makes whole pages of the executable view inaccessible. Where the system refuses, they stay as they are.
+        pub(crate) fn deny(&mut self, range: Range<usize>) {
+            if range.start <= range.end && range.end <= self.len {
+                // SAFETY: in our own mapping (M1), and no live block lies in these pages (M2).
+                unsafe { libc::mprotect(self.code.add(range.start).cast(), range.len(), libc::PROT_NONE) };
+            }
+        }
+
         /// Gives whole pages back to the kernel; they read as zeros afterwards. Answers whether it worked.
         pub(crate) fn discard(&mut self, range: Range<usize>) -> bool {
             let (base, advice) = if self.dual {
@@ -222,4 +230,8 @@ impl Mapping {
     pub(crate) fn discard(&mut self, _: Range<usize>) -> bool {
         false
     }
+
+    pub(crate) fn deny(&mut self, _: Range<usize>) {}
+
+    pub(crate) fn drop_alias(&mut self) {}
 }

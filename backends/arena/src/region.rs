@@ -11,8 +11,9 @@ use std::ops::Range;
 use crate::Aliasing;
 use crate::alloc::FreeList;
 use crate::bitmap::Bitmap;
+use crate::builder::Config;
 use crate::mapping::{MapError, Mapping, page_size};
-use crate::unwind::{Tables, Unwinder};
+use crate::unwind::Tables;
 
 /// Bytes of a granule.
 pub(crate) const GRANULE: u32 = 32;
@@ -54,18 +55,15 @@ pub(crate) struct Region {
     touched_pages: u32,
     extents: Option<BTreeMap<u32, Extent>>,
     sealed: bool,
+    /// Freed pages become inaccessible and are not used again.
+    poison_freed: bool,
 }
 
 impl Region {
     /// Maps `granules` granules (whole pages).
-    pub(crate) fn new(
-        first_token: u32,
-        granules: u32,
-        aliasing: Aliasing,
-        unwinder: Unwinder,
-    ) -> Result<Self, MapError> {
+    pub(crate) fn new(first_token: u32, granules: u32, config: &Config) -> Result<Self, MapError> {
         let len = granules as usize * GRANULE as usize;
-        let (mapping, extents) = match aliasing {
+        let (mapping, extents) = match config.aliasing {
             Aliasing::DualMapped => (Mapping::dual(len)?, None),
             Aliasing::Private => (Mapping::private(len)?, Some(BTreeMap::new())),
         };
@@ -83,8 +81,9 @@ impl Region {
             touched: Bitmap::new(granules),
             touched_pages: 0,
             extents,
-            tables: Tables::new(unwinder, base),
+            tables: Tables::new(config.unwinder, base),
             sealed: false,
+            poison_freed: config.poison_freed,
         })
     }
 
@@ -135,8 +134,14 @@ impl Region {
         if self.sealed {
             return None;
         }
-        let start =
-            self.free.take(granules, align, self.mapping.code().addr() as u64 / u64::from(GRANULE))?;
+        let phase = self.mapping.code().addr() as u64 / u64::from(GRANULE);
+        let start = match self.poison_freed {
+            false => self.free.take(granules, align, phase)?,
+            true => {
+                let page = page_granules();
+                self.free.take(granules.checked_next_multiple_of(page)?, align.max(page), phase)?
+            }
+        };
         self.occupy(start, granules);
         Some(start)
     }
@@ -205,6 +210,10 @@ impl Region {
             return bytes;
         }
         let Some(extents) = &mut self.extents else {
+            if self.poison_freed {
+                self.poison(start, granules.next_multiple_of(page_granules()));
+                return bytes;
+            }
             self.write(start, bytes, work, |code| code.fill(POISON));
             self.free.give(start, granules);
             return bytes;
@@ -222,9 +231,26 @@ impl Region {
     /// number of mappings flat, but lose their contents.
     pub(crate) fn give_extent(&mut self, first: u32) {
         if let Some(extent) = self.extents.as_mut().and_then(|extents| extents.remove(&first)) {
+            if self.poison_freed {
+                return self.poison(first, extent.granules);
+            }
             self.discard(first, extent.granules);
             self.free.give(first, extent.granules);
         }
+    }
+
+    /// Makes whole pages inaccessible for good: they do not go back to the free list.
+    fn poison(&mut self, start: u32, granules: u32) {
+        self.discard(start, granules);
+        let from = start as usize * GRANULE as usize;
+        self.mapping.deny(from..from + granules as usize * GRANULE as usize);
+    }
+
+    /// The mapping of a region without live blocks, all of it inaccessible.
+    pub(crate) fn into_grave(mut self) -> Mapping {
+        self.mapping.deny(0..self.mapping.len());
+        self.mapping.drop_alias();
+        self.mapping
     }
 
     /// Calls `fill` with the writable view of `bytes` bytes from a granule on.

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use crate::block::BlockToken;
 use crate::builder::Config;
 use crate::error::ArenaError;
-use crate::mapping::MapError;
+use crate::mapping::{MapError, Mapping};
 use crate::perf::PerfMap;
 use crate::region::{GRANULE, Region, Work, page_granules};
 use crate::stats::ArenaStats;
@@ -15,6 +15,9 @@ pub(crate) struct State {
     pub(crate) config: Config,
     /// By first token; token ranges are disjoint.
     regions: BTreeMap<u32, Region>,
+    /// With [`poison_freed`](crate::ArenaBuilder::poison_freed): regions that are used up, kept so that their addresses are not
+    /// used again.
+    graves: Vec<Mapping>,
     pub(crate) perf: Option<PerfMap>,
     work: Work,
     placements: u64,
@@ -23,7 +26,14 @@ pub(crate) struct State {
 impl State {
     pub(crate) fn new(config: Config, perf_map: bool) -> Self {
         let perf = perf_map.then(PerfMap::default);
-        Self { config, regions: BTreeMap::new(), perf, work: Work::default(), placements: 0 }
+        Self {
+            config,
+            regions: BTreeMap::new(),
+            graves: Vec::new(),
+            perf,
+            work: Work::default(),
+            placements: 0,
+        }
     }
 
     /// Calls `f` with a region and the arena's work counters.
@@ -58,7 +68,14 @@ impl State {
     /// Maps a region: the usual size, more if one function needs it, less if that is refused.
     fn new_region(&mut self, room: u64) -> Result<Region, ArenaError> {
         // Empty regions were of no use to this placement and would only count against the limit.
-        self.regions.retain(|_, region| region.live_blocks() > 0);
+        let empty: Vec<Region> = self
+            .regions
+            .extract_if(.., |_, region| region.live_blocks() == 0)
+            .map(|(_, region)| region)
+            .collect();
+        if self.config.poison_freed {
+            self.graves.extend(empty.into_iter().map(Region::into_grave));
+        }
         let page = u64::from(page_granules());
         let room = room.next_multiple_of(page);
         let used: u64 = self.regions.values().map(Self::counted).sum();
@@ -74,7 +91,7 @@ impl State {
         let mut granules = u32::try_from(wanted).map_err(|_| ArenaError::TokensExhausted)?;
         loop {
             let first = self.free_tokens(granules).ok_or(ArenaError::TokensExhausted)?;
-            match Region::new(first, granules, self.config.aliasing, self.config.unwinder) {
+            match Region::new(first, granules, &self.config) {
                 Ok(region) => {
                     self.work.protect_calls += u64::from(!region.is_private());
                     return Ok(region);
@@ -146,6 +163,9 @@ impl State {
 
     /// Unmaps regions without blocks, except one of the usual size, which gives its pages back.
     pub(crate) fn settle_empty(&mut self) {
+        if self.config.poison_freed {
+            return;
+        }
         let mut spare = false;
         let usual = self.config.region_bytes;
         self.regions.retain(|_, region| {
