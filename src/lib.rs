@@ -82,6 +82,7 @@ mod column;
 mod contain;
 mod counter;
 mod crew;
+mod deopt;
 mod direct;
 mod drain;
 mod engine;
@@ -120,6 +121,11 @@ mod wake;
 pub use backend::{Backend, FnBackend, Job, Outcome, Slot};
 pub use builder::{DEFAULT_CAPACITY, DEFAULT_COLD_AFTER, DEFAULT_FAULT_LIMIT, EngineBuilder, MAX_CAPACITY};
 pub use code::{Code, CompiledCode};
+pub use deopt::{
+    AlwaysRecompile, BailoutInfo, DEOPT_CYCLE_LIMIT, DEOPT_KEEP_BURST, DEOPT_KEEP_PER_SECOND,
+    DEOPT_REENTRY_CALLS, DEOPT_TIER_LIMIT, DeoptDecision, DeoptHistory, DeoptPolicy, DeoptStats,
+    DeoptThreshold, ExponentialBackoff, Recovery, TieredDeopt, Tolerate,
+};
 pub use engine::{BeadState, Engine, PauseGuard, PendingState, Pinned};
 pub use error::{
     BackendError, BuildError, CompileError, CompileNowError, DrainTimeout, InstallError, NoSuchTier,

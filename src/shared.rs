@@ -7,6 +7,7 @@ use crate::backend::Backend;
 use crate::builder::Columns;
 use crate::clock::{self, Clock};
 use crate::contain::contain;
+use crate::deopt::Deopts;
 use crate::direct::{Attached, OneShot, Waits};
 use crate::drain::{Crew, Drain};
 use crate::event::{Event, Invalidation};
@@ -74,6 +75,7 @@ pub(crate) struct Shared {
     pub(crate) info: Info,
     pub(crate) loops: Loops,
     pub(crate) faults: Faults,
+    pub(crate) deopts: Deopts,
     pub(crate) counters: Counters,
     pub(crate) listeners: Box<[Listener]>,
     pub(crate) executor: Executor,
@@ -104,6 +106,7 @@ impl Shared {
         listeners: Box<[Listener]>,
         executor: Executor,
         settings: Settings,
+        deopts: Deopts,
     ) -> Shared {
         Shared {
             me: me.clone(),
@@ -114,6 +117,7 @@ impl Shared {
             info: columns.info,
             loops: Loops::new(),
             faults: Faults::default(),
+            deopts,
             counters: Counters::new(),
             listeners,
             executor,

@@ -18,6 +18,7 @@ mod control;
 mod direct;
 mod look;
 mod osr;
+mod recovery;
 
 pub use control::PauseGuard;
 pub use look::{BeadState, PendingState};
