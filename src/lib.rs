@@ -58,6 +58,8 @@
 //! * [`Backend`]: compiles batches of [`Job`]s on a rayon pool that starts with the first request. Errors, nulls and
 //!   panics are outcomes: the function stays where it is and is asked for again after a pause that doubles.
 //! * [`Policy`]: says when a function enters a tier. It is asked when a budget runs out, never per call.
+//! * [`Engine::bailout`]: compiled code's guard failed. A [`DeoptPolicy`] proposes what becomes of the code, and a governor keeps
+//!   code that fails again and again from costing more than a few compiles.
 //! * [`Slot`]: the stable address of a function's code pointer, for native code that calls without asking anybody.
 //!
 //! # What holds, always

@@ -135,3 +135,20 @@ fn above_the_baseline_an_early_recompile_runs_the_baseline_until_the_tier_may_be
     }
     assert_eq!(calls, [1, 1_000, 2_000, 4_000]);
 }
+
+#[test]
+fn p8_a_loop_entry_that_always_fails_costs_seven_bailouts_a_million_iterations_and_other_loops_none() {
+    let mut rig = Rig::new(&[10], |b| b.deopt(Tolerate));
+    let entries = common::code().osr(1, common::addr(common::two)).osr(2, common::addr(common::two));
+    let version = rig.engine.install(rig.bead, T1, entries).unwrap();
+    let mut bailouts = 0;
+    for _ in 0..1_000_000 {
+        if rig.m.back_edge(rig.bead, 1).is_some() {
+            bailouts += 1;
+            assert_eq!(rig.bail_with(BailoutInfo::new(version).osr_site(1)), DeoptDecision::Keep);
+        }
+        assert!(rig.m.osr_entry(rig.bead, 2).is_some());
+    }
+    // It waits 8,000 iterations after the first, and twice as long each time: 504,000 before the seventh.
+    assert_eq!((bailouts, rig.engine.osr_failures(rig.bead, 1)), (7, 7));
+}

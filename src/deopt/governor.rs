@@ -20,8 +20,8 @@ pub const DEOPT_REENTRY_CALLS: u32 = crate::fault::RETRY_AFTER_CALLS;
 /// Deopts in a row by the same guard at the same pc of the same tier after which the function is capped below that tier. The
 /// compiles in between did not learn, so further ones will not. As many as failed compiles
 /// ([`DEFAULT_FAULT_LIMIT`](crate::DEFAULT_FAULT_LIMIT)), and one more than
-/// [`ExponentialBackoff`](crate::ExponentialBackoff) pauses, so that the governor does not cut that short. HotSpot stops speculating on a
-/// bytecode after 4 failures (`PerBytecodeTrapLimit`).
+/// [`ExponentialBackoff`](crate::ExponentialBackoff) pauses, so that the governor does not cut that short. HotSpot stops
+/// speculating on a bytecode after 4 failures (`PerBytecodeTrapLimit`).
 pub const DEOPT_CYCLE_LIMIT: u32 = crate::builder::DEFAULT_FAULT_LIMIT;
 
 /// Deopts of one tier, by whatever guards, after which a function is capped below it: by then it has spent 255,000 calls

@@ -93,7 +93,7 @@ pub enum DeoptDecision {
     /// The code was taken back, and the function is queued at its tier.
     Recompile,
     /// The code was taken back, and the function is not asked for until so many calls of it were counted. 0 where it may be
-    /// asked for, but could not be now: promotion is switched off, or the tier has no backend or refuses it.
+    /// asked for, but could not be now: promotion or the tier is switched off, or the tier has no backend or refuses it.
     Pause {
         /// Calls to let pass.
         calls: u32,

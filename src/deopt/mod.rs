@@ -72,8 +72,8 @@ impl Deopts {
         })
     }
 
-    /// Has the governor rule, and `act` do it; `None` from `act` says that the version was gone, and nothing is recorded. Answers
-    /// what `act` answered.
+    /// Has the governor rule, and `act` do it; answers what `act` answered. `None` says that the version was gone, and nothing
+    /// is recorded.
     ///
     /// `act` takes the publishing bit. The lock is held meanwhile, so whoever sees that the code is gone finds the pause that goes
     /// with it, and whoever ends the function later finds what to forget.

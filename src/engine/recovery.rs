@@ -184,9 +184,9 @@ impl Shared {
         DeoptDecision::Outdated
     }
 
-    /// Whether a compile for the tier may be asked for: it has a backend, and nobody is against it.
+    /// Whether a compile for the tier may be asked for: it has a backend, and nothing is switched off or against it.
     fn can_queue(&self, bead: Bead, tier: TierId) -> bool {
-        self.drain.lanes.get(tier).is_some()
+        self.drain.lanes.get(tier).is_some_and(|lane| lane.is_enabled())
             // Relaxed: advice.
             && self.enabled.load(Relaxed)
             && !self.is_closed()
