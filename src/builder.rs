@@ -1,6 +1,7 @@
 //! Building an engine.
 
 use crate::clock::{self, Clock};
+use crate::deopt::{DeoptPolicy, Deopts, TieredDeopt};
 use crate::engine::Engine;
 use crate::error::BuildError;
 use crate::event::Event;
@@ -55,6 +56,8 @@ pub struct EngineBuilder {
     foreground: bool,
     retired_limit: usize,
     hand_back: Option<HandBack>,
+    deopt: Arc<dyn DeoptPolicy>,
+    deopt_governor: bool,
     listeners: Vec<Listener>,
 }
 
@@ -79,6 +82,8 @@ impl EngineBuilder {
             foreground: false,
             retired_limit: DEFAULT_RETIRED_LIMIT,
             hand_back: None,
+            deopt: Arc::new(TieredDeopt::default()),
+            deopt_governor: true,
             listeners: Vec::new(),
         }
     }
@@ -245,6 +250,24 @@ impl EngineBuilder {
         self
     }
 
+    /// What becomes of code whose guard failed, see [`Engine::bailout`]; [`TieredDeopt`] if not given.
+    #[must_use]
+    pub fn deopt(mut self, policy: impl DeoptPolicy) -> Self {
+        self.deopt = Arc::new(policy);
+        self
+    }
+
+    /// Whether the governor may overrule that policy; true if not given. It bounds what code that keeps failing costs, by doubling
+    /// waits ([`DEOPT_REENTRY_CALLS`](crate::DEOPT_REENTRY_CALLS)), by caps
+    /// ([`DEOPT_CYCLE_LIMIT`](crate::DEOPT_CYCLE_LIMIT), [`DEOPT_TIER_LIMIT`](crate::DEOPT_TIER_LIMIT)), and by a limit on how often
+    /// failing code may be left in place ([`DEOPT_KEEP_BURST`](crate::DEOPT_KEEP_BURST),
+    /// [`DEOPT_KEEP_PER_SECOND`](crate::DEOPT_KEEP_PER_SECOND)). Without it the policy alone decides, storms included.
+    #[must_use]
+    pub fn deopt_governor(mut self, on: bool) -> Self {
+        self.deopt_governor = on;
+        self
+    }
+
     /// Calls `listener` after everything the engine does, on the thread that did it, with no lock held. A panic in
     /// it is contained. More than one can be given.
     #[must_use]
@@ -271,6 +294,9 @@ impl EngineBuilder {
         if self.hand_back.is_some() {
             columns.table.grace.hand_back();
         }
+        // Foreign code, asked once.
+        columns.table.kept.on = self.tiers.len() > 1 && self.deopt.keeps_baseline();
+        let deopts = Deopts::new(self.deopt, self.deopt_governor);
         let settings = Settings {
             clock: self.clock.unwrap_or_else(clock::system),
             seed: self.seed,
@@ -301,7 +327,9 @@ impl EngineBuilder {
                 timeout: tier.timeout,
             })
             .collect();
-        Ok(Engine::start(|me| Shared::new(me, columns, parts, self.listeners.into(), executor, settings)))
+        Ok(Engine::start(|me| {
+            Shared::new(me, columns, parts, self.listeners.into(), executor, settings, deopts)
+        }))
     }
 
     fn reserve(&self, fallback: u64) -> Result<Columns, BuildError> {

@@ -1,5 +1,6 @@
 //! What happened, for listeners.
 
+use crate::deopt::{DeoptDecision, Recovery};
 use crate::error::CompileError;
 use crate::id::{Bead, Reason, TierId};
 use crate::sync::Arc;
@@ -83,6 +84,24 @@ pub enum Event {
     Invalidated {
         /// The function.
         bead: Bead,
+    },
+    /// A guard of its code failed. Unless the decision is to keep it, the code was taken back; no
+    /// [`Invalidated`](Event::Invalidated) tells of that again.
+    Deoptimized {
+        /// The function.
+        bead: Bead,
+        /// The tier of the code.
+        tier: TierId,
+        /// Which guard.
+        guard: u32,
+        /// Where the interpreter goes on.
+        pc: u64,
+        /// The version of the code.
+        version: u32,
+        /// What the policy proposed.
+        proposal: Recovery,
+        /// What was done.
+        decision: DeoptDecision,
     },
     /// The function is gone; its handles are stale.
     Removed {

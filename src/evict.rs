@@ -85,6 +85,10 @@ impl Shared {
         let mut cold = Vec::new();
         {
             let _no_fork = self.gate.enter();
+            // What only waits for a revert goes first. It is retired then, so the next sweep sees what that came to.
+            if self.table.drop_all_kept() > 0 {
+                excess = 0;
+            }
             // Relaxed: as above; the lock is what keeps sweeps apart.
             self.eviction.swept.store(now, Relaxed);
             let mut sweeper = lock(&self.eviction.sweeper);

@@ -210,6 +210,8 @@ pub enum Reason {
     Now,
     /// A loop of it goes round and round: a native entry into the running loop is wanted.
     Osr,
+    /// The code it had failed: see [`Engine::bailout`](crate::Engine::bailout).
+    Deopt,
     /// It was asked for while a lower tier was being compiled, or its compile was interrupted by a fork.
     Resumed,
 }
@@ -220,7 +222,8 @@ impl Reason {
         match self {
             Reason::Hot | Reason::Asked => 0,
             Reason::Resumed | Reason::Osr => 1,
-            Reason::Now => 2,
+            Reason::Deopt => 2,
+            Reason::Now => 3,
         }
     }
 }

@@ -58,6 +58,8 @@
 //! * [`Backend`]: compiles batches of [`Job`]s on a rayon pool that starts with the first request. Errors, nulls and
 //!   panics are outcomes: the function stays where it is and is asked for again after a pause that doubles.
 //! * [`Policy`]: says when a function enters a tier. It is asked when a budget runs out, never per call.
+//! * [`Engine::bailout`]: compiled code's guard failed. A [`DeoptPolicy`] proposes what becomes of the code, and a governor keeps
+//!   code that fails again and again from costing more than a few compiles.
 //! * [`Slot`]: the stable address of a function's code pointer, for native code that calls without asking anybody.
 //!
 //! # What holds, always
@@ -83,6 +85,7 @@ mod column;
 mod contain;
 mod counter;
 mod crew;
+mod deopt;
 mod direct;
 mod drain;
 mod engine;
@@ -127,6 +130,11 @@ pub use builder::{
     MAX_CAPACITY,
 };
 pub use code::{Code, CompiledCode};
+pub use deopt::{
+    AlwaysRecompile, BailoutInfo, DEOPT_CYCLE_LIMIT, DEOPT_KEEP_BURST, DEOPT_KEEP_PER_SECOND,
+    DEOPT_REENTRY_CALLS, DEOPT_TIER_LIMIT, DeoptDecision, DeoptHistory, DeoptPolicy, DeoptStats,
+    DeoptThreshold, ExponentialBackoff, Recovery, TieredDeopt, Tolerate,
+};
 pub use engine::{BeadState, Engine, PauseGuard, PendingState, Pinned};
 pub use error::{
     BackendError, BuildError, CompileError, CompileNowError, DrainTimeout, InstallError, NoSuchTier,

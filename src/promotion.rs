@@ -132,7 +132,7 @@ impl Shared {
             }
             let pause = {
                 let _no_fork = self.gate.enter();
-                self.faults.wait(bead, lane.tier, calls)
+                self.faults.wait(bead, lane.tier, calls).max(self.deopts.wait(bead, lane.tier, calls))
             };
             let activity = Activity { iterations, ..self.activity(bead, now.tier, lane, calls, heat) };
             // A policy is foreign code, and this is a dispatch: a panic there must not end up in the guest program.
@@ -142,7 +142,7 @@ impl Shared {
             });
             match verdict {
                 Verdict::Wait(calls) => wait = wait.min(calls.get()),
-                // It failed here; its pause is not over.
+                // It failed here, or bailed out; its pause is not over.
                 Verdict::Promote if pause > 0 => wait = wait.min(pause),
                 Verdict::Promote => return (Some(lane.tier), wait),
             }

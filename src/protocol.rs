@@ -25,6 +25,7 @@
 //! | owner, code version | the holder of the publishing bit | the same |
 //! | word of the loop entries | the holder of the publishing bit | probes, which check its tag |
 //! | loop entries | the maker of the table before it is published; their flag, the holder of the bit | probes |
+//! | held baseline code | under its lock, which goes before the publishing bit | the same |
 //! | core | the registrar before the bead is live; the holder of the publishing bit | everybody, checked against the state afterwards |
 //! | budget, granted | everybody, Relaxed, lossy; reset at reuse | everybody |
 //! | `queued` bits | who pushed the state to queued; the drain that popped the token | the same |
@@ -131,6 +132,21 @@
 //! ## FAULT
 //! A worker notes a failure, then (SeqCst fence) looks whether the bead still lives; `remove` ends the bead, then (SeqCst fence) looks
 //! whether any failure is noted. In the order of the fences one sees the other's store, so no failure outlives its function.
+//!
+//! ## DEOPT
+//! A bailout names the version an install gave the code, and `Table::deoptimize` compares it under the publishing bit with the
+//! version kept beside the code, not with the state's, which moves with every request that ends. So of any number of bailouts
+//! of one version at most one takes code, and it takes no other. A compile in flight loses its ticket with it (rule S1).
+//!
+//! *Records.* `Deopts::settle` raises `len`, then takes the bit, and holds the lock of the records over both. Who reads the state
+//! afterwards (Acquire, edge CLAIM) and finds the code gone, or ends the bead, therefore sees `len` raised, takes the lock, and
+//! finds the record complete: no pause is passed by, and no record outlives its function. Whoever holds a bit takes neither this
+//! lock nor that of held code, so lock, then bit, cannot deadlock; of the two locks this one is taken first.
+//!
+//! *Held code.* Baseline code that a higher tier supersedes is put aside under a lock that the install took before the bit, and
+//! whatever takes a function below that tier takes the same lock before the bit (`table::kept`, rules K1 and K2). So the
+//! transitions that move code in or out of there are totally ordered by the lock: code is in exactly one place, a revert brings
+//! back only what ran before the present code and was not taken back since, and nothing is held for a function that has ended.
 //!
 //! ## CLOSE
 //! `Shared::close` (Release) → `is_closed` (Acquire): a hint to stop early; what is freed at the end is freed when no

@@ -155,6 +155,7 @@ impl Engine {
             callback = shared.info.clear(index);
             faults = shared.faults.forget_all(bead);
             shared.loops.forget(bead);
+            shared.deopts.forget(bead);
         })?;
         drop(no_fork);
         shared.dispose(faults);

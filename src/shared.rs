@@ -7,6 +7,7 @@ use crate::backend::Backend;
 use crate::builder::Columns;
 use crate::clock::{self, Clock};
 use crate::contain::contain;
+use crate::deopt::Deopts;
 use crate::direct::{Attached, OneShot, Waits};
 use crate::drain::{Crew, Drain};
 use crate::event::{Event, Invalidation};
@@ -82,6 +83,7 @@ pub(crate) struct Shared {
     pub(crate) loops: Loops,
     pub(crate) eviction: Eviction,
     pub(crate) faults: Faults,
+    pub(crate) deopts: Deopts,
     pub(crate) counters: Counters,
     pub(crate) listeners: Box<[Listener]>,
     pub(crate) executor: Executor,
@@ -114,6 +116,7 @@ impl Shared {
         listeners: Box<[Listener]>,
         executor: Executor,
         settings: Settings,
+        deopts: Deopts,
     ) -> Shared {
         Shared {
             me: me.clone(),
@@ -125,6 +128,7 @@ impl Shared {
             loops: Loops::new(),
             eviction: Eviction::new(settings.evict_idle),
             faults: Faults::default(),
+            deopts,
             counters: Counters::new(),
             listeners,
             executor,

@@ -1,5 +1,6 @@
 //! Counters of what happened, and a snapshot of them.
 
+use crate::deopt::DeoptStats;
 use std::fmt;
 // Not the shim's: sums that no protocol depends on would only widen a model's search.
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -88,13 +89,15 @@ pub struct Stats {
     pub compile_time: Duration,
     /// Mutators, online or not.
     pub mutators: u64,
+    /// Bailouts and what became of them.
+    pub deopts: DeoptStats,
 }
 
 impl fmt::Display for Stats {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "Beads: {} of {}, columns {} bytes", self.beads, self.capacity, self.column_bytes)?;
         writeln!(f, "Queue: {} waiting, {} compiling", self.queued, self.compiling)?;
-        write!(
+        writeln!(
             f,
             "Code: {} installed, {} failed, {} too late, {} freed, {} bytes ({} retired) in {:?}",
             self.installed,
@@ -104,6 +107,7 @@ impl fmt::Display for Stats {
             self.code_bytes,
             self.retired_bytes,
             self.compile_time
-        )
+        )?;
+        write!(f, "{}", self.deopts)
     }
 }

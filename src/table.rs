@@ -18,6 +18,9 @@ use crate::sync::{AtomicU32, AtomicU64, AtomicUsize};
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 
 mod code;
+mod kept;
+
+use kept::{Kept, Taking};
 
 /// Code ready to be published: checked, and with its owner interned.
 #[derive(Clone, Copy)]
@@ -69,6 +72,35 @@ pub(crate) struct Invalidated {
     pub(crate) version: u32,
 }
 
+/// What becomes of a function whose code is taken back because a guard failed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Plan {
+    /// Put baseline code back that is held.
+    pub(crate) baseline: bool,
+    /// Ask for this tier, if it is above what runs then.
+    pub(crate) queue: Option<TierId>,
+    /// Enter no tier above this one from now on.
+    pub(crate) cap: TierId,
+    pub(crate) blacklist: bool,
+}
+
+impl Plan {
+    /// Interpreted, nothing else.
+    pub(crate) const INTERPRET: Plan =
+        Plan { baseline: false, queue: None, cap: TierId::MAX, blacklist: false };
+}
+
+/// What that came to.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Deoptimized {
+    /// The caller puts a token into this tier's lane.
+    pub(crate) queued: Option<TierId>,
+    /// Held baseline code runs again.
+    pub(crate) reverted: bool,
+    /// The version before that request: the last one of what was pending.
+    pub(crate) version: u32,
+}
+
 pub(crate) struct Table {
     capacity: u32,
     pub(crate) code: Column<AtomicU64>,
@@ -87,6 +119,7 @@ pub(crate) struct Table {
     not_live: AtomicU32,
     free: FreeList,
     pins: Pins,
+    pub(crate) kept: Kept,
     pub(crate) grace: Grace,
     /// What a slot holds while there is no code: the VM's interpreter-entry stub, or 0.
     fallback: u64,
@@ -118,6 +151,7 @@ impl Table {
             not_live: AtomicU32::new(0),
             free: FreeList::default(),
             pins: Pins::default(),
+            kept: Kept::default(),
             grace: Grace::new(),
             fallback,
             compiled_chunks: (0..capacity.div_ceil(CHUNK * 64)).map(|_| AtomicU64::new(0)).collect(),
@@ -252,12 +286,13 @@ impl Table {
     /// Ends a bead: cells first, then the generation, then (after `forget`, which clears what else is known of the
     /// index) the free list. Answers its core.
     pub(crate) fn remove(&self, bead: Bead, forget: impl FnOnce(u32)) -> Result<usize, Stale> {
-        let held = self.publishing(bead, |_| true).ok_or(Stale(bead))?;
+        let Taking { kept, held } = self.publishing_to_take(bead).ok_or(Stale(bead))?;
         let index = bead.index();
         let core = self.core.get(index).load(Relaxed);
         let next = held.before().next_generation();
         let old = self.clear_cells(index, &held, next.tag);
         held.release(|state| *state = next);
+        self.drop_held(kept, bead);
         self.retire(old);
         forget(index);
         self.not_live.fetch_add(1, Relaxed);
@@ -311,6 +346,7 @@ impl Table {
     /// Takes every installed and every retired owner out, when nobody else uses the table any more.
     pub(crate) fn take_owners(&self) -> Vec<OwnerWord> {
         let mut owners = self.grace.everything();
+        owners.extend(self.kept.take_owners());
         for (position, word) in self.compiled_chunks.iter().enumerate() {
             let word = word.load(Relaxed);
             for bit in (0..64).filter(|bit| word >> bit & 1 == 1) {

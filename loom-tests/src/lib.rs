@@ -73,6 +73,13 @@ impl Memory {
         self.0.0.with(|life| unsafe { *life } == Life::Freed)
     }
 
+    /// Whether code was ever written here. Only for the end of a model.
+    pub fn is_written(&self) -> bool {
+        // SAFETY: as in `run`.
+        #[allow(unsafe_code)]
+        self.0.0.with(|life| unsafe { *life } != Life::Unwritten)
+    }
+
     fn change(&self, from: Life, to: Life) {
         #[allow(unsafe_code)]
         self.0.0.with_mut(|life| {

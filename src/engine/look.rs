@@ -104,6 +104,7 @@ impl Engine {
                 + shared.drain.lanes.resident_bytes()) as u64,
             compile_time: Duration::from_nanos(read(&counters.compile_nanos)),
             mutators: shared.table.grace.mutators() as u64,
+            deopts: shared.deopts.counters.snapshot(shared.deopts.len(), shared.table.kept.holds()),
         }
     }
 }

@@ -18,6 +18,7 @@ mod direct;
 mod grace;
 mod look;
 mod osr;
+mod recovery;
 
 pub use control::PauseGuard;
 pub use grace::Pinned;

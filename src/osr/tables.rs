@@ -3,8 +3,8 @@
 //! # Rules
 //! * **O1** a run's cells are written before the word that names it is published, and written again only when every
 //!   mutator has passed a safepoint since it was unlinked (edge RETIRE); but for O2.
-//! * **O2** the suppression flag of a cell is changed under the publishing bit of the bead whose word names the run, and
-//!   nothing is unlinked under another thread's bit.
+//! * **O2** the suppression flag of a cell is changed under the publishing bit of the bead whose word names the run, or is about
+//!   to, and nothing is unlinked under another thread's bit.
 
 use super::{OsrEntry, OsrWord};
 use crate::column::Column;
@@ -204,6 +204,18 @@ impl Tables {
             let cell = self.probe.entries.get(place);
             let entry = cell.load(Relaxed) & !SUPPRESSED;
             cell.store(entry | if suppressed { SUPPRESSED } else { 0 }, Relaxed);
+        }
+    }
+
+    /// Has all entries of an unlinked run used again. The caller is about to publish it, and holds the bead's publishing bit
+    /// (O2).
+    pub(crate) fn allow_all(&self, word: OsrWord) {
+        if !word.is_none() {
+            for place in word.offset()..word.offset() + word.len() {
+                // Relaxed: a hint, as in `suppress`.
+                let cell = self.probe.entries.get(place);
+                cell.store(cell.load(Relaxed) & !SUPPRESSED, Relaxed);
+            }
         }
     }
 

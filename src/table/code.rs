@@ -1,6 +1,7 @@
 //! Everything that changes a bead's code, always under the publishing bit.
 
-use super::{Demoted, Installed, Invalidated, Ready, Restricted, Table, Unlinked};
+use super::kept::{KeptCode, Taking};
+use super::{Demoted, Deoptimized, Installed, Invalidated, Plan, Ready, Restricted, Table, Unlinked};
 use crate::code::CodeWord;
 use crate::error::Stale;
 use crate::grace;
@@ -18,6 +19,8 @@ impl Table {
     /// Installs the result of a compile. Not if the ticket was superseded, and nothing changed; and not if its tier is barred
     /// by now, then the claim ends like one without code.
     pub(crate) fn install(&self, ticket: Ticket, code: Ready) -> Result<Installed, Ended> {
+        // A ticket is for the tier that runs or one above, so nothing is taken below the baseline here (K1).
+        let kept = self.kept.for_install(ticket.tier);
         let held =
             self.publishing(ticket.bead, |state| state.is_claimed_by(ticket)).ok_or(Ended::Superseded)?;
         if held.before().bars(ticket.tier).is_some() {
@@ -27,7 +30,7 @@ impl Table {
             });
             return Err(Ended::of(&new));
         }
-        Ok(self.publish(ticket.bead, held, code, ticket.tier, |state| {
+        Ok(self.publish(ticket.bead, Taking { kept, held }, code, ticket.tier, |state| {
             state.pending == Pending::Followed && state.target > ticket.tier
         }))
     }
@@ -35,8 +38,11 @@ impl Table {
     /// Installs code of the VM's own, in any live state. A compile in flight is superseded; a queued request for a
     /// higher tier stays.
     pub(crate) fn vm_install(&self, bead: Bead, tier: TierId, code: Ready) -> Option<Installed> {
-        let held = self.publishing(bead, |_| true)?;
-        Some(self.publish(bead, held, code, tier, |state| {
+        let taking = match self.kept.for_install(tier) {
+            None => self.publishing_to_take(bead)?,
+            kept => Taking { kept, held: self.publishing(bead, |_| true)? },
+        };
+        Some(self.publish(bead, taking, code, tier, |state| {
             matches!(state.pending, Pending::Queued | Pending::Followed) && state.target > tier
         }))
     }
@@ -44,13 +50,16 @@ impl Table {
     fn publish(
         &self,
         bead: Bead,
-        held: Publishing<'_>,
+        Taking { kept, held }: Taking<'_>,
         code: Ready,
         tier: TierId,
         stays_queued: impl Fn(&Snapshot) -> bool,
     ) -> Installed {
         let (index, before) = (bead.index(), held.before());
         self.mark_compiled(index);
+        // Relaxed: code and its version change only under the bit, which is held.
+        let superseded = CodeWord(self.code.get(index).load(Relaxed));
+        let superseded_version = self.code_version.get(index).load(Relaxed);
         let old = self.write_cells(
             index,
             &held,
@@ -64,13 +73,27 @@ impl Table {
             state.tier = tier;
             state.pending = if queued { Pending::Queued } else { Pending::None };
         });
-        self.retire(old);
+        match kept {
+            Some(mut kept) if before.tier == TierId::BASELINE && tier > TierId::BASELINE => {
+                let code = KeptCode { word: superseded, linked: old, version: superseded_version };
+                // By K1 there is none.
+                if let Some(other) = kept.insert(bead, code) {
+                    self.retire(other.linked);
+                }
+            }
+            kept => {
+                self.retire(old);
+                if tier <= TierId::BASELINE {
+                    self.drop_held(kept, bead);
+                }
+            }
+        }
         Installed { version: new.version, requeue: queued.then_some(new.target) }
     }
 
     /// Takes a bead's code back and cancels what is pending. Later dispatches answer cold.
     pub(crate) fn invalidate(&self, bead: Bead) -> Result<Invalidated, Stale> {
-        let held = self.publishing(bead, |_| true).ok_or(Stale(bead))?;
+        let Taking { kept, held } = self.publishing_to_take(bead).ok_or(Stale(bead))?;
         let index = bead.index();
         let had_code = held.before().tier != TierId::INTERPRETER;
         // Under the bit, so that the index is still this bead's.
@@ -81,6 +104,7 @@ impl Table {
             state.tier = TierId::INTERPRETER;
             state.pending = Pending::None;
         });
+        self.drop_held(kept, bead);
         self.retire(old);
         Ok(Invalidated { had_code, version: new.version })
     }
@@ -93,7 +117,7 @@ impl Table {
 
     /// Changes what a bead may be compiled at; code and requests above that are taken back.
     pub(crate) fn restrict(&self, bead: Bead, change: impl Fn(&mut Snapshot)) -> Result<Restricted, Stale> {
-        let held = self.publishing(bead, |_| true).ok_or(Stale(bead))?;
+        let Taking { kept, held } = self.publishing_to_take(bead).ok_or(Stale(bead))?;
         let before = held.before();
         let mut after = before;
         change(&mut after);
@@ -119,6 +143,9 @@ impl Table {
                 state.raise_version();
             }
         });
+        if took_code {
+            self.drop_held(kept, bead);
+        }
         old.into_iter().for_each(|old| self.retire(old));
         // What came with the request that followed is bound to the next version.
         let over = if lowered { new.raised_version() } else { new.version };
@@ -128,7 +155,7 @@ impl Table {
     /// Takes back code above `tier` and, if that is a compiled one and the code is wanted, queues the bead for it. Answers
     /// what to do, or `None` if the bead runs no higher than that.
     pub(crate) fn demote(&self, bead: Bead, tier: TierId, wanted: bool) -> Result<Option<Demoted>, Stale> {
-        let held = self.publishing(bead, |_| true).ok_or(Stale(bead))?;
+        let Taking { kept, held } = self.publishing_to_take(bead).ok_or(Stale(bead))?;
         if held.before().tier <= tier {
             held.release(|_| ());
             return Ok(None);
@@ -146,9 +173,103 @@ impl Table {
                 (state.pending, state.target) = (Pending::Queued, tier);
             }
         });
+        self.drop_held(kept, bead);
         self.retire(old);
         let queued = new.pending == Pending::Queued;
         Ok(Some(Demoted { queued, version: new.version - u32::from(queued) }))
+    }
+
+    /// The tier of the code that runs, if it is of this version.
+    pub(crate) fn runs(&self, bead: Bead, version: u32) -> Result<Option<TierId>, Stale> {
+        let held = self.publishing(bead, |_| true).ok_or(Stale(bead))?;
+        let tier = self.is_of_version(bead, &held, version).then_some(held.before().tier);
+        held.release(|_| ());
+        Ok(tier)
+    }
+
+    fn is_of_version(&self, bead: Bead, held: &Publishing<'_>, version: u32) -> bool {
+        // Relaxed: touched only under the bit. The state's version does not do: it moves with every request that ends.
+        held.before().tier != TierId::INTERPRETER
+            && self.code_version.get(bead.index()).load(Relaxed) == version
+    }
+
+    /// Takes back the code of a version whose guard failed, cancels what is pending, and counts from zero; `None` if another
+    /// version runs, and nothing changed. A compile in flight began before the failure was known, so it ends too.
+    pub(crate) fn deoptimize(
+        &self,
+        bead: Bead,
+        version: u32,
+        plan: Plan,
+    ) -> Result<Option<Deoptimized>, Stale> {
+        let Taking { kept, held } = self.publishing_to_take(bead).ok_or(Stale(bead))?;
+        if !self.is_of_version(bead, &held, version) {
+            held.release(|_| ());
+            return Ok(None);
+        }
+        let (index, before) = (bead.index(), held.before());
+        let mut after = before;
+        after.cap = after.cap.min(plan.cap);
+        after.blacklisted |= plan.blacklist;
+        let back = kept.as_ref().filter(|_| plan.baseline).and_then(|kept| kept.get(&bead).copied());
+        let back = back.filter(|_| after.bars(TierId::BASELINE).is_none());
+        after.tier = if back.is_some() { TierId::BASELINE } else { TierId::INTERPRETER };
+        let queued = plan.queue.filter(|&tier| tier > after.tier && after.bars(tier).is_none());
+        after.pending = Pending::None;
+        after.raise_version();
+        let version = after.version;
+        if let Some(tier) = queued {
+            // The end of one request and the start of another, as in `demote`.
+            after.raise_version();
+            (after.pending, after.target) = (Pending::Queued, tier);
+        }
+        // Under the bit, so that the index is still this bead's.
+        self.start_over(index);
+        let old = match back {
+            Some(KeptCode { word, linked, version }) => {
+                // Which loops' entries were no good may have changed; the caller says what is.
+                self.osr.allow_all(linked.osr);
+                let old = self.write_cells(index, &held, word, linked.code.owner, linked.osr);
+                // Its guards name the version it was first installed with. Relaxed: touched only under the bit.
+                self.code_version.get(index).store(version, Relaxed);
+                old
+            }
+            None => self.clear_cells(index, &held, before.tag),
+        };
+        held.release(|state| *state = after);
+        match (back, kept) {
+            // It is in the columns again.
+            (Some(_), Some(mut kept)) => {
+                kept.remove(&bead);
+            }
+            (_, kept) => self.drop_held(kept, bead),
+        }
+        self.retire(old);
+        Ok(Some(Deoptimized { queued, reverted: back.is_some(), version }))
+    }
+
+    /// Takes back the code of one version, wherever it is: running, or held for a revert. If it ran, what is pending is
+    /// cancelled; answers the state's version afterwards. `None` if it did not run.
+    pub(crate) fn invalidate_version(&self, bead: Bead, version: u32) -> Result<Option<u32>, Stale> {
+        // Locked throughout, so that the version does not go from one place to the other meanwhile (K1, K2).
+        let kept = self.kept.for_install(TierId::MAX);
+        let held = self.publishing(bead, |_| true).ok_or(Stale(bead))?;
+        if !self.is_of_version(bead, &held, version) {
+            held.release(|_| ());
+            let names =
+                kept.as_ref().and_then(|kept| kept.get(&bead)).is_some_and(|code| code.version == version);
+            self.drop_held(kept.filter(|_| names), bead);
+            return Ok(None);
+        }
+        self.start_over(bead.index());
+        let old = self.clear_cells(bead.index(), &held, held.before().tag);
+        let new = held.release(|state| {
+            state.raise_version();
+            state.tier = TierId::INTERPRETER;
+            state.pending = Pending::None;
+        });
+        self.drop_held(kept, bead);
+        self.retire(old);
+        Ok(Some(new.version))
     }
 
     /// Takes the code out of the cells, under the bit. `tag` is that of the generation that may dispatch from now on.

@@ -9,6 +9,8 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::Duration;
 
+pub(crate) mod rig;
+
 /// Longer than anything takes; a test that waits so long has failed.
 pub(crate) const LONG: Duration = Duration::from_secs(60);
 
@@ -39,9 +41,14 @@ struct Token(Alive);
 impl Alive {
     /// Code owned by a value that this counts.
     pub(crate) fn code(&self) -> CompiledCode {
+        self.code_at(addr(one))
+    }
+
+    /// The same, at an entry of the test's choice.
+    pub(crate) fn code_at(&self, entry: *const u8) -> CompiledCode {
         self.0.fetch_add(1, SeqCst);
         self.1.fetch_add(1, SeqCst);
-        code().owner(CodeOwner::boxed(Token(self.clone()))).with_bytes(16)
+        CompiledCode::new(entry).owner(CodeOwner::boxed(Token(self.clone()))).with_bytes(16)
     }
 
     pub(crate) fn count(&self) -> usize {
