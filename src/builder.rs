@@ -56,7 +56,7 @@ pub struct EngineBuilder {
     foreground: bool,
     retired_limit: usize,
     hand_back: Option<HandBack>,
-    deopt: Arc<dyn DeoptPolicy>,
+    deopt: Option<Arc<dyn DeoptPolicy>>,
     deopt_governor: bool,
     listeners: Vec<Listener>,
 }
@@ -82,7 +82,7 @@ impl EngineBuilder {
             foreground: false,
             retired_limit: DEFAULT_RETIRED_LIMIT,
             hand_back: None,
-            deopt: Arc::new(TieredDeopt::default()),
+            deopt: None,
             deopt_governor: true,
             listeners: Vec::new(),
         }
@@ -250,10 +250,12 @@ impl EngineBuilder {
         self
     }
 
-    /// What becomes of code whose guard failed, see [`Engine::bailout`]; [`TieredDeopt`] if not given.
+    /// What becomes of code whose guard failed, see [`Engine::bailout`]. [`TieredDeopt`] if none is given, but then no
+    /// baseline code is held for its reverts, since that takes memory: they compile the baseline anew. The same goes for an
+    /// engine that [hands code back](EngineBuilder::hand_back).
     #[must_use]
     pub fn deopt(mut self, policy: impl DeoptPolicy) -> Self {
-        self.deopt = Arc::new(policy);
+        self.deopt = Some(Arc::new(policy));
         self
     }
 
@@ -294,9 +296,12 @@ impl EngineBuilder {
         if self.hand_back.is_some() {
             columns.table.grace.hand_back();
         }
-        // Foreign code, asked once.
-        columns.table.kept.on = self.tiers.len() > 1 && self.deopt.keeps_baseline();
-        let deopts = Deopts::new(self.deopt, self.deopt_governor);
+        // Foreign code, asked once. A VM that has named no policy may never bail out, and one that wants superseded code back
+        // wants this too.
+        let keeps = self.deopt.as_ref().is_some_and(|policy| policy.keeps_baseline());
+        columns.table.kept.on = self.tiers.len() > 1 && keeps && self.hand_back.is_none();
+        let policy = self.deopt.unwrap_or_else(|| Arc::new(TieredDeopt::default()));
+        let deopts = Deopts::new(policy, self.deopt_governor);
         let settings = Settings {
             clock: self.clock.unwrap_or_else(clock::system),
             seed: self.seed,

@@ -29,7 +29,8 @@ impl Rig {
         let (versions, failing) = (Arc::<Mutex<HashMap<_, _>>>::default(), Arc::<AtomicBool>::default());
         let events = Arc::<Mutex<Vec<_>>>::default();
         let sink = events.clone();
-        let builder = Engine::builder().capacity(64).inline().clock(time.clock());
+        let builder =
+            Engine::builder().capacity(64).inline().clock(time.clock()).deopt(TieredDeopt::default());
         let builder = builder.on_event(move |event| sink.lock().unwrap().push(event.clone()));
         let entries = Arc::new(AtomicU32::new(0x1000));
         let tiers = thresholds.iter().fold(configure(builder), |builder, &threshold| {
