@@ -1,11 +1,16 @@
 //! The compiler's side: a [`Backend`] gets batches of [`Job`]s and finishes each with code or a reason.
 
+use crate::assumption::{Assumed, Assumption};
 use crate::code::CompiledCode;
-use crate::error::{CompileError, Stale};
+use crate::contain::contain;
+use crate::error::{CompileError, CoreError, Stale};
 use crate::id::{Bead, Core, Reason, TierId};
+use crate::moving::Inside;
 use crate::queue::Request;
+use crate::snapshot::Snapshot;
 use crate::state::Ticket;
 use crate::sync::Arc;
+use std::any::Any;
 use std::fmt;
 use std::time::Instant;
 
@@ -93,9 +98,13 @@ pub enum Outcome {
 /// What the engine does for a job. The tests of a backend can stand in for an engine.
 pub(crate) trait JobHost: Sync {
     fn core(&self, bead: Bead) -> Result<Core, Stale>;
+    /// Keeps a moving collector away.
+    fn enter_core(&self) -> Result<Inside<'_>, CoreError>;
     fn name(&self, bead: Bead) -> Option<Arc<str>>;
     fn is_current(&self, ticket: Ticket) -> bool;
     fn osr_sites(&self, ticket: Ticket) -> Vec<u64>;
+    /// Lists the compile under an assumption; false if it does not hold.
+    fn assume(&self, ticket: Ticket, assumption: Assumption) -> bool;
     /// Pins the callee's index and answers its slot's address.
     fn pin_slot(&self, callee: Bead) -> Result<Slot, Stale>;
     /// Pins the index of a callee whose slot's address the backend had before; refused if the address means another
@@ -113,6 +122,10 @@ pub struct Job<'e> {
     handed_over: Instant,
     /// Callees whose slots were asked for, and so pinned, and that no code owns yet.
     embeds: Vec<Bead>,
+    /// What the compile relies on; `listed` while it holds.
+    assumed: Vec<Assumed>,
+    /// What the frontend noted when it was asked for.
+    snapshot: Option<Snapshot>,
     finished: bool,
 }
 
@@ -123,7 +136,16 @@ impl<'e> Job<'e> {
         request: Request,
         handed_over: Instant,
     ) -> Job<'e> {
-        Job { host, ticket, request, handed_over, embeds: Vec::new(), finished: false }
+        Job {
+            host,
+            ticket,
+            request,
+            handed_over,
+            embeds: Vec::new(),
+            assumed: Vec::new(),
+            snapshot: None,
+            finished: false,
+        }
     }
 
     /// The function.
@@ -150,12 +172,31 @@ impl<'e> Job<'e> {
         self.request.calls
     }
 
-    /// The VM's handle for the function, read from the column now: a moving collector may have updated it.
+    /// The VM's handle for the function, read from the column now: a moving collector may have updated it, and may again. To
+    /// follow a core that is a pointer, use [`with_core`](Job::with_core).
     ///
     /// # Errors
     /// [`Stale`] if the function was removed meanwhile; finish the job with that error.
     pub fn core(&self) -> Result<Core, Stale> {
         self.host.core(self.ticket.bead)
+    }
+
+    /// What the frontend noted of the function on the thread that asked for this compile, when it did; see
+    /// [`EngineBuilder::snapshot`](crate::EngineBuilder::snapshot). Dropped with the job.
+    ///
+    /// `None` if it noted nothing or something of another type; and now and then where the compile was not asked for as such: an
+    /// interrupted one that a forked child takes up again, or one that was asked for just as an earlier one ended. So a
+    /// backend has to be able to do without.
+    pub fn snapshot<T: Any>(&self) -> Option<&T> {
+        self.snapshot.as_ref()?.downcast_ref()
+    }
+
+    pub(crate) fn has_snapshot(&self) -> bool {
+        self.snapshot.is_some()
+    }
+
+    pub(crate) fn give_snapshot(&mut self, snapshot: Option<Snapshot>) {
+        self.snapshot = snapshot;
     }
 
     /// The name given at registration.
@@ -173,6 +214,25 @@ impl<'e> Job<'e> {
     /// after as many iterations more, doubling each time.
     pub fn osr_sites(&self) -> Vec<u64> {
         self.host.osr_sites(self.ticket)
+    }
+
+    /// Has the result rely on an assumption; answers whether it holds. From now on the compile is one of those that
+    /// [`Engine::invalidate_assumption`](crate::Engine::invalidate_assumption) ends, and
+    /// [`is_current`](Job::is_current) tells so.
+    ///
+    /// If it does not hold, compile without it, in a way that needs it not ([`CompiledCode::assumes`] and this remember what was
+    /// named), or give up: finish with [`CompileError::AssumptionBroken`]. Only an assumption that holds is noted here, so a job
+    /// may ask for several and use those that do.
+    #[must_use = "code must not rely on an assumption that does not hold"]
+    pub fn assume(&mut self, assumption: Assumption) -> bool {
+        if self.assumed.iter().any(|assumed| assumed.on == assumption) {
+            return self.host.is_current(self.ticket);
+        }
+        let holds = self.host.assume(self.ticket, assumption);
+        if holds {
+            self.assumed.push(Assumed { on: assumption, listed: true });
+        }
+        holds
     }
 
     /// Whether the result would still be installed. A long compile can look now and then and give up early.
@@ -205,12 +265,18 @@ impl<'e> Job<'e> {
                 embeds.push(callee);
             }
             code.embeds = std::mem::take(&mut embeds);
+            code.assumed.retain(|named| self.assumed.iter().all(|listed| listed.on != named.on));
+            code.assumed.append(&mut self.assumed);
             code.compile_time.get_or_insert_with(|| self.handed_over.elapsed());
             Ok(code)
         });
         // What no code has taken over.
         self.host.unpin(&embeds);
         self.host.finish(self.ticket, result)
+    }
+
+    pub(crate) fn host(&self) -> &'e dyn JobHost {
+        self.host
     }
 
     pub(crate) fn is_finished(&self) -> bool {
@@ -221,6 +287,10 @@ impl<'e> Job<'e> {
 impl Drop for Job<'_> {
     fn drop(&mut self) {
         self.host.unpin(&self.embeds);
+        let snapshot = self.snapshot.take();
+        if let Err(message) = contain(|| drop(snapshot)) {
+            tracing::error!(target: "beadwork", message, "dropping a snapshot panicked");
+        }
     }
 }
 

@@ -1,9 +1,11 @@
 //! The dispatch word, and what a compile hands over: entry, owner, what it embeds.
 
+use crate::assumption::{Assumed, Assumption};
 use crate::error::CompileError;
 use crate::id::Bead;
 use crate::osr::{MAX_ENTRIES, OsrEntry};
 use crate::owner::{CodeOwner, Piece};
+use std::any::Any;
 use std::fmt;
 use std::marker::PhantomData;
 use std::time::Duration;
@@ -120,6 +122,8 @@ pub struct CompiledCode {
     pub(crate) bytes: usize,
     pub(crate) embeds: Vec<Bead>,
     pub(crate) pieces: Vec<Piece>,
+    pub(crate) assumed: Vec<Assumed>,
+    pub(crate) payload: Option<Box<dyn Any + Send>>,
     pub(crate) compile_time: Option<Duration>,
     pub(crate) osr: Vec<OsrEntry>,
 }
@@ -136,6 +140,8 @@ impl CompiledCode {
             bytes: 0,
             embeds: Vec::new(),
             pieces: Vec::new(),
+            assumed: Vec::new(),
+            payload: None,
             compile_time: None,
             osr: Vec::new(),
         }
@@ -182,6 +188,26 @@ impl CompiledCode {
     #[must_use]
     pub fn osr(mut self, site: u64, entry: *const u8) -> CompiledCode {
         self.osr.push(OsrEntry { site, entry: entry.expose_provenance() as u64 });
+        self
+    }
+
+    /// Names something the code takes for granted. It is installed only if that holds, and taken back when it is
+    /// [broken](crate::Engine::invalidate_assumption). A backend that can do it earlier uses
+    /// [`Job::assume`](crate::Job::assume), which also ends the compile when the assumption is broken meanwhile.
+    #[must_use]
+    pub fn assumes(mut self, assumption: Assumption) -> CompiledCode {
+        if self.assumed.iter().all(|assumed| assumed.on != assumption) {
+            self.assumed.push(Assumed { on: assumption, listed: false });
+        }
+        self
+    }
+
+    /// Sends something along to the VM: what it needs beside the code (a stack map, the inlining tree, a line table).
+    /// [`Mutator::deliver`](crate::Mutator::deliver) hands it over when the code is installed. It is dropped where the code is
+    /// not installed, and on engines without [`delivery`](crate::EngineBuilder::delivery).
+    #[must_use]
+    pub fn payload(mut self, payload: impl Any + Send) -> CompiledCode {
+        self.payload = Some(Box::new(payload));
         self
     }
 

@@ -1,15 +1,17 @@
 //! What workers and jobs ask of the engine.
 
+use crate::assumption::{Assumed, Assumption};
 use crate::backend::{Job, JobHost, Outcome, Slot};
 use crate::clock;
 use crate::code::CompiledCode;
 use crate::contain::contain;
 use crate::direct::{OneShot, Taken, Whose};
 use crate::drain::{Claim, Crew};
-use crate::error::{CompileError, Stale};
+use crate::error::{CompileError, CoreError, Stale};
 use crate::event::Event;
 use crate::gate::Inside;
 use crate::id::{Bead, Core, Reason, TierId};
+use crate::moving;
 use crate::queue::{Rank, Request};
 use crate::shared::Shared;
 use crate::state::Ticket;
@@ -20,6 +22,10 @@ use std::thread::Thread;
 impl JobHost for Shared {
     fn core(&self, bead: Bead) -> Result<Core, Stale> {
         self.table.core(bead).map(Core::new)
+    }
+
+    fn enter_core(&self) -> Result<moving::Inside<'_>, CoreError> {
+        self.moving.enter(&self.gate)
     }
 
     fn name(&self, bead: Bead) -> Option<Arc<str>> {
@@ -33,6 +39,11 @@ impl JobHost for Shared {
     fn osr_sites(&self, ticket: Ticket) -> Vec<u64> {
         let _no_fork = self.gate.enter();
         self.loops.wanted(ticket.bead, ticket.version)
+    }
+
+    fn assume(&self, ticket: Ticket, assumption: Assumption) -> bool {
+        let _no_fork = self.gate.enter();
+        self.rely(&[Assumed { on: assumption, listed: false }], ticket).is_ok()
     }
 
     fn pin_slot(&self, callee: Bead) -> Result<Slot, Stale> {
@@ -71,19 +82,21 @@ impl JobHost for Shared {
                         let _no_fork = self.gate.enter();
                         self.owners.intern(code.owner, 0, code.embeds, Vec::new())
                     };
+                    self.dispose(code.payload);
                     self.free(&[owner]);
                     self.failed(ticket, error)
                 }
             },
+            Err(CompileError::AssumptionBroken(assumption)) => self.assumed_in_vain(ticket, assumption),
             Err(error) => self.failed(ticket, error),
         }
     }
 }
 
 impl Shared {
-    /// The compile that came with the request of that claim.
-    fn one_shot_of(&self, ticket: Ticket) -> Option<Box<dyn OneShot>> {
-        let whose = |queued_at: Option<u32>| match queued_at {
+    /// Whose is what came with a request that was queued at that version, `None` if it is not queued yet.
+    pub(crate) fn whose(&self, ticket: Ticket, queued_at: Option<u32>) -> Whose {
+        match queued_at {
             // Its request may be made in a moment, or have been made just now: by who made the claimed one, or afterwards.
             None if self.is_current(ticket) => Whose::Mine,
             None => Whose::Later,
@@ -96,10 +109,14 @@ impl Shared {
             }
             Some(version) if version < ticket.version => Whose::Earlier,
             Some(_) => Whose::Later,
-        };
+        }
+    }
+
+    /// The compile that came with the request of that claim.
+    fn one_shot_of(&self, ticket: Ticket) -> Option<Box<dyn OneShot>> {
         let taken = {
             let _no_fork = self.gate.enter();
-            self.one_shots.take(ticket.bead, ticket.tier, whose)
+            self.one_shots.take(ticket.bead, ticket.tier, |queued_at| self.whose(ticket, queued_at))
         };
         match taken {
             Taken::Fitting(compile) => Some(compile),
@@ -174,6 +191,10 @@ impl Crew for Shared {
         let mut rest = 0;
         for position in 0..jobs.len() {
             let job = &mut jobs[position];
+            // Not if it is tried again after its batch panicked.
+            if self.snapshots.is_on() && !job.has_snapshot() {
+                job.give_snapshot(self.snapshot_of(job.ticket()));
+            }
             let done = match self.one_shot_of(job.ticket()) {
                 Some(compile) => {
                     let result = contain(|| compile.compile(job));

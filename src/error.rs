@@ -1,5 +1,6 @@
 //! One error type per operation, each naming what was wrong and what to do.
 
+use crate::assumption::Assumption;
 use crate::id::{Bead, Group, TierId};
 use std::sync::Arc;
 use std::time::Duration;
@@ -204,6 +205,54 @@ pub enum InstallError {
     /// The code itself cannot be installed.
     #[error(transparent)]
     Code(#[from] CompileError),
+    /// The code relies on what does not hold any more.
+    #[error("assumption {0} does not hold; compile again without it")]
+    AssumptionBroken(Assumption),
+    /// The function has had 2,147,483,647 versions, so code that relies on an assumption cannot be told from later code.
+    #[error(
+        "the versions of bead {0} are used up; install without assumptions, or remove it and register anew"
+    )]
+    VersionsUsedUp(Bead),
+}
+
+/// Why a job could not look at its core; see [`Job::with_core`](crate::Job::with_core).
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Error)]
+#[non_exhaustive]
+pub enum CoreError {
+    /// See [`Stale`].
+    #[error(transparent)]
+    Stale(#[from] Stale),
+    /// The thread that compiles holds a pause of the collector's itself.
+    #[error("this thread holds a GcPause; drop it before running compiles on this thread")]
+    Paused,
+}
+
+impl From<CoreError> for CompileError {
+    fn from(error: CoreError) -> CompileError {
+        match error {
+            CoreError::Stale(stale) => stale.into(),
+            CoreError::Paused => CompileError::because(error),
+        }
+    }
+}
+
+/// Why a collector could not keep jobs away from cores; see [`Engine::gc_pause`](crate::Engine::gc_pause).
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Error)]
+#[non_exhaustive]
+pub enum GcPauseError {
+    /// The thread is inside `Job::with_core` itself.
+    #[error("this thread is inside Job::with_core and would wait for itself; return from it first")]
+    Inside,
+    /// The time was over; jobs look at cores again.
+    #[error(
+        "after {waited:?}, {inside} jobs were still inside Job::with_core; copy out of the heap and leave it soon"
+    )]
+    Timeout {
+        /// How long was waited.
+        waited: Duration,
+        /// Jobs that were still inside.
+        inside: usize,
+    },
 }
 
 /// Why a compile produced nothing that can run. The bead stays at its tier and is asked for again later.
@@ -248,6 +297,10 @@ pub enum CompileError {
     /// The function was removed while it was being compiled.
     #[error(transparent)]
     Stale(#[from] Stale),
+    /// The compile relies on what does not hold any more: [`Job::assume`](crate::Job::assume) answered false. A job finished
+    /// with this is discarded, and does not count as failed.
+    #[error("assumption {0} does not hold any more; the function is compiled again when it is hot again")]
+    AssumptionBroken(Assumption),
 }
 
 impl CompileError {

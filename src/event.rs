@@ -1,5 +1,6 @@
 //! What happened, for listeners.
 
+use crate::assumption::Assumption;
 use crate::deopt::{DeoptDecision, Recovery};
 use crate::error::CompileError;
 use crate::id::{Bead, Reason, TierId};
@@ -65,6 +66,25 @@ pub enum Event {
         bead: Bead,
         /// The tier it was compiled for.
         tier: TierId,
+    },
+    /// The result of a compile was dropped because something it relied on is broken. No failure: the function counts from zero
+    /// again. Comes in place of [`Discarded`](Event::Discarded).
+    AssumedInVain {
+        /// The function.
+        bead: Bead,
+        /// The tier it was compiled for.
+        tier: TierId,
+        /// What it relied on; the first of them, if there are several.
+        assumption: Assumption,
+    },
+    /// An assumption was broken, and all code that relied on it taken back. Comes once for each call of
+    /// [`Engine::invalidate_assumption`](crate::Engine::invalidate_assumption) that found it, after the events of the
+    /// functions.
+    AssumptionBroken {
+        /// The assumption.
+        assumption: Assumption,
+        /// Functions whose code or compile the call took.
+        functions: usize,
     },
     /// A request was dropped because the function was not called any more while it waited.
     Cooled {

@@ -149,17 +149,14 @@ impl Shared {
     }
 
     fn evict(&self, bead: Bead, bytes: u64) {
-        let callback = self.callback_of(bead);
-        let invalidated = {
-            let _no_fork = self.gate.enter();
-            self.table.invalidate(bead)
-        };
-        let Ok(invalidated) = invalidated else { return };
+        let invalidate = || self.table.invalidate(bead);
+        let taken = self.take_back(bead, invalidate, |invalidated| invalidated.had_code);
+        let Ok((invalidated, taken)) = taken else { return };
         self.over(bead, TierId::MAX, invalidated.version);
         if invalidated.had_code {
             add(&self.counters.evicted, 1);
             self.emit(&Event::Evicted { bead, bytes });
-            self.took_code(bead, callback);
+            self.tell_taken(taken);
         }
     }
 }

@@ -212,6 +212,8 @@ pub enum Reason {
     Osr,
     /// The code it had failed: see [`Engine::bailout`](crate::Engine::bailout).
     Deopt,
+    /// [`Engine::reload`](crate::Engine::reload): its source changed.
+    Reload,
     /// It was asked for while a lower tier was being compiled, or its compile was interrupted by a fork.
     Resumed,
 }
@@ -221,7 +223,7 @@ impl Reason {
     pub(crate) fn class(self) -> u8 {
         match self {
             Reason::Hot | Reason::Asked => 0,
-            Reason::Resumed | Reason::Osr => 1,
+            Reason::Resumed | Reason::Osr | Reason::Reload => 1,
             Reason::Deopt => 2,
             Reason::Now => 3,
         }

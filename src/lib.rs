@@ -77,6 +77,7 @@
 //! holds back freeing in the child for good. wasm and other targets without threads can use an
 //! [inline](EngineBuilder::inline) engine.
 
+mod assumption;
 mod backend;
 mod builder;
 mod clock;
@@ -85,6 +86,7 @@ mod column;
 mod contain;
 mod counter;
 mod crew;
+mod delivery;
 mod deopt;
 mod direct;
 mod drain;
@@ -103,6 +105,7 @@ mod heat;
 mod id;
 mod info;
 mod lease;
+mod moving;
 mod mutator;
 mod nest;
 mod osr;
@@ -117,28 +120,32 @@ mod reclaim;
 mod register;
 mod results;
 mod shared;
+mod snapshot;
 mod state;
 mod stats;
 mod sync;
 mod table;
+mod taken;
 mod tier;
 mod wake;
 
+pub use assumption::Assumption;
 pub use backend::{Backend, FnBackend, Job, Outcome, Slot};
 pub use builder::{
     DEFAULT_CAPACITY, DEFAULT_COLD_AFTER, DEFAULT_FAULT_LIMIT, DEFAULT_RETIRED_LIMIT, EngineBuilder,
     MAX_CAPACITY,
 };
 pub use code::{Code, CompiledCode};
+pub use delivery::Delivery;
 pub use deopt::{
     AlwaysRecompile, BailoutInfo, DEOPT_CYCLE_LIMIT, DEOPT_KEEP_BURST, DEOPT_KEEP_PER_SECOND,
     DEOPT_REENTRY_CALLS, DEOPT_TIER_LIMIT, DeoptDecision, DeoptHistory, DeoptPolicy, DeoptStats,
     DeoptThreshold, ExponentialBackoff, Recovery, TieredDeopt, Tolerate,
 };
-pub use engine::{BeadState, Engine, PauseGuard, PendingState, Pinned};
+pub use engine::{BeadState, Engine, PauseGuard, PendingState, Pinned, Reloaded, Superseded, Swapped};
 pub use error::{
-    BackendError, BuildError, CompileError, CompileNowError, DrainTimeout, InstallError, NoSuchTier,
-    PromoteError, RegisterError, ShutdownError, Stale, SubmitError,
+    BackendError, BuildError, CompileError, CompileNowError, CoreError, DrainTimeout, GcPauseError,
+    InstallError, NoSuchTier, PromoteError, RegisterError, ShutdownError, Stale, SubmitError,
 };
 pub use event::{Event, Invalidation};
 pub use fault::{Fault, RETRY_AFTER_CALLS};
@@ -146,6 +153,7 @@ pub use grace::Laggard;
 pub use id::{Bead, Core, Group, MAX_GENERATION, Reason, TierId};
 pub use info::BeadInfo;
 pub use lease::Lease;
+pub use moving::GcPause;
 pub use mutator::{Mutator, RawMutator, Reentered};
 pub use osr::ITERATIONS_PER_CALL;
 pub use owner::{CodeOwner, Reclaim};

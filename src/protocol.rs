@@ -129,6 +129,33 @@
 //! and is leaving fails to, because of the signal (edge WAKE), and looks again; the acquire of the wake word makes it
 //! see the lowered count.
 //!
+//! ## ASSUME
+//! A dependent is a bead and the version its code has once it is installed: `v + 1`, where `v` is the version the state word has when
+//! the install takes the publishing bit (a worker's ticket; for the VM's own code the version it read, and installs on or
+//! not at all). It is listed, and the assumption checked, in one hold of the lock, before the bit is taken. Who breaks the
+//! assumption takes the list out in that lock and leaves it before it waits for any bit.
+//!
+//! *Listed after the break:* the check refuses it. *Listed before:* the breaker has it. If it is a compile's, the breaker ends its
+//! claim (`StateCell::abandon`); that and the install's taking of the bit are read-modify-writes that both need to find the ticket
+//! with no publisher, so one comes first (edge CLAIM), and if it is the breaker's, the install never happens. If it is the VM's own,
+//! there is no claim to end: the breaker has raised the count of broken assumptions (in the lock), and now puts a
+//! read-modify-write that changes nothing onto the state word, with no publisher (`StateCell::touch`). If the VM takes the bit
+//! after it, it has acquired that, sees under the bit that the count has changed since it was listed, lets go, and lists
+//! anew. If it took the bit before, the touch has waited for its release.
+//!
+//! Either way what comes afterwards is settled: it is installed or never will be, since versions do not come back, except at
+//! their end, where code with assumptions is refused. The breaker takes the lock of held code and the bit, and the
+//! code if it is of the version listed, running or held; if there is none, somebody else has unlinked it, and that is
+//! visible (edge PUBLISH) through the word just read. So
+//! when the call returns the code is unlinked, and a dispatch that happens after it answers cold.
+//!
+//! Of two threads that break the same assumption, the second finds the list still there and goes through it too; it finds it
+//! gone only after the first has come to its end, in a later hold of the lock.
+//!
+//! A dependent may be struck off when the word has reached `v + 1` with no publisher, there is no code or its version is
+//! another, and none of its version is held for a revert: had it been installed, the word would have been released after its version
+//! was written. All of that is looked at under the lock of held code, so that it does not move meanwhile.
+//!
 //! ## FAULT
 //! A worker notes a failure, then (SeqCst fence) looks whether the bead still lives; `remove` ends the bead, then (SeqCst fence) looks
 //! whether any failure is noted. In the order of the fences one sees the other's store, so no failure outlives its function.

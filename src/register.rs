@@ -1,10 +1,11 @@
 //! Registration: functions and groups of functions come and go.
 
+use crate::delivery::{Delivery, Order};
 use crate::engine::Engine;
 use crate::error::{RegisterError, Stale};
 use crate::event::{Event, Invalidation};
 use crate::id::{Bead, Core, Group, TierId};
-use crate::info::BeadInfo;
+use crate::info::{BeadInfo, OnInvalidate};
 use std::sync::Arc;
 
 impl Engine {
@@ -140,7 +141,7 @@ impl Engine {
     /// # Errors
     /// [`Stale`] if it is not live, so of several threads that remove it one succeeds.
     pub fn remove(&self, bead: Bead) -> Result<Core, Stale> {
-        let (core, callback) = self.remove_quietly(bead)?;
+        let (core, callback) = self.remove_and(bead, |order| order.note(Delivery::Removed { bead }))?;
         let shared = self.shared();
         shared.over(bead, TierId::MAX, u32::MAX);
         shared.emit(&Event::Removed { bead });
@@ -148,17 +149,28 @@ impl Engine {
         Ok(core)
     }
 
-    fn remove_quietly(&self, bead: Bead) -> Result<(Core, Option<crate::info::OnInvalidate>), Stale> {
+    fn remove_quietly(&self, bead: Bead) -> Result<(), Stale> {
+        self.remove_and(bead, |_| None).map(|_| ())
+    }
+
+    fn remove_and(
+        &self,
+        bead: Bead,
+        note: impl FnOnce(&mut Order<'_>) -> Option<Delivery>,
+    ) -> Result<(Core, Option<OnInvalidate>), Stale> {
         let (shared, mut callback, mut faults) = (self.shared(), None, Vec::new());
         let no_fork = shared.gate.enter();
+        let mut order = shared.deliveries.order();
         let core = shared.table.remove(bead, |index| {
             callback = shared.info.clear(index);
             faults = shared.faults.forget_all(bead);
             shared.loops.forget(bead);
             shared.deopts.forget(bead);
         })?;
+        let dropped = note(&mut order);
+        drop(order);
         drop(no_fork);
-        shared.dispose(faults);
+        shared.dispose((faults, dropped));
         Ok((Core::new(core), callback))
     }
 

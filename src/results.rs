@@ -22,8 +22,10 @@ impl Shared {
         let compile_time = code.compile_time.unwrap_or_default();
         let tick = tier < self.drain.lanes.top();
         let (entry, pieces, now) = (code.entry, code.pieces(), self.now());
-        let (owner, installed, requeue, pushed) = {
+        let (owner, installed, requeue, pushed, in_vain, dropped) = {
             let _no_fork = self.gate.enter();
+            // Listed before it is published (edge ASSUME).
+            let in_vain = self.rely(&code.assumed, ticket).err();
             let owner = self.owners.intern(code.owner, bytes, code.embeds, pieces);
             // Counted before it can be retired and subtracted.
             add(&self.counters.code_bytes, owner.bytes() as u64);
@@ -31,7 +33,12 @@ impl Shared {
             let wanted = self.loops.wanted(bead, ticket.version);
             let missing = wanted.into_iter().filter(|&site| !self.table.osr.names(osr, site));
             let missing: Vec<_> = missing.collect();
-            let installed = self.table.install(ticket, Ready { entry, tick, owner, osr });
+            let ready = Ready { entry, tick, owner, osr };
+            let install = || match in_vain {
+                None => self.table.install(ticket, ready),
+                Some(_) => Err(Ended::Superseded),
+            };
+            let (installed, dropped) = self.deliveries.install(bead, tier, code.payload, install);
             if installed.is_ok() {
                 // Asked for, and did not come: not to be asked for again and again.
                 for site in missing {
@@ -47,16 +54,23 @@ impl Shared {
                 Err(Ended::Idle | Ended::Superseded) => None,
             };
             let pushed = requeue.is_some_and(|tier| self.push(bead, tier, Reason::Resumed, 0, now));
-            (owner, installed, requeue, pushed)
+            (owner, installed, requeue, pushed, in_vain, dropped)
         };
+        self.dispose(dropped);
         self.resumed(bead, requeue, pushed);
         add(&self.counters.compile_nanos, compile_time.as_nanos() as u64);
         let installed = match installed {
             Ok(installed) => installed,
             Err(ended) => {
                 self.free(&[owner]);
-                add(&self.counters.discarded, 1);
-                self.emit(&Event::Discarded { bead, tier });
+                let in_vain = in_vain.or_else(|| {
+                    let _no_fork = self.gate.enter();
+                    self.assumptions.first_broken(&code.assumed)
+                });
+                if let (Some(assumption), Ended::Superseded) = (in_vain, ended) {
+                    return self.assumed_in_vain(ticket, assumption);
+                }
+                self.say_discarded(ticket, None);
                 if ended != Ended::Superseded {
                     self.changed(bead);
                 }
@@ -174,7 +188,7 @@ impl Shared {
     pub(crate) fn over(&self, bead: Bead, tier: TierId, version: u32) {
         let purged = {
             let _no_fork = self.gate.enter();
-            self.one_shots.purge(bead, tier, version)
+            (self.one_shots.purge(bead, tier, version), self.snapshots.purge(bead, tier, version))
         };
         self.dispose(purged);
         self.changed(bead);
@@ -199,17 +213,12 @@ impl Shared {
 
     /// Changes what a function may be compiled at; code and requests above that are taken back.
     pub(crate) fn restrict(&self, bead: Bead, change: impl Fn(&mut Snapshot)) -> Result<(), Stale> {
-        let callback = self.callback_of(bead);
-        let restricted = {
-            let _no_fork = self.gate.enter();
-            self.table.restrict(bead, change)?
-        };
+        let (restricted, taken) =
+            self.take_back(bead, || self.table.restrict(bead, change), |restricted| restricted.took_code)?;
         if let Some(version) = restricted.cancelled {
             self.over(bead, TierId::MAX, version);
         }
-        if restricted.took_code {
-            self.took_code(bead, callback);
-        }
+        self.tell_taken(taken);
         Ok(())
     }
 }

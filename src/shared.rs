@@ -3,10 +3,12 @@
 //! Every lock, publish and push happens inside a section of the [gate](crate::gate); every call of foreign code
 //! (backend, policy, listener, callback, reclaimer) happens outside, with no lock held.
 
+use crate::assumption::Assumptions;
 use crate::backend::Backend;
 use crate::builder::Columns;
 use crate::clock::{self, Clock};
 use crate::contain::contain;
+use crate::delivery::Deliveries;
 use crate::deopt::Deopts;
 use crate::direct::{Attached, OneShot, Waits};
 use crate::drain::{Crew, Drain};
@@ -17,11 +19,13 @@ use crate::fault::Faults;
 use crate::gate::Gate;
 use crate::id::{Bead, Reason, TierId};
 use crate::info::{Info, OnInvalidate};
+use crate::moving::Moving;
 use crate::osr::Loops;
 use crate::owner::Owners;
 use crate::policy::Policy;
 use crate::queue::Request;
 use crate::reclaim::HandBack;
+use crate::snapshot::{self, Snapshots};
 #[cfg(all(unix, not(beadwork_loom)))]
 use crate::state::Ended;
 use crate::state::Requested;
@@ -70,6 +74,10 @@ pub(crate) struct Settings {
     /// Bytes of retired code above which policies do not promote.
     pub(crate) retired_limit: usize,
     pub(crate) hand_back: Option<HandBack>,
+    /// The most deliveries that wait; 0 where the VM wants none.
+    pub(crate) delivery_limit: usize,
+    /// Taken out when the engine is put together.
+    pub(crate) snapshot: Option<snapshot::Take>,
 }
 
 pub(crate) struct Shared {
@@ -84,6 +92,10 @@ pub(crate) struct Shared {
     pub(crate) eviction: Eviction,
     pub(crate) faults: Faults,
     pub(crate) deopts: Deopts,
+    pub(crate) assumptions: Assumptions,
+    pub(crate) deliveries: Deliveries,
+    pub(crate) moving: Moving,
+    pub(crate) snapshots: Snapshots,
     pub(crate) counters: Counters,
     pub(crate) listeners: Box<[Listener]>,
     pub(crate) executor: Executor,
@@ -115,7 +127,7 @@ impl Shared {
         tiers: Box<[TierParts]>,
         listeners: Box<[Listener]>,
         executor: Executor,
-        settings: Settings,
+        mut settings: Settings,
         deopts: Deopts,
     ) -> Shared {
         Shared {
@@ -129,6 +141,10 @@ impl Shared {
             eviction: Eviction::new(settings.evict_idle),
             faults: Faults::default(),
             deopts,
+            assumptions: Assumptions::new(),
+            deliveries: Deliveries::new(settings.delivery_limit),
+            moving: Moving::default(),
+            snapshots: Snapshots::new(settings.snapshot.take()),
             counters: Counters::new(),
             listeners,
             executor,
@@ -154,14 +170,35 @@ impl Shared {
         if bead.index() >= self.table.capacity() {
             return Requested::Stale;
         }
-        let asked = self.now();
-        let (answer, pushed, replaced) = {
+        let (asked, anew) = (self.now(), reason == Reason::Osr);
+        let mut snapshot = None;
+        if self.snapshots.is_on() {
+            match self.table.state(bead.index()).load().refuses(bead, tier, anew) {
+                // Not worth a snapshot now; the caller asks again.
+                Some(Requested::Busy) => return Requested::Busy,
+                Some(_) => (),
+                None => snapshot = self.take_snapshot(bead),
+            }
+        }
+        let (answer, pushed, replaced, dropped) = {
             let _no_fork = self.gate.enter();
             let state = self.table.state(bead.index());
-            let answer = state.request(bead, tier, reason == Reason::Osr);
+            let (answer, mut dropped) = self.snapshots.attach(
+                bead,
+                snapshot,
+                || state.request(bead, tier, anew),
+                |answer| match answer {
+                    Requested::Queued(version) | Requested::Follows(version) => Some((tier, *version)),
+                    _ => None,
+                },
+            );
             let replaced = match answer {
                 Requested::Queued(version) | Requested::Follows(version) => {
                     // What came with a request for a lower tier that this has replaced.
+                    if matches!(answer, Requested::Queued(_)) {
+                        // Not with one that follows: the claim in flight may be about to take its own.
+                        dropped.extend(self.snapshots.purge(bead, tier.below(), version));
+                    }
                     self.one_shots.purge(bead, tier.below(), version)
                 }
                 Requested::Already if reason != Reason::Hot => {
@@ -169,7 +206,7 @@ impl Shared {
                     // merely hot.
                     let now = state.load();
                     if !self.one_shots.has(bead, now.target) {
-                        state.insist(bead, now);
+                        self.snapshots.rebind(bead, now.target, || state.insist(bead, now));
                     }
                     Vec::new()
                 }
@@ -179,9 +216,9 @@ impl Shared {
             if reason == Reason::Osr {
                 self.drain.lanes.hurry(tier);
             }
-            (answer, queued && self.push(bead, tier, reason, calls, asked), replaced)
+            (answer, queued && self.push(bead, tier, reason, calls, asked), replaced, dropped)
         };
-        self.dispose(replaced);
+        self.dispose((replaced, dropped));
         if matches!(answer, Requested::Queued(_)) {
             add(&self.counters.requested, 1);
             self.emit(&Event::Queued { bead, tier, reason, calls });
@@ -322,12 +359,13 @@ impl Shared {
         self.executor.is_pool_thread()
     }
 
-    /// Frees all code there is, when nobody uses the engine any more.
+    /// Frees all code there is, and what was not delivered, when nobody uses the engine any more.
     pub(crate) fn free_everything(&self) {
         if self.settings.hand_back.is_some() {
             // What was unlinked last goes where the rest went.
             self.reclaim();
         }
+        self.deliveries.take_all().into_iter().for_each(|delivery| self.dispose(delivery));
         let owners = self.table.take_owners();
         self.free(&owners);
     }
@@ -352,6 +390,8 @@ impl Shared {
     #[cfg(all(unix, not(beadwork_loom)))]
     pub(crate) fn mend_after_fork(&self) {
         self.executor.forget_threads();
+        self.deliveries.mend_after_fork();
+        self.moving.mend_after_fork();
         // Relaxed: the child has one thread.
         self.forked.store(true, Relaxed);
         // Not read from the clock, which is foreign code that may need what a thread of the parent's held.
@@ -367,6 +407,7 @@ impl Shared {
 impl Drop for Shared {
     fn drop(&mut self) {
         self.dispose(self.one_shots.take_all());
+        self.snapshots.take_all().into_iter().for_each(|snapshot| self.dispose(snapshot));
         self.free_everything();
     }
 }

@@ -111,18 +111,8 @@ impl<'a> StateCell<'a> {
     pub(crate) fn request(self, bead: Bead, target: TierId, anew: bool) -> Requested {
         loop {
             let now = self.load();
-            if !now.is(bead) {
-                return Requested::Stale;
-            }
-            if let Some(cap) = now.bars(target) {
-                return Requested::Barred(cap);
-            }
-            let there = target < now.tier || (target == now.tier && !anew);
-            if there || (now.pending != Pending::None && target <= now.target) {
-                return Requested::Already;
-            }
-            if now.publishing {
-                return Requested::Busy;
+            if let Some(refused) = now.refuses(bead, target, anew) {
+                return refused;
             }
             let mut new = Snapshot { target, ..now };
             let answer = match now.pending {
@@ -146,7 +136,8 @@ impl<'a> StateCell<'a> {
 
     /// Makes a queued request one that somebody insists on: its token's stamp does not match any more, so it is not
     /// taken for merely hot, and not dropped as cold. `seen` is the word in which it was queued.
-    pub(crate) fn insist(self, bead: Bead, seen: Snapshot) {
+    /// Answers the version afterwards, if it was still that one.
+    pub(crate) fn insist(self, bead: Bead, seen: Snapshot) -> Option<u32> {
         // If version or target has changed, so has the request.
         let same = |now: &Snapshot| {
             now.is(bead)
@@ -158,9 +149,10 @@ impl<'a> StateCell<'a> {
             new.raise_version();
             // S1: no ticket is out while a bead is queued.
             if self.swap(now, new) {
-                return;
+                return Some(new.version);
             }
         }
+        None
     }
 
     /// Takes the ticket of a bead that is queued for `tier`; `None` if it no longer is.
@@ -202,6 +194,16 @@ impl<'a> StateCell<'a> {
     #[cfg_attr(any(not(unix), beadwork_loom), allow(dead_code))] // only a forked child does this
     pub(crate) fn requeue(self, ticket: Ticket) -> Ended {
         self.end(ticket, |new| new.pending = Pending::Queued)
+    }
+
+    /// Waits for a publisher to end, and puts a read-modify-write behind it that changes nothing: who takes the publishing
+    /// bit later sees what the caller did before (edge ASSUME).
+    pub(crate) fn touch(self, bead: Bead) {
+        while let Some(now) = self.settled(|now| now.is(bead)) {
+            if self.swap(now, now) {
+                return;
+            }
+        }
     }
 
     fn end(self, ticket: Ticket, change: impl Fn(&mut Snapshot)) -> Ended {

@@ -9,7 +9,13 @@
 mod imp {
     pub(crate) use std::sync::atomic::{AtomicBool, AtomicU16, AtomicU32, AtomicU64, AtomicUsize, fence};
     pub(crate) use std::sync::{Arc, Mutex, MutexGuard, RwLock};
+    pub(crate) use std::thread::ThreadId;
     pub(crate) use std::thread_local;
+
+    /// Which thread this is.
+    pub(crate) fn current_thread() -> ThreadId {
+        std::thread::current().id()
+    }
 
     /// What a column can hold: a cell whose all-zero bytes are its initial value.
     pub(crate) trait Cell: bytemuck::Zeroable + Send + Sync + 'static {}
@@ -26,9 +32,15 @@ mod imp {
 mod imp {
     pub(crate) use loom::sync::atomic::{AtomicBool, AtomicU16, AtomicU32, AtomicU64, AtomicUsize, fence};
     pub(crate) use loom::sync::{Mutex, MutexGuard, RwLock};
+    pub(crate) use loom::thread::ThreadId;
     pub(crate) use loom::thread_local;
     // Reference counts are not what the models are about, and loom's `Arc` cannot hold trait objects.
     pub(crate) use std::sync::Arc;
+
+    // The model's threads are all one of the system's.
+    pub(crate) fn current_thread() -> ThreadId {
+        loom::thread::current().id()
+    }
 
     pub(crate) trait Cell: Default + Send + Sync + 'static {}
     impl<T: Default + Send + Sync + 'static> Cell for T {}

@@ -19,8 +19,10 @@ use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 
 mod code;
 mod kept;
+mod take;
 
 use kept::{Kept, Taking};
+pub(crate) use take::Revoked;
 
 /// Code ready to be published: checked, and with its owner interned.
 #[derive(Clone, Copy)]
@@ -44,6 +46,9 @@ struct Unlinked {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Installed {
     pub(crate) version: u32,
+    /// The tier it ran at before, and the version of the code it had.
+    pub(crate) old_tier: TierId,
+    pub(crate) old_version: Option<u32>,
     /// A higher tier was asked for meanwhile: put a token into its lane.
     pub(crate) requeue: Option<TierId>,
 }
@@ -68,6 +73,8 @@ pub(crate) struct Demoted {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Invalidated {
     pub(crate) had_code: bool,
+    /// Something was queued or being compiled.
+    pub(crate) was_pending: bool,
     /// The version afterwards.
     pub(crate) version: u32,
 }

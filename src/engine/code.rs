@@ -9,7 +9,7 @@ use crate::event::Event;
 use crate::id::{Bead, Reason, TierId};
 use crate::state::Requested;
 use crate::stats::add;
-use crate::table::Ready;
+use crate::table::{Installed, Ready};
 use std::time::Duration;
 
 impl Engine {
@@ -70,6 +70,16 @@ impl Engine {
     /// [`InstallError`] if the function is not live, there is no such tier, or the entry is null or wider than 48
     /// bits. The code's owner has been dropped then.
     pub fn install(&self, bead: Bead, tier: TierId, code: CompiledCode) -> Result<u32, InstallError> {
+        self.install_over(bead, tier, code).map(|installed| installed.version)
+    }
+
+    /// Answers what was installed over, too.
+    pub(super) fn install_over(
+        &self,
+        bead: Bead,
+        tier: TierId,
+        code: CompiledCode,
+    ) -> Result<Installed, InstallError> {
         let shared = self.shared();
         let tiers = shared.drain.lanes.top();
         let checked = if tier == TierId::INTERPRETER || tier > tiers.max(TierId::BASELINE) {
@@ -84,25 +94,26 @@ impl Engine {
             shared.pin_embedded(callee).map(|()| embeds.push(callee)).map_err(CompileError::from)
         });
         let checked = checked.and(pinned.map_err(InstallError::from));
-        let (owner, installed, pushed) = {
+        let (owner, installed, pushed, dropped) = {
             let _no_fork = shared.gate.enter();
             let owner = shared.owners.intern(code.owner, bytes, embeds, pieces);
             add(&shared.counters.code_bytes, owner.bytes() as u64);
-            let installed = checked.and_then(|()| {
+            let (installed, dropped) = shared.deliveries.install(bead, tier, code.payload, || {
+                checked?;
                 let osr = shared.loop_table(bead, code.osr);
                 let ready = Ready { entry, tick: tier < tiers, owner, osr };
-                let installed = shared.table.vm_install(bead, tier, ready);
-                if installed.is_some() {
-                    shared.suppress_loops(bead);
-                } else {
-                    shared.table.osr.discard(osr);
-                }
-                installed.ok_or(Stale(bead).into())
+                shared
+                    .vm_install(bead, tier, ready, &code.assumed)
+                    .inspect_err(|_| shared.table.osr.discard(osr))
             });
+            if installed.is_ok() {
+                shared.suppress_loops(bead);
+            }
             let requeue = installed.as_ref().ok().and_then(|installed| installed.requeue);
             let pushed = requeue.is_some_and(|tier| shared.push(bead, tier, Reason::Resumed, 0, now));
-            (owner, installed, pushed)
+            (owner, installed, pushed, dropped)
         };
+        shared.dispose(dropped);
         if pushed {
             shared.wake();
         }
@@ -117,9 +128,10 @@ impl Engine {
                 {
                     let _no_fork = shared.gate.enter();
                     shared.one_shots.bind_again(bead, tier.above(), version);
+                    shared.snapshots.bind_again(bead, tier.above(), version);
                 }
                 shared.over(bead, over, version);
-                Ok(version)
+                Ok(installed)
             }
             Err(error) => {
                 shared.free(&[owner]);
@@ -131,17 +143,17 @@ impl Engine {
     /// Takes the function's code back and cancels what is pending. A dispatch that happens after this returned does
     /// not answer the old code; threads that are in it finish. The function counts from zero again.
     pub fn invalidate(&self, bead: Bead) -> Result<(), Stale> {
+        self.invalidate_one(bead).map(|_| ())
+    }
+
+    /// Answers whether there was code or a request.
+    pub(super) fn invalidate_one(&self, bead: Bead) -> Result<bool, Stale> {
         let shared = self.shared();
-        let callback = shared.callback_of(bead);
-        let invalidated = {
-            let _no_fork = shared.gate.enter();
-            shared.table.invalidate(bead)?
-        };
+        let invalidate = || shared.table.invalidate(bead);
+        let (invalidated, taken) = shared.take_back(bead, invalidate, |invalidated| invalidated.had_code)?;
         shared.over(bead, TierId::MAX, invalidated.version);
-        if invalidated.had_code {
-            shared.took_code(bead, callback);
-        }
-        Ok(())
+        shared.tell_taken(taken);
+        Ok(invalidated.had_code || invalidated.was_pending)
     }
 
     /// The stable address of the function's code pointer, for code the VM writes itself.

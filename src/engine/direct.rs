@@ -105,17 +105,29 @@ impl Engine {
     pub fn demote(&self, bead: Bead, tier: TierId) -> Result<(), Stale> {
         let (shared, now) = (self.shared(), self.shared().now());
         let wanted = tier != TierId::INTERPRETER && self.check(bead, tier).is_ok();
-        let callback = shared.callback_of(bead);
-        let (demoted, pushed) = {
-            let _no_fork = shared.gate.enter();
-            let Some(demoted) = shared.table.demote(bead, tier, wanted)? else { return Ok(()) };
-            (demoted, demoted.queued && shared.push(bead, tier, Reason::Asked, 0, now))
+        let snapshot = if wanted { shared.take_snapshot(bead) } else { None };
+        let mut dropped = Vec::new();
+        let demote = || {
+            let (demoted, rest) = shared.snapshots.attach(
+                bead,
+                snapshot,
+                || shared.table.demote(bead, tier, wanted),
+                |demoted| (*demoted).ok().flatten().filter(|to| to.queued).map(|to| (tier, to.version + 1)),
+            );
+            dropped = rest;
+            let demoted = demoted?;
+            let queued = demoted.is_some_and(|demoted| demoted.queued);
+            Ok((demoted, queued && shared.push(bead, tier, Reason::Asked, 0, now)))
         };
+        let ((demoted, pushed), taken) = shared.take_back(bead, demote, |(demoted, _)| demoted.is_some())?;
+        shared.dispose(dropped);
         if pushed {
             shared.wake();
         }
-        shared.over(bead, TierId::MAX, demoted.version);
-        shared.took_code(bead, callback);
+        if let Some(demoted) = demoted {
+            shared.over(bead, TierId::MAX, demoted.version);
+        }
+        shared.tell_taken(taken);
         Ok(())
     }
 

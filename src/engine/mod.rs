@@ -12,6 +12,7 @@ use std::fmt;
 use std::sync::Weak;
 use std::time::{Duration, Instant};
 
+mod assumption;
 mod code;
 mod control;
 mod direct;
@@ -19,10 +20,12 @@ mod grace;
 mod look;
 mod osr;
 mod recovery;
+mod reload;
 
 pub use control::PauseGuard;
 pub use grace::Pinned;
 pub use look::{BeadState, PendingState};
+pub use reload::{Reloaded, Superseded, Swapped};
 
 /// How long the end of an engine waits for compiles in flight.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);

@@ -1,12 +1,14 @@
 //! Recovery from failed speculation: bailouts, and what is remembered of them.
 
 use super::Engine;
+use crate::delivery::Delivery;
 use crate::deopt::{BailoutInfo, DeoptDecision, DeoptHistory, Recovery};
 use crate::drain::Crew;
 use crate::error::Stale;
 use crate::event::{Event, Invalidation};
 use crate::id::{Bead, Reason, TierId};
 use crate::shared::Shared;
+use crate::snapshot::Snapshot;
 use crate::stats::add;
 use crate::table::{Deoptimized, Plan};
 use std::sync::atomic::Ordering::Relaxed;
@@ -57,10 +59,22 @@ impl Engine {
             baseline: shared.can_queue(bead, TierId::BASELINE),
         };
         let (now, callback) = (shared.now(), shared.callback_of(bead));
+        let mut notes = Notes { snapshot: shared.take_snapshot(bead), ..Notes::default() };
         let done = {
             let _no_fork = shared.gate.enter();
-            shared.deopts.settle(&view, proposal, now, |ruling| shared.recover(&view, ruling, open, now))
+            let mut order = shared.deliveries.order();
+            let recover = |ruling| shared.recover(&view, ruling, open, now, &mut notes);
+            let done = shared.deopts.settle(&view, proposal, now, recover);
+            if let Some((_, Some((done, _)))) = &done {
+                notes.told[0] = order.note(Delivery::Invalidated { bead });
+                if done.reverted {
+                    let version = shared.table.code_version(bead);
+                    notes.told[1] = order.note(Delivery::Reverted { bead, version });
+                }
+            }
+            done
         };
+        shared.dispose(notes);
         let Some((decision, done)) = done else {
             shared.table.live(bead)?;
             return Ok(shared.outdated());
@@ -100,15 +114,12 @@ impl Engine {
     /// [`Stale`] if the function is not live.
     pub fn invalidate_version(&self, bead: Bead, version: u32) -> Result<bool, Stale> {
         let shared = self.shared();
-        let callback = shared.callback_of(bead);
-        let taken = {
-            let _no_fork = shared.gate.enter();
-            shared.table.invalidate_version(bead, version)?
-        };
+        let take = || shared.table.invalidate_version(bead, version);
+        let (taken, told) = shared.take_back(bead, take, Option::is_some)?;
         match taken {
             Some(over) => {
                 shared.over(bead, TierId::MAX, over);
-                shared.took_code(bead, callback);
+                shared.tell_taken(told);
             }
             // What was held may have gone.
             None => shared.reclaim_without_workers(),
@@ -137,6 +148,15 @@ impl Engine {
         self.shared().reclaim_without_workers();
         dropped
     }
+}
+
+/// What a bailout leaves to be dropped, outside the section.
+#[derive(Default)]
+struct Notes {
+    /// Taken for the compile that follows, if one does.
+    snapshot: Option<Snapshot>,
+    dropped: Vec<Snapshot>,
+    told: [Option<Delivery>; 2],
 }
 
 /// Which tiers can be asked for now.
@@ -201,12 +221,20 @@ impl Shared {
         ruling: Recovery,
         open: Open,
         now: u32,
+        notes: &mut Notes,
     ) -> Option<(DeoptDecision, Option<(Deoptimized, bool)>)> {
         let (bead, tier, version) = (view.bead, view.tier, view.last.version);
         if ruling == Recovery::Keep {
             return self.table.runs(bead, version).ok()?.map(|_| (DeoptDecision::Keep, None));
         }
-        let done = self.table.deoptimize(bead, version, open.plan(tier, ruling)).ok()??;
+        let (done, dropped) = self.snapshots.attach(
+            bead,
+            notes.snapshot.take(),
+            || self.table.deoptimize(bead, version, open.plan(tier, ruling)).ok().flatten(),
+            |done| done.and_then(|done| Some((done.queued?, done.version + 1))),
+        );
+        notes.dropped = dropped;
+        let done = done?;
         self.loops.start_over(bead);
         if done.reverted {
             self.suppress_loops(bead);

@@ -1,6 +1,6 @@
 //! The layout of the state word, and a snapshot of it with named fields.
 
-use super::Ticket;
+use super::{Requested, Ticket};
 use crate::id::{Bead, GENERATION_BITS, TierId};
 
 /// A run of bits. Each field is derived from the one before it, so nothing can overlap.
@@ -148,6 +148,26 @@ impl Snapshot {
             self.cap
         };
         (target > cap).then_some(cap)
+    }
+
+    /// How a request for `target` would be refused now; see [`StateCell::request`](super::StateCell::request).
+    pub(crate) fn refuses(&self, bead: Bead, target: TierId, anew: bool) -> Option<Requested> {
+        if !self.is(bead) {
+            return Some(Requested::Stale);
+        }
+        if let Some(cap) = self.bars(target) {
+            return Some(Requested::Barred(cap));
+        }
+        let there = target < self.tier || (target == self.tier && !anew);
+        if there || (self.pending != Pending::None && target <= self.target) {
+            return Some(Requested::Already);
+        }
+        self.publishing.then_some(Requested::Busy)
+    }
+
+    /// The tier it has or waits for, the higher of them.
+    pub(crate) fn wanted(&self) -> TierId {
+        if self.pending == Pending::None { self.tier } else { self.tier.max(self.target) }
     }
 
     /// A mark of the generation and version, for requests: tells whether a token speaks of what the bead waits for now. Two

@@ -35,13 +35,24 @@ impl Table {
         }))
     }
 
-    /// Installs code of the VM's own, in any live state. A compile in flight is superseded; a queued request for a
-    /// higher tier stays.
-    pub(crate) fn vm_install(&self, bead: Bead, tier: TierId, code: Ready) -> Option<Installed> {
+    /// Installs code of the VM's own, in any live state, or only on the version `at` and if `holds` says so under the bit. A compile
+    /// in flight is superseded; a queued request for a higher tier stays.
+    pub(crate) fn vm_install(
+        &self,
+        bead: Bead,
+        tier: TierId,
+        code: Ready,
+        at: Option<u32>,
+        holds: impl FnOnce() -> bool,
+    ) -> Option<Installed> {
         let taking = match self.kept.for_install(tier) {
             None => self.publishing_to_take(bead)?,
             kept => Taking { kept, held: self.publishing(bead, |_| true)? },
         };
+        if at.is_some_and(|at| taking.held.before().version != at) || !holds() {
+            taking.held.release(|_| ());
+            return None;
+        }
         Some(self.publish(bead, taking, code, tier, |state| {
             matches!(state.pending, Pending::Queued | Pending::Followed) && state.target > tier
         }))
@@ -88,7 +99,9 @@ impl Table {
                 }
             }
         }
-        Installed { version: new.version, requeue: queued.then_some(new.target) }
+        let requeue = queued.then_some(new.target);
+        let old_version = (before.tier != TierId::INTERPRETER).then_some(superseded_version);
+        Installed { version: new.version, old_tier: before.tier, old_version, requeue }
     }
 
     /// Takes a bead's code back and cancels what is pending. Later dispatches answer cold.
@@ -96,6 +109,7 @@ impl Table {
         let Taking { kept, held } = self.publishing_to_take(bead).ok_or(Stale(bead))?;
         let index = bead.index();
         let had_code = held.before().tier != TierId::INTERPRETER;
+        let was_pending = held.before().pending != Pending::None;
         // Under the bit, so that the index is still this bead's.
         self.start_over(index);
         let old = self.clear_cells(index, &held, held.before().tag);
@@ -106,7 +120,7 @@ impl Table {
         });
         self.drop_held(kept, bead);
         self.retire(old);
-        Ok(Invalidated { had_code, version: new.version })
+        Ok(Invalidated { had_code, was_pending, version: new.version })
     }
 
     /// Counts from zero. Mutators may be counting meanwhile: at worst some of it is undone.

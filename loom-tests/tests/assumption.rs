@@ -1,0 +1,223 @@
+//! Edge ASSUME: no code that relies on a broken assumption is found after the call that broke it has returned; and what
+//! takes code back by reload and invalidation agrees with what installs it.
+
+#![cfg(beadwork_loom)]
+
+use beadwork::{Assumption, Bead, CompiledCode, Engine, Job, TierId};
+use beadwork_loom_tests::*;
+use loom::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use loom::thread;
+use std::sync::{Arc, Mutex};
+
+const T1: TierId = TierId::BASELINE;
+
+fn at(entry: usize) -> CompiledCode {
+    CompiledCode::new(std::ptr::without_provenance(entry))
+}
+
+/// Runs `one` and `other` on two threads; which of them is the spawned one decides what loom finds within its bound, so
+/// both ways are tried.
+fn both_ways<S: Clone + Send + 'static>(
+    start: impl Fn() -> S + Copy + Send + Sync + 'static,
+    one: impl Fn(&S) + Copy + Send + Sync + 'static,
+    other: impl Fn(&S) + Copy + Send + Sync + 'static,
+    end: impl Fn(&S) + Copy + Send + Sync + 'static,
+) {
+    for swapped in [false, true] {
+        model(move || {
+            let shared = start();
+            let spawned = {
+                let shared = shared.clone();
+                thread::spawn(move || if swapped { one(&shared) } else { other(&shared) })
+            };
+            if swapped {
+                other(&shared)
+            } else {
+                one(&shared)
+            }
+            spawned.join().unwrap();
+            end(&shared);
+        });
+    }
+}
+
+type Case = (Engine, Bead, Assumption);
+
+fn break_it((engine, bead, assumption): &Case) {
+    engine.invalidate_assumption(*assumption);
+    assert_eq!(entry(engine.mutator().code(*bead)), 0, "found after it was broken");
+}
+
+fn consistent((engine, bead, assumption): &Case) {
+    assert!(!engine.is_valid(*assumption));
+    while engine.work_if_started() {}
+    let state = engine.state(*bead).unwrap();
+    assert_eq!((state.tier, state.pending), (TierId::INTERPRETER, None));
+    assert_eq!(entry(engine.mutator().code(*bead)), 0);
+}
+
+/// A function queued for a backend that names the assumption in the way `name` does.
+fn queued(name: fn(&mut Job<'_>, Assumption) -> CompiledCode) -> Case {
+    let assumption = Arc::new(Mutex::new(None));
+    let named = assumption.clone();
+    let engine = engine(1, move |job| {
+        let assumption = *named.lock().unwrap();
+        Ok(assumption.map_or_else(|| at(9), |assumption| name(job, assumption)))
+    });
+    let made = engine.assumption();
+    *assumption.lock().unwrap() = Some(made);
+    let bead = bead(&engine);
+    engine.promote(bead, T1).unwrap();
+    (engine, bead, made)
+}
+
+#[test]
+fn code_that_names_an_assumption_when_it_is_finished_is_never_found_after_that_is_broken() {
+    both_ways(
+        || queued(|_, assumption| at(1).assumes(assumption)),
+        |(engine, _, _)| _ = engine.work_if_started(),
+        break_it,
+        consistent,
+    );
+}
+
+#[test]
+fn a_compile_that_names_an_assumption_early_is_never_found_after_that_is_broken() {
+    both_ways(
+        || {
+            queued(|job, assumption| {
+                let holds = job.assume(assumption);
+                if holds { at(1) } else { at(1).assumes(assumption) }
+            })
+        },
+        |(engine, _, _)| _ = engine.work_if_started(),
+        break_it,
+        consistent,
+    );
+}
+
+#[test]
+fn code_of_the_vms_own_is_never_found_after_its_assumption_is_broken() {
+    both_ways(
+        || {
+            let engine = engine(1, unused);
+            let (bead, assumption) = (bead(&engine), engine.assumption());
+            (engine, bead, assumption)
+        },
+        |(engine, bead, assumption)| drop(engine.install(*bead, T1, at(1).assumes(*assumption))),
+        break_it,
+        consistent,
+    );
+}
+
+#[test]
+fn of_two_threads_that_break_an_assumption_neither_returns_before_the_code_is_gone() {
+    both_ways(
+        || {
+            let engine = engine(1, unused);
+            let (bead, assumption) = (bead(&engine), engine.assumption());
+            engine.install(bead, T1, at(1).assumes(assumption)).unwrap();
+            (engine, bead, assumption)
+        },
+        break_it,
+        break_it,
+        consistent,
+    );
+}
+
+#[test]
+fn an_install_that_another_overtakes_is_listed_under_the_version_it_gets() {
+    both_ways(
+        || {
+            let engine = engine(1, unused);
+            let (bead, assumption) = (bead(&engine), engine.assumption());
+            (engine, bead, assumption)
+        },
+        |(engine, bead, assumption)| {
+            engine.install(*bead, T1, at(1).assumes(*assumption)).unwrap();
+        },
+        |(engine, bead, _)| engine.invalidate(*bead).unwrap(),
+        |(engine, bead, assumption)| {
+            let found = engine.invalidate_assumption(*assumption);
+            assert!(found <= 1);
+            assert_eq!(entry(engine.mutator().code(*bead)), 0, "it was listed under another version");
+        },
+    );
+}
+
+// ---- reload and invalidate
+
+type Plain = (Engine, Bead);
+
+/// Compiles answer 1.
+fn compiling() -> Plain {
+    let engine = engine(1, |_| Ok(at(1)));
+    let bead = bead(&engine);
+    engine.promote(bead, T1).unwrap();
+    (engine, bead)
+}
+
+fn code_and_state_agree((engine, bead): &Plain) {
+    while engine.work_if_started() {}
+    let state = engine.state(*bead).unwrap();
+    assert_eq!(state.pending, None, "queued, and nobody comes");
+    assert_eq!(entry(engine.mutator().code(*bead)) != 0, state.tier == T1);
+}
+
+#[test]
+fn p25_a_reload_that_meets_a_compile_ends_with_the_new_code_and_never_with_a_null_entry() {
+    both_ways(
+        || {
+            // Code of a source is entered at its number.
+            let source = Arc::new(AtomicUsize::new(1));
+            let read = source.clone();
+            let engine = engine(1, move |_| Ok(at(read.load(Relaxed))));
+            let bead = bead(&engine);
+            engine.promote(bead, T1).unwrap();
+            (engine, bead, source)
+        },
+        |(engine, _, _)| _ = engine.work_if_started(),
+        |(engine, bead, source)| {
+            source.store(2, Relaxed);
+            engine.reload(*bead).unwrap();
+        },
+        |(engine, bead, _)| {
+            code_and_state_agree(&(engine.clone(), *bead));
+            assert_eq!(entry(engine.mutator().code(*bead)), 2, "asked for again, and of the new source");
+        },
+    );
+}
+
+#[test]
+fn a_reload_that_meets_an_invalidation_leaves_code_and_state_agreeing() {
+    both_ways(
+        || {
+            let (engine, bead) = compiling();
+            while engine.work_if_started() {}
+            (engine, bead)
+        },
+        |(engine, bead)| engine.invalidate(*bead).unwrap(),
+        |(engine, bead)| {
+            engine.reload(*bead).unwrap();
+            engine.work_if_started();
+        },
+        code_and_state_agree,
+    );
+}
+
+#[test]
+fn a_reload_that_meets_an_install_of_the_vms_leaves_code_and_state_agreeing() {
+    both_ways(
+        || {
+            let engine = engine(1, |_| Ok(at(1)));
+            let bead = bead(&engine);
+            (engine, bead)
+        },
+        |(engine, bead)| drop(engine.install(*bead, T1, at(2))),
+        |(engine, bead)| {
+            engine.reload(*bead).unwrap();
+            engine.work_if_started();
+        },
+        code_and_state_agree,
+    );
+}

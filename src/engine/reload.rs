@@ -1,0 +1,178 @@
+//! The source of functions changed: their code is taken back and asked for again, or replaced at once.
+
+use super::Engine;
+use crate::code::CompiledCode;
+use crate::drain::Crew;
+use crate::error::{InstallError, PromoteError, Stale};
+use crate::event::Event;
+use crate::id::{Bead, Group, Reason, TierId};
+use crate::stats::add;
+
+/// What [`Engine::reload`] did.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub enum Reloaded {
+    /// Code and compiles of the old source are gone, and it is queued for this tier: the one it had or waited for, the higher
+    /// of them.
+    Queued(TierId),
+    /// Code and compiles of the old source are gone, and it may not be compiled again now. It is interpreted.
+    Refused(PromoteError),
+    /// It had no code and waited for none.
+    Nothing,
+}
+
+/// Code that [`Engine::swap_matching`] replaced.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub struct Superseded {
+    /// The function.
+    pub bead: Bead,
+    /// The tier it ran at; the interpreter if it had no code.
+    pub old_tier: TierId,
+    /// The version of the code that was replaced; `None` if it had none.
+    pub old_version: Option<u32>,
+    /// The version of the code that runs now.
+    pub version: u32,
+}
+
+/// What [`Engine::swap_matching`] did.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+#[non_exhaustive]
+pub struct Swapped {
+    /// What was replaced, in order of indices.
+    pub superseded: Vec<Superseded>,
+    /// Code that was not installed, and why. Those functions run as before.
+    pub refused: Vec<(Bead, InstallError)>,
+}
+
+impl Engine {
+    /// Takes a function's code back because its source changed, and asks for the tier it had or waited for again, ahead of
+    /// what is merely hot. The function is interpreted until then; its counts stay.
+    ///
+    /// A compile in flight was of the old source: its late result is dropped. A [submitted](Engine::submit) compile that
+    /// still waits is dropped too, and the tier's backend compiles instead. Threads that [wait](Engine::compile_now) for the
+    /// function go on waiting for the new code.
+    ///
+    /// # Errors
+    /// [`Stale`] if it is not live.
+    pub fn reload(&self, bead: Bead) -> Result<Reloaded, Stale> {
+        let (shared, now) = (self.shared(), self.shared().now());
+        let wanted = shared.table.live(bead)?.wanted();
+        // The tier's filter is foreign code, so it is asked before anything is taken.
+        let allowed = if wanted == TierId::INTERPRETER { Ok(()) } else { self.check(bead, wanted) };
+        let calls = shared.table.budgets.calls(bead.index());
+        let asks = allowed.is_ok() && wanted != TierId::INTERPRETER;
+        // Of the new source.
+        let snapshot = if asks { shared.take_snapshot(bead) } else { None };
+        let (mut pushed, mut dropped) = (false, Vec::new());
+        let reload = || {
+            let (taken, rest) = shared.snapshots.attach(
+                bead,
+                snapshot,
+                || shared.table.reload(bead, allowed.is_ok()),
+                |taken| taken.ok().and_then(|taken| Some((taken.queued?, taken.version + 1))),
+            );
+            dropped = rest;
+            let taken = taken?;
+            if let Some(tier) = taken.queued {
+                pushed = shared.push(bead, tier, Reason::Reload, calls, now);
+            }
+            Ok::<_, Stale>(taken)
+        };
+        let (taken, told) = shared.take_back(bead, reload, |taken| taken.had_code)?;
+        shared.dispose(dropped);
+        if taken.was_pending {
+            // Who waits looks at the state, and goes on waiting if it is queued again.
+            shared.over(bead, TierId::MAX, taken.version);
+        }
+        shared.tell_taken(told);
+        if let Some(tier) = taken.queued {
+            add(&shared.counters.requested, 1);
+            shared.emit(&Event::Queued { bead, tier, reason: Reason::Reload, calls });
+        }
+        if pushed {
+            shared.wake();
+        }
+        Ok(match (taken.queued, allowed) {
+            (Some(tier), _) => Reloaded::Queued(tier),
+            (None, _) if !taken.had_code && !taken.was_pending => Reloaded::Nothing,
+            (None, Err(reason)) => Reloaded::Refused(reason),
+            // Barred between the question and the answer.
+            (None, Ok(())) => match self.check(bead, taken.wanted) {
+                Err(reason) => Reloaded::Refused(reason),
+                Ok(()) => {
+                    let cap = TierId::INTERPRETER;
+                    Reloaded::Refused(PromoteError::Barred { bead, tier: taken.wanted, cap })
+                }
+            },
+        })
+    }
+
+    /// [Reloads](Engine::reload) every function that has code or waits for some; answers how many. Costs a read of one word
+    /// per index ever used, and a reload for each of those.
+    pub fn reload_all(&self) -> usize {
+        self.reload_matching(|_| true)
+    }
+
+    /// [Reloads](Engine::reload) the functions `matches` agrees to; answers how many had code or waited for some.
+    pub fn reload_matching(&self, mut matches: impl FnMut(Bead) -> bool) -> usize {
+        let mut reloaded = 0;
+        self.walk(|bead| reloaded += usize::from(matches(bead) && self.reloads(bead)));
+        reloaded
+    }
+
+    /// [Reloads](Engine::reload) the functions of a group; answers how many had code or waited for some, `None` if the group
+    /// has ended. Costs time proportional to the group.
+    pub fn reload_group(&self, group: Group) -> Option<usize> {
+        let members = self.group_members(group)?;
+        Some(members.into_iter().filter(|&bead| self.reloads(bead)).count())
+    }
+
+    fn reloads(&self, bead: Bead) -> bool {
+        self.reload(bead).is_ok_and(|reloaded| reloaded != Reloaded::Nothing)
+    }
+
+    /// [Invalidates](Engine::invalidate) every function; answers how many had code or waited for some. Costs a read of one
+    /// word per index ever used, and an invalidation for each live one.
+    pub fn invalidate_all(&self) -> usize {
+        self.invalidate_matching(|_| true)
+    }
+
+    /// [Invalidates](Engine::invalidate) the functions `matches` agrees to; answers how many had code or waited for some.
+    pub fn invalidate_matching(&self, mut matches: impl FnMut(Bead) -> bool) -> usize {
+        let mut invalidated = 0;
+        self.walk(|bead| {
+            invalidated += usize::from(matches(bead) && self.invalidate_one(bead) == Ok(true));
+        });
+        invalidated
+    }
+
+    /// [Invalidates](Engine::invalidate) the functions of a group; answers how many had code or waited for some, `None` if the
+    /// group has ended. Costs time proportional to the group.
+    pub fn invalidate_group(&self, group: Group) -> Option<usize> {
+        let members = self.group_members(group)?;
+        Some(members.into_iter().filter(|&bead| self.invalidate_one(bead) == Ok(true)).count())
+    }
+
+    /// Replaces code at once, without a time at which it is interpreted: asks `code` for every live function, and
+    /// [installs](Engine::install) at `tier` what it gives. Answers what was superseded.
+    ///
+    /// Each function goes over to its new code by one store, while others run; there is no moment at which all of them do. Old
+    /// code is freed when every mutator has passed a safepoint.
+    pub fn swap_matching(&self, tier: TierId, mut code: impl FnMut(Bead) -> Option<CompiledCode>) -> Swapped {
+        let mut swapped = Swapped::default();
+        self.walk(|bead| {
+            let Some(code) = code(bead) else { return };
+            match self.install_over(bead, tier, code) {
+                Ok(installed) => swapped.superseded.push(Superseded {
+                    bead,
+                    old_tier: installed.old_tier,
+                    old_version: installed.old_version,
+                    version: installed.version,
+                }),
+                Err(error) => swapped.refused.push((bead, error)),
+            }
+        });
+        swapped
+    }
+}

@@ -1,0 +1,161 @@
+//! What the frontend notes of a function at the moment its compile is asked for: profiles, inline caches.
+//!
+//! A snapshot belongs to one request: it is kept under the function, the tier and the version at which the request was queued, goes
+//! to the job that claims it, and is dropped with the request however that ends. Every request raises the version and so
+//! does every end of one (rule S1). The request is made within the lock that keeps its snapshot, and what else moves the version of
+//! a queued request moves the snapshot's within it too, so a claim, which looks after it has been made, finds them agreeing.
+//! State words are changed within this lock, as within that of [`crate::delivery`] and for the same reason without
+//! deadlock: who holds a publishing bit takes no lock. An engine without snapshots has no such lock.
+
+use crate::contain::contain;
+use crate::direct::Whose;
+use crate::id::{Bead, Core, TierId};
+use crate::shared::Shared;
+use crate::state::Ticket;
+use crate::sync::{AtomicUsize, Mutex, lock};
+use std::any::Any;
+use std::collections::BTreeMap;
+use std::sync::atomic::Ordering::Relaxed;
+
+pub(crate) type Snapshot = Box<dyn Any + Send>;
+
+/// The frontend's function that takes one.
+pub(crate) type Take = Box<dyn Fn(Bead, Core) -> Option<Snapshot> + Send + Sync>;
+
+pub(crate) struct Snapshots {
+    take: Option<Take>,
+    /// By the bead's bits and the tier, with the version of the request.
+    all: Mutex<BTreeMap<(u64, TierId), (u32, Snapshot)>>,
+    /// How many there are, so that nobody takes the lock while there is none.
+    len: AtomicUsize,
+}
+
+impl Snapshots {
+    pub(crate) fn new(take: Option<Take>) -> Snapshots {
+        Snapshots { take, all: Mutex::new(BTreeMap::new()), len: AtomicUsize::new(0) }
+    }
+
+    pub(crate) fn is_on(&self) -> bool {
+        self.take.is_some()
+    }
+
+    fn is_empty(&self) -> bool {
+        // Relaxed: who put one there changed the state word afterwards or in the same hold of the lock, and who looks for it
+        // has seen that (edge CLAIM).
+        self.len.load(Relaxed) == 0
+    }
+
+    /// Makes a request by `make`, which also answers the tier and version at which it was queued, if it was, and keeps the snapshot with
+    /// it. Answers what is to be dropped, outside any section.
+    pub(crate) fn attach<R>(
+        &self,
+        bead: Bead,
+        snapshot: Option<Snapshot>,
+        make: impl FnOnce() -> R,
+        queued: impl FnOnce(&R) -> Option<(TierId, u32)>,
+    ) -> (R, Vec<Snapshot>) {
+        if !self.is_on() {
+            return (make(), Vec::new());
+        }
+        let mut all = lock(&self.all);
+        let made = make();
+        let Some((tier, version)) = queued(&made) else { return (made, Vec::from_iter(snapshot)) };
+        let key = (bead.to_bits(), tier);
+        let before = match snapshot {
+            Some(snapshot) => all.insert(key, (version, snapshot)),
+            // One that is there is of a request that has ended.
+            None => all.remove(&key),
+        };
+        self.len.store(all.len(), Relaxed);
+        (made, before.map(|(_, snapshot)| snapshot).into_iter().collect())
+    }
+
+    /// Runs a change that leaves a request for `tier` queued at another version, which it answers.
+    pub(crate) fn rebind(&self, bead: Bead, tier: TierId, change: impl FnOnce() -> Option<u32>) {
+        if !self.is_on() {
+            change();
+            return;
+        }
+        let mut all = lock(&self.all);
+        if let Some(version) = change()
+            && let Some(entry) = all.get_mut(&(bead.to_bits(), tier))
+        {
+            entry.0 = version;
+        }
+    }
+
+    /// Queued requests for that tier and higher ones outlived a change that raised the version to `version`.
+    pub(crate) fn bind_again(&self, bead: Bead, tier: TierId, version: u32) {
+        if !self.is_empty() {
+            let bits = bead.to_bits();
+            for (_, entry) in lock(&self.all).range_mut((bits, tier)..=(bits, TierId::MAX)) {
+                entry.0 = entry.0.max(version);
+            }
+        }
+    }
+
+    /// Takes the snapshot of a claimed request, or one of an ended one, which is to be dropped.
+    fn take(
+        &self,
+        bead: Bead,
+        tier: TierId,
+        whose: impl FnOnce(u32) -> Whose,
+    ) -> (Option<Snapshot>, Option<Snapshot>) {
+        if !self.is_on() {
+            return (None, None);
+        }
+        // Locked in any case: the request that was claimed may be about to leave its snapshot here.
+        let (mut all, key) = (lock(&self.all), (bead.to_bits(), tier));
+        let whose = all.get(&key).map_or(Whose::Later, |entry| whose(entry.0));
+        if whose == Whose::Later {
+            return (None, None);
+        }
+        let taken = all.remove(&key).map(|(_, snapshot)| snapshot);
+        self.len.store(all.len(), Relaxed);
+        if whose == Whose::Mine { (taken, None) } else { (None, taken) }
+    }
+
+    /// Takes out those of a function's requests up to `tier` that were queued at `version` or before and have ended.
+    #[must_use = "dropped outside of locks and sections"]
+    pub(crate) fn purge(&self, bead: Bead, tier: TierId, version: u32) -> Vec<Snapshot> {
+        if self.is_empty() {
+            return Vec::new();
+        }
+        let (mut all, bits) = (lock(&self.all), bead.to_bits());
+        let range = all.range((bits, TierId::INTERPRETER)..=(bits, tier));
+        let keys: Vec<_> = range.filter(|(_, entry)| entry.0 <= version).map(|(key, _)| *key).collect();
+        let purged = keys.iter().filter_map(|key| all.remove(key)).map(|(_, snapshot)| snapshot).collect();
+        self.len.store(all.len(), Relaxed);
+        purged
+    }
+
+    /// Takes out everything, at the end of the engine.
+    pub(crate) fn take_all(&self) -> Vec<Snapshot> {
+        let all = std::mem::take(&mut *lock(&self.all));
+        self.len.store(0, Relaxed);
+        all.into_values().map(|(_, snapshot)| snapshot).collect()
+    }
+}
+
+impl Shared {
+    /// Has the frontend take a snapshot, outside any section; its panic ends here.
+    pub(crate) fn take_snapshot(&self, bead: Bead) -> Option<Snapshot> {
+        let take = self.snapshots.take.as_ref()?;
+        let core = Core::new(self.table.core(bead).ok()?);
+        contain(|| take(bead, core)).unwrap_or_else(|message| {
+            tracing::error!(target: "beadwork", %bead, message, "taking a snapshot panicked");
+            None
+        })
+    }
+
+    /// The snapshot of the request of that claim.
+    pub(crate) fn snapshot_of(&self, ticket: Ticket) -> Option<Snapshot> {
+        let (snapshot, outlived) = {
+            let _no_fork = self.gate.enter();
+            let whose = |version| self.whose(ticket, Some(version));
+            self.snapshots.take(ticket.bead, ticket.tier, whose)
+        };
+        self.dispose(outlived);
+        snapshot
+    }
+}
