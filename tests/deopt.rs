@@ -418,7 +418,7 @@ fn a_bailout_in_the_foreground_recompiles_before_it_returns() {
 
 #[test]
 fn every_owner_is_dropped_once_under_four_threads_of_bailouts_and_tier_ups() {
-    let rounds = if cfg!(debug_assertions) { 2_000 } else { 50_000 };
+    let rounds = if cfg!(debug_assertions) { 2_000 } else { 250_000 };
     let alive = Alive::default();
     let backend = || {
         let alive = alive.clone();
