@@ -113,9 +113,11 @@ fn p21_baseline_compiles_never_wait_for_optimizing_ones_while_a_worker_is_free()
     let release = Latch::default();
     let _release = Finally(|| release.open());
     let (blocked, running) = (release.clone(), Arc::new(AtomicUsize::new(0)));
-    let entered = running.clone();
+    let (entered, inside) = (running.clone(), Latch::default());
+    let begun = inside.clone();
     let slow = FnBackend::new(move |_| {
         entered.fetch_add(1, SeqCst);
+        begun.open();
         blocked.wait();
         Ok(CompiledCode::new(addr(two)))
     });
@@ -124,6 +126,7 @@ fn p21_baseline_compiles_never_wait_for_optimizing_ones_while_a_worker_is_free()
     let all = beads(&engine, 1_000);
     // More optimizing requests than workers; they leave one worker to the baseline.
     all[..10].iter().for_each(|&bead| engine.promote(bead, T2).unwrap());
+    inside.wait();
     all[10..].iter().for_each(|&bead| engine.promote(bead, T1).unwrap());
     for &bead in &all[10..] {
         engine.compile_now(bead, T1, LONG).unwrap();
