@@ -73,6 +73,28 @@ fn a_wait_hears_that_code_of_a_lower_tier_has_overtaken_it() {
 }
 
 #[test]
+fn p4_a_result_that_comes_too_late_leaves_the_newer_request_and_its_wait_alone() {
+    let (backend, inside, go) = held();
+    let engine = builder().workers(1).tier(manual(backend)).build().unwrap();
+    let (bead, runs) = (engine.register(Core::ZERO).unwrap(), Arc::default());
+    engine.promote(bead, T1).unwrap();
+    inside.wait();
+    engine.invalidate(bead).unwrap();
+    // The newer request, with a closure and a wait of its own, while the older one's compile goes on.
+    engine.submit(bead, T1, counted(&runs)).unwrap();
+    let waiter = thread::spawn({
+        let engine = engine.clone();
+        move || engine.compile_now(bead, T1, LONG)
+    });
+    go.open();
+    let version = waiter.join().unwrap().unwrap();
+    engine.drain(LONG).unwrap();
+    assert_eq!(engine.version(bead), Ok(version));
+    let stats = engine.stats();
+    assert_eq!((runs.load(SeqCst), stats.installed, stats.discarded), (1, 1, 1));
+}
+
+#[test]
 fn a_wait_hears_of_a_cap_and_of_the_end_of_its_group() {
     let engine = builder().workers(1).tier(manual(trivial())).build().unwrap();
     let group = engine.group().unwrap();

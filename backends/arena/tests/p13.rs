@@ -5,8 +5,8 @@
 mod common;
 
 use beadwork::{
-    Bead, CodeOwner, CompiledCode, Core, Engine, FnBackend, Job, Mutator, Reclaim, Reentered, Threshold,
-    Tier, TierId,
+    BailoutInfo, Bead, CodeOwner, CompiledCode, Core, Engine, FnBackend, Job, Mutator, Reclaim, Reentered,
+    Threshold, Tier, TierId, TieredDeopt,
 };
 use beadwork_arena::{Aliasing, Arena, BlockToken};
 use common::{call, function, line_of, place_one, returns};
@@ -87,13 +87,19 @@ impl Random {
     }
 }
 
-/// Tiers up, reloads, takes back; waits when much is waiting to be freed.
+/// Tiers up, reloads, bails out, takes back; waits when much is waiting to be freed.
 fn change(engine: &Engine, frees: &Arc<Frees>, beads: &[Bead], mut random: Random, changes: usize) {
     let t2 = TierId::new(2).expect("in range");
     for done in 0..changes {
         let at = random.below(FUNCTIONS);
-        match random.below(8) {
+        match random.below(10) {
             0 => engine.invalidate(beads[at]).expect("live"),
+            8 => drop(engine.reload(beads[at]).expect("live")),
+            9 => {
+                // Often that of the code; if not, nothing happens.
+                let version = engine.version(beads[at]).expect("live");
+                engine.bailout(beads[at], BailoutInfo::new(version)).expect("live");
+            }
             1 => engine.promote(beads[at], T1).expect("live"),
             2 => engine.promote(beads[at], t2).expect("live"),
             3..5 => drop(engine.install(beads[at], t2, frees.compile(at))),
@@ -196,7 +202,7 @@ fn one_round(engine: &Engine, frees: &Arc<Frees>, beads: &[Bead], changes: usize
 }
 
 #[test]
-fn p13_no_thread_runs_freed_code_under_promotion_reloads_and_invalidation_and_every_owner_is_freed_once() {
+fn p13_no_thread_runs_freed_code_under_promotion_reloads_and_bailouts_and_every_owner_is_freed_once() {
     let changes =
         std::env::var("BEADWORK_STRESS").ok().and_then(|count| count.parse().ok()).unwrap_or(CHANGES);
     let arena = Arena::builder().poison_freed(true).unwind(false).build().expect("Linux");
@@ -212,6 +218,9 @@ fn p13_no_thread_runs_freed_code_under_promotion_reloads_and_invalidation_and_ev
     };
     let engine = Engine::builder()
         .workers(1)
+        // Reverts without end, so that baseline code is held and brought back all the time.
+        .deopt(TieredDeopt::new(u32::MAX, u32::MAX))
+        .deopt_governor(false)
         .tier(Tier::new(tier()).policy(Threshold::new(50)))
         .tier(Tier::new(tier()).policy(Threshold::new(500)))
         .build()
@@ -229,12 +238,19 @@ fn p13_no_thread_runs_freed_code_under_promotion_reloads_and_invalidation_and_ev
             beads.iter().filter(|&&bead| m.code(bead).is_some()).count()
         };
         let (placed, freed) = (frees.placed.load(SeqCst), frees.freed.load(SeqCst));
-        assert_eq!((placed - freed, engine.stats().retired), (live, 0), "memory is what is installed");
+        let live = live + engine.stats().deopts.held as usize;
+        assert_eq!(
+            (placed - freed, engine.stats().retired),
+            (live, 0),
+            "memory is what is installed or held"
+        );
         let stats = frees.arena.stats();
         assert_eq!((stats.live_blocks, stats.resident_bytes), (live, live * 4096));
         resident.push(resident_bytes());
     }
     assert!(resident[1] < resident[0] + (16 << 20), "memory grows: {resident:?}");
+    let deopts = engine.stats().deopts;
+    assert!(deopts.bailouts > 100 && deopts.reverts > 10, "{deopts:?}");
     let placed = frees.placed.load(SeqCst);
     assert!(ran > 1_000 && placed > changes / 2, "ran {ran}, placed {placed}");
     drop(engine);
