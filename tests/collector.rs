@@ -144,7 +144,7 @@ impl Heap {
 
     /// Moves every object into the other space, in another order.
     fn collect(&self, engine: &Engine, all: &[Bead], round: usize) {
-        let (from, to) = if round % 2 == 0 { (0, self.functions) } else { (self.functions, 0) };
+        let (from, to) = if round.is_multiple_of(2) { (0, self.functions) } else { (self.functions, 0) };
         for offset in 0..self.functions {
             let object = self.cells[from + offset].swap(NOTHING, SeqCst);
             let target = to + (offset + round) % self.functions;
