@@ -6,7 +6,7 @@ use crate::engine::Engine;
 use crate::error::BuildError;
 use crate::event::Event;
 use crate::executor::Executor;
-use crate::id::{Bead, Core, TierId};
+use crate::id::TierId;
 use crate::info::Info;
 use crate::queue::{Lane, Lanes};
 use crate::reclaim::{HandBack, HandedBack};
@@ -15,7 +15,6 @@ use crate::snapshot;
 use crate::sync::Arc;
 use crate::table::Table;
 use crate::tier::{DEFAULT_BATCH, Tier};
-use std::any::Any;
 use std::fmt;
 use std::time::Duration;
 
@@ -60,9 +59,9 @@ pub struct EngineBuilder {
     hand_back: Option<HandBack>,
     deopt: Option<Arc<dyn DeoptPolicy>>,
     deopt_governor: bool,
-    delivery: bool,
-    delivery_limit: usize,
-    snapshot: Option<snapshot::Take>,
+    pub(crate) delivery: bool,
+    pub(crate) delivery_limit: usize,
+    pub(crate) snapshot: Option<snapshot::Take>,
     listeners: Vec<Listener>,
 }
 
@@ -275,44 +274,6 @@ impl EngineBuilder {
     #[must_use]
     pub fn deopt_governor(mut self, on: bool) -> Self {
         self.deopt_governor = on;
-        self
-    }
-
-    /// Keeps what happens to code (installs with their [payloads](crate::CompiledCode::payload), their ends) until a thread of the
-    /// VM asks for it by [`Mutator::deliver`](crate::Mutator::deliver). Off by default, and then it costs nothing and
-    /// payloads are dropped as their code is installed.
-    ///
-    /// Nothing is left out, so the VM has to ask now and then: what nobody takes stays, about 48 bytes and a payload each
-    /// time, unless there is a [`delivery_limit`](EngineBuilder::delivery_limit). Installs, invalidations and removals take a lock
-    /// for it. A payload must not hold a handle of the engine: one that nobody takes would keep it alive.
-    #[must_use]
-    pub fn delivery(mut self, on: bool) -> Self {
-        self.delivery = on;
-        self
-    }
-
-    /// The most deliveries that wait; 0 means 1. When there are more, the oldest are dropped, and the next drain begins with
-    /// [`Delivery::Lost`](crate::Delivery::Lost). No limit by default.
-    #[must_use]
-    pub fn delivery_limit(mut self, deliveries: usize) -> Self {
-        self.delivery_limit = deliveries.max(1);
-        self
-    }
-
-    /// Has the frontend note something of a function whenever a compile of it is asked for, for the backend to read: its profile,
-    /// its inline caches, as they are at that moment. `take` runs on the thread that asks (mostly a mutator whose function became
-    /// hot), outside of locks, so it may look at what belongs to that thread; [`Job::snapshot`](crate::Job::snapshot) gives the
-    /// value to the compile. It is dropped with the request: with its job, or when it is cancelled, replaced or overtaken.
-    ///
-    /// A panic in it is contained, and the request goes on without. Requests then take a lock of the engine's.
-    #[must_use]
-    pub fn snapshot<T: Any + Send>(
-        mut self,
-        take: impl Fn(Bead, Core) -> Option<T> + Send + Sync + 'static,
-    ) -> Self {
-        self.snapshot = Some(Box::new(move |bead, core| {
-            take(bead, core).map(|value| Box::new(value) as snapshot::Snapshot)
-        }));
         self
     }
 

@@ -14,6 +14,7 @@
 //!
 //! An engine whose delivery is off has no such lock: the order then is nobody's business.
 
+use crate::builder::EngineBuilder;
 use crate::engine::Engine;
 use crate::gate::Gate;
 use crate::id::{Bead, TierId};
@@ -216,6 +217,29 @@ impl Shared {
             take(next);
         }
         handed
+    }
+}
+
+impl EngineBuilder {
+    /// Keeps what happens to code (installs with their [payloads](crate::CompiledCode::payload), their ends) until a thread of the
+    /// VM asks for it by [`Mutator::deliver`](crate::Mutator::deliver). Off by default, and then it costs nothing and
+    /// payloads are dropped as their code is installed.
+    ///
+    /// Nothing is left out, so the VM has to ask now and then: what nobody takes stays, about 48 bytes and a payload each
+    /// time, unless there is a [`delivery_limit`](EngineBuilder::delivery_limit). Installs, invalidations and removals take a lock
+    /// for it. A payload must not hold a handle of the engine: one that nobody takes would keep it alive.
+    #[must_use]
+    pub fn delivery(mut self, on: bool) -> Self {
+        self.delivery = on;
+        self
+    }
+
+    /// The most deliveries that wait; 0 means 1. When there are more, the oldest are dropped, and the next drain begins with
+    /// [`Delivery::Lost`](crate::Delivery::Lost). No limit by default.
+    #[must_use]
+    pub fn delivery_limit(mut self, deliveries: usize) -> Self {
+        self.delivery_limit = deliveries.max(1);
+        self
     }
 }
 

@@ -171,15 +171,10 @@ impl Shared {
             return Requested::Stale;
         }
         let (asked, anew) = (self.now(), reason == Reason::Osr);
-        let mut snapshot = None;
-        if self.snapshots.is_on() {
-            match self.table.state(bead.index()).load().refuses(bead, tier, anew) {
-                // Not worth a snapshot now; the caller asks again.
-                Some(Requested::Busy) => return Requested::Busy,
-                Some(_) => (),
-                None => snapshot = self.take_snapshot(bead),
-            }
-        }
+        let snapshot = match self.snapshot_for(bead, tier, anew) {
+            Ok(snapshot) => snapshot,
+            Err(busy) => return busy,
+        };
         let (answer, pushed, replaced, dropped) = {
             let _no_fork = self.gate.enter();
             let state = self.table.state(bead.index());

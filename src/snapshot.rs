@@ -7,11 +7,12 @@
 //! State words are changed within this lock, as within that of [`crate::delivery`] and for the same reason without
 //! deadlock: who holds a publishing bit takes no lock. An engine without snapshots has no such lock.
 
+use crate::builder::EngineBuilder;
 use crate::contain::contain;
 use crate::direct::Whose;
 use crate::id::{Bead, Core, TierId};
 use crate::shared::Shared;
-use crate::state::Ticket;
+use crate::state::{Requested, Ticket};
 use crate::sync::{AtomicUsize, Mutex, lock};
 use std::any::Any;
 use std::collections::BTreeMap;
@@ -137,7 +138,43 @@ impl Snapshots {
     }
 }
 
+impl EngineBuilder {
+    /// Has the frontend note something of a function whenever a compile of it is asked for, for the backend to read: its profile,
+    /// its inline caches, as they are at that moment. `take` runs on the thread that asks (mostly a mutator whose function became
+    /// hot), outside of locks, so it may look at what belongs to that thread; [`Job::snapshot`](crate::Job::snapshot) gives the
+    /// value to the compile. It is dropped with the request: with its job, or when it is cancelled, replaced or overtaken.
+    ///
+    /// A panic in it is contained, and the request goes on without. Requests then take a lock of the engine's.
+    #[must_use]
+    pub fn snapshot<T: Any + Send>(
+        mut self,
+        take: impl Fn(Bead, Core) -> Option<T> + Send + Sync + 'static,
+    ) -> Self {
+        self.snapshot =
+            Some(Box::new(move |bead, core| take(bead, core).map(|value| Box::new(value) as Snapshot)));
+        self
+    }
+}
+
 impl Shared {
+    /// Has the frontend take a snapshot for a request, if it would be accepted now; outside any section. If that is not to be
+    /// known now, the request is refused as busy: the caller asks again.
+    pub(crate) fn snapshot_for(
+        &self,
+        bead: Bead,
+        tier: TierId,
+        anew: bool,
+    ) -> Result<Option<Snapshot>, Requested> {
+        if !self.snapshots.is_on() {
+            return Ok(None);
+        }
+        match self.table.state(bead.index()).load().refuses(bead, tier, anew) {
+            Some(Requested::Busy) => Err(Requested::Busy),
+            Some(_) => Ok(None),
+            None => Ok(self.take_snapshot(bead)),
+        }
+    }
+
     /// Has the frontend take a snapshot, outside any section; its panic ends here.
     pub(crate) fn take_snapshot(&self, bead: Bead) -> Option<Snapshot> {
         let take = self.snapshots.take.as_ref()?;
