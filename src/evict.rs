@@ -98,14 +98,14 @@ impl Shared {
                 } else if let Fate::Evict(mark) = self.judge(mark, excess) {
                     let size = self.table.code_bytes(mark.bead) as u64;
                     excess = excess.saturating_sub(size);
-                    cold.push((mark.bead, size));
+                    cold.push((mark, size));
                 }
             }
             self.mark_some(&mut sweeper, now);
         }
-        for (bead, bytes) in cold {
+        for (mark, bytes) in cold {
             // It may have been called since; that is the risk of every cache.
-            self.evict(bead, bytes);
+            self.evict(mark.bead, mark.code_version, bytes);
         }
     }
 
@@ -148,15 +148,13 @@ impl Shared {
         }
     }
 
-    fn evict(&self, bead: Bead, bytes: u64) {
-        let invalidate = || self.table.invalidate(bead);
-        let taken = self.take_back(bead, invalidate, |invalidated| invalidated.had_code);
-        let Ok((invalidated, taken)) = taken else { return };
-        self.over(bead, TierId::MAX, invalidated.version);
-        if invalidated.had_code {
-            add(&self.counters.evicted, 1);
-            self.emit(&Event::Evicted { bead, bytes });
-            self.tell_taken(taken);
-        }
+    /// Takes the code that was found cold back, if it is there still.
+    fn evict(&self, bead: Bead, code_version: u32, bytes: u64) {
+        let invalidate = || self.table.invalidate_version(bead, code_version);
+        let Ok((Some(over), taken)) = self.take_back(bead, invalidate, Option::is_some) else { return };
+        self.over(bead, TierId::MAX, over);
+        add(&self.counters.evicted, 1);
+        self.emit(&Event::Evicted { bead, bytes });
+        self.tell_taken(taken);
     }
 }
