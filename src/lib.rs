@@ -60,6 +60,9 @@
 //! * [`Policy`]: says when a function enters a tier. It is asked when a budget runs out, never per call.
 //! * [`Engine::bailout`]: compiled code's guard failed. A [`DeoptPolicy`] proposes what becomes of the code, and a governor keeps
 //!   code that fails again and again from costing more than a few compiles.
+//! * [`Assumption`]: what code takes for granted. Broken, it takes all code back that relied on it.
+//! * [`Delivery`]: what happened to code, with what its backend sent along, taken by the VM at a time of its own.
+//! * [`GcPause`]: keeps compiles from following cores while a collector moves them.
 //! * [`Slot`]: the stable address of a function's code pointer, for native code that calls without asking anybody.
 //!
 //! # What holds, always

@@ -3,13 +3,16 @@
 
 #![cfg(beadwork_loom)]
 
-use beadwork::{Assumption, Bead, CompiledCode, Engine, Job, TierId};
+use beadwork::{
+    Assumption, BailoutInfo, Bead, CompiledCode, DeoptHistory, Engine, FnBackend, Job, Recovery, Tier, TierId,
+};
 use beadwork_loom_tests::*;
 use loom::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use loom::thread;
 use std::sync::{Arc, Mutex};
 
 const T1: TierId = TierId::BASELINE;
+const T2: TierId = TierId::new(2).unwrap();
 
 fn at(entry: usize) -> CompiledCode {
     CompiledCode::new(std::ptr::without_provenance(entry))
@@ -142,6 +145,31 @@ fn an_install_that_another_overtakes_is_listed_under_the_version_it_gets() {
             assert!(found <= 1);
             assert_eq!(entry(engine.mutator().code(*bead)), 0, "it was listed under another version");
         },
+    );
+}
+
+#[test]
+fn code_held_for_a_revert_never_comes_back_once_its_assumption_is_broken() {
+    both_ways(
+        || {
+            let tier = || Tier::new(FnBackend::new(unused));
+            let builder = Engine::builder().capacity(2).workers(1).tier(tier()).tier(tier());
+            let Ok(engine) = builder.deopt(|_: &DeoptHistory| Recovery::Revert).build() else {
+                panic!("an engine of two beads")
+            };
+            let (bead, assumption) = (bead(&engine), engine.assumption());
+            engine.install(bead, T1, at(1).assumes(assumption)).unwrap();
+            let version = engine.install(bead, T2, at(2)).unwrap();
+            ((engine, bead, assumption), version)
+        },
+        |((engine, bead, _), version)| {
+            engine.bailout(*bead, BailoutInfo::new(*version)).unwrap();
+        },
+        |((engine, bead, assumption), _)| {
+            engine.invalidate_assumption(*assumption);
+            assert_ne!(entry(engine.mutator().code(*bead)), 1, "found after it was broken");
+        },
+        |((engine, bead, _), _)| assert_eq!(entry(engine.mutator().code(*bead)), 0, "it came back"),
     );
 }
 
