@@ -7,6 +7,7 @@ use crate::id::{Bead, TierId};
 use crate::sync::{Arc, AtomicUsize, Mutex, fence, lock};
 use std::any::Any;
 use std::collections::BTreeMap;
+use std::ops::RangeInclusive;
 use std::sync::atomic::Ordering::{Relaxed, SeqCst};
 use std::thread::Thread;
 
@@ -229,10 +230,10 @@ impl<T> Attached<T> {
         }
     }
 
-    /// Takes out everything of a function's requests up to `tier` that were queued at `version` or before. The caller
-    /// drops it, outside any section.
+    /// Takes out everything of a function's requests up to `tier` that were queued at one of `versions`. The caller drops it,
+    /// outside any section.
     #[must_use = "dropped outside of locks and sections"]
-    pub(crate) fn purge(&self, bead: Bead, tier: TierId, version: u32) -> Vec<T> {
+    pub(crate) fn purge(&self, bead: Bead, tier: TierId, versions: RangeInclusive<u32>) -> Vec<T> {
         // Relaxed: what this misses was put by somebody who has not made the request yet, or who made it before the change
         // that ended it, which then acquired this too.
         if self.len.load(Relaxed) == 0 {
@@ -240,7 +241,7 @@ impl<T> Attached<T> {
         }
         let (mut all, bits) = (lock(&self.all), bead.to_bits());
         let range = all.range((bits, TierId::INTERPRETER)..=(bits, tier));
-        let over = |entry: &Entry<T>| entry.version.is_some_and(|made| made <= version);
+        let over = |entry: &Entry<T>| entry.version.is_some_and(|made| versions.contains(&made));
         let keys: Vec<_> = range.filter(|(_, entry)| over(entry)).map(|(key, _)| *key).collect();
         let purged = keys.iter().filter_map(|key| all.remove(key)).map(|entry| entry.value).collect();
         self.len.store(all.len(), Relaxed);

@@ -188,7 +188,7 @@ impl Shared {
     pub(crate) fn over(&self, bead: Bead, tier: TierId, version: u32) {
         let purged = {
             let _no_fork = self.gate.enter();
-            (self.one_shots.purge(bead, tier, version), self.snapshots.purge(bead, tier, version))
+            (self.one_shots.purge(bead, tier, 0..=version), self.snapshots.purge(bead, tier, 0..=version))
         };
         self.dispose(purged);
         self.changed(bead);

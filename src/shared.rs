@@ -189,12 +189,12 @@ impl Shared {
             );
             let replaced = match answer {
                 Requested::Queued(version) | Requested::Follows(version) => {
-                    // What came with a request for a lower tier that this has replaced.
-                    if matches!(answer, Requested::Queued(_)) {
-                        // Not with one that follows: the claim in flight may be about to take its own.
-                        dropped.extend(self.snapshots.purge(bead, tier.below(), version));
-                    }
-                    self.one_shots.purge(bead, tier.below(), version)
+                    // What came with a request for a lower tier that this has replaced. If this follows a compile, only with one
+                    // that followed it too: the claim in flight may be about to take its own.
+                    let follows = matches!(answer, Requested::Follows(_));
+                    let from = if follows { version } else { 0 };
+                    dropped.extend(self.snapshots.purge(bead, tier.below(), from..=version));
+                    self.one_shots.purge(bead, tier.below(), from..=version)
                 }
                 Requested::Already if reason != Reason::Hot => {
                     // It may have been asked for as merely hot; now somebody insists. What comes with a request was never

@@ -16,6 +16,7 @@ use crate::state::{Requested, Ticket};
 use crate::sync::{AtomicUsize, Mutex, lock};
 use std::any::Any;
 use std::collections::BTreeMap;
+use std::ops::RangeInclusive;
 use std::sync::atomic::Ordering::Relaxed;
 
 pub(crate) type Snapshot = Box<dyn Any + Send>;
@@ -116,15 +117,16 @@ impl Snapshots {
         if whose == Whose::Mine { (taken, None) } else { (None, taken) }
     }
 
-    /// Takes out those of a function's requests up to `tier` that were queued at `version` or before and have ended.
+    /// Takes out those of a function's requests up to `tier` that were queued at one of `versions` and have ended.
     #[must_use = "dropped outside of locks and sections"]
-    pub(crate) fn purge(&self, bead: Bead, tier: TierId, version: u32) -> Vec<Snapshot> {
+    pub(crate) fn purge(&self, bead: Bead, tier: TierId, versions: RangeInclusive<u32>) -> Vec<Snapshot> {
         if self.is_empty() {
             return Vec::new();
         }
         let (mut all, bits) = (lock(&self.all), bead.to_bits());
         let range = all.range((bits, TierId::INTERPRETER)..=(bits, tier));
-        let keys: Vec<_> = range.filter(|(_, entry)| entry.0 <= version).map(|(key, _)| *key).collect();
+        let keys: Vec<_> =
+            range.filter(|(_, entry)| versions.contains(&entry.0)).map(|(key, _)| *key).collect();
         let purged = keys.iter().filter_map(|key| all.remove(key)).map(|(_, snapshot)| snapshot).collect();
         self.len.store(all.len(), Relaxed);
         purged
