@@ -33,7 +33,7 @@ impl fmt::Debug for BlockToken {
     }
 }
 
-/// Owner of one placed function. Dropping it frees the code.
+/// Owner of one placed function, or of a group. Dropping it frees the code.
 ///
 /// The code stays at its address, unchanged and executable, until then; a block keeps its arena alive. Whoever drops
 /// it must know that no thread executes the code or will call its entry.
@@ -56,7 +56,7 @@ impl CodeBlock {
         self.entry
     }
 
-    /// Bytes of code, as they were given.
+    /// Bytes of code, as they were given; of all functions of a group together.
     pub fn len(&self) -> usize {
         self.len
     }
@@ -84,6 +84,15 @@ impl Drop for CodeBlock {
     fn drop(&mut self) {
         self.arena.free_owned(self.token);
     }
+}
+
+/// Functions that were placed together by [`Arena::place_groups`](crate::Arena::place_groups).
+#[derive(Debug)]
+pub struct CodeGroup {
+    /// Owner of the code of all of them; its entry is the first one's.
+    pub block: CodeBlock,
+    /// The first instruction of each, in order.
+    pub entries: Vec<*const u8>,
 }
 
 impl fmt::Debug for CodeBlock {

@@ -71,6 +71,12 @@ pub enum ArenaError {
         /// Name of the function.
         function: String,
     },
+    /// A group without functions, which would have no place to be named by.
+    #[error("group {position} has no functions; nothing was placed")]
+    EmptyGroup {
+        /// Its position in the list.
+        position: usize,
+    },
     /// A function of more than 1 GiB.
     #[error("function `{function}` has {bytes} bytes of code; at most 1 GiB can be placed")]
     TooLarge {

@@ -61,7 +61,7 @@ mod stats;
 mod unwind;
 
 pub use arena::Arena;
-pub use block::{BlockToken, CodeBlock};
+pub use block::{BlockToken, CodeBlock, CodeGroup};
 pub use builder::{Aliasing, ArenaBuilder};
 pub use error::{ArenaError, UnwindError};
 pub use place::{Function, Relocation, Target};

@@ -48,9 +48,9 @@ impl PerfMap {
         }
     }
 
-    pub(crate) fn forget(&mut self, tokens: &[BlockToken]) {
+    pub(crate) fn forget(&mut self, tokens: impl Iterator<Item = BlockToken>) {
         for token in tokens {
-            self.names.remove(token);
+            self.names.remove(&token);
         }
     }
 

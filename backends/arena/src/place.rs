@@ -112,11 +112,19 @@ fn check_relocation(
     Ok(())
 }
 
-/// Places a batch that was checked. On an error everything is as it was.
-pub(crate) fn place(state: &mut State, batch: &[Function<'_>]) -> Result<Vec<Placed>, ArenaError> {
+/// Places a batch that was checked, given the sizes of its groups, which are freed as a whole. On an error everything is
+/// as it was.
+pub(crate) fn place(
+    state: &mut State,
+    batch: &[Function<'_>],
+    groups: &[usize],
+) -> Result<Vec<Placed>, ArenaError> {
     let private = state.config.aliasing == Aliasing::Private;
-    let (placed, extent) =
-        if private { allocate_extent(state, batch)? } else { (allocate_each(state, batch)?, None) };
+    let (placed, extent) = if private {
+        allocate_extent(state, batch, groups)?
+    } else {
+        (allocate_each(state, batch, groups)?, None)
+    };
     match fill(state, batch, &placed, extent) {
         Ok(()) => {
             state.work_done();
@@ -144,21 +152,54 @@ fn fill(
     Ok(())
 }
 
-/// Finds a place for every function by itself, in the smallest holes that fit.
-fn allocate_each(state: &mut State, batch: &[Function<'_>]) -> Result<Vec<Placed>, ArenaError> {
+/// Where functions go, in granules from the start of a run: offset and length of each. Those of a group follow one
+/// another, so what alignment leaves free between two of them belongs to the first.
+fn lay_out(group: &[Function<'_>], end: &mut u64, layout: &mut Vec<(u64, u64)>) {
+    for (position, function) in group.iter().enumerate() {
+        let offset = end.next_multiple_of(granules(function.align).into());
+        if position > 0
+            && let Some(before) = layout.last_mut()
+        {
+            before.1 += offset - *end;
+        }
+        let length = u64::from(granules(function.code.len()));
+        layout.push((offset, length));
+        *end = offset + length;
+    }
+}
+
+/// Takes the granules of one group, which were found at `start`.
+fn occupy(region: &mut Region, start: u32, layout: &[(u64, u64)], placed: &mut Vec<Placed>) {
+    for (position, &(offset, length)) in layout.iter().enumerate() {
+        // The sum fitted 32 bits when the room was found, so each part does.
+        let (granule, granules) = (start + offset as u32, length as u32);
+        region.occupy(granule, granules, position > 0);
+        let entry = region.address(granule);
+        placed.push(Placed { region: region.first_token(), granule, granules, entry });
+    }
+}
+
+/// Finds a place for every group by itself, in the smallest holes that fit.
+fn allocate_each(
+    state: &mut State,
+    batch: &[Function<'_>],
+    groups: &[usize],
+) -> Result<Vec<Placed>, ArenaError> {
     let mut placed = Vec::with_capacity(batch.len());
-    for function in batch {
-        let (granules, align) = (granules(function.code.len()), granules(function.align));
+    let mut layout = Vec::new();
+    for group in split(batch, groups) {
+        let mut end = 0;
+        layout.clear();
+        lay_out(group, &mut end, &mut layout);
+        let align = alignment(group);
         let take = |region: &mut Region| {
-            let granule = region.take(granules, align)?;
-            Some(Placed { region: region.first_token(), granule, granules, entry: region.address(granule) })
+            let start = region.take(u32::try_from(end).ok()?, align)?;
+            occupy(region, start, &layout, &mut placed);
+            Some(())
         };
-        match state.find_room(u64::from(granules) + u64::from(align) - 1, take) {
-            Ok(found) => placed.push(found),
-            Err(error) => {
-                roll_back(state, &placed);
-                return Err(error);
-            }
+        if let Err(error) = state.find_room(end + u64::from(align) - 1, take) {
+            roll_back(state, &placed);
+            return Err(error);
         }
     }
     Ok(placed)
@@ -168,29 +209,38 @@ fn allocate_each(state: &mut State, batch: &[Function<'_>]) -> Result<Vec<Placed
 fn allocate_extent(
     state: &mut State,
     batch: &[Function<'_>],
+    groups: &[usize],
 ) -> Result<(Vec<Placed>, Option<ExtentKey>), ArenaError> {
-    let (mut offsets, mut end, mut align) = (Vec::with_capacity(batch.len()), 0u64, 1);
-    for function in batch {
-        let own = granules(function.align);
-        end = end.next_multiple_of(own.into());
-        offsets.push(end);
-        end += u64::from(granules(function.code.len()));
-        align = align.max(own);
+    let (mut layout, mut end) = (Vec::with_capacity(batch.len()), 0u64);
+    for group in split(batch, groups) {
+        lay_out(group, &mut end, &mut layout);
     }
     if batch.is_empty() {
         return Ok((Vec::new(), None));
     }
+    let align = alignment(batch);
     let room = end.next_multiple_of(page_granules().into()) + u64::from(align) - 1;
     state.find_room(room, |region| {
         let start = region.take_extent(u32::try_from(end).ok()?, align)?;
-        let placed = batch.iter().zip(&offsets).map(|(function, &offset)| {
-            // The sum fitted 32 bits above, so each part does.
-            let (granule, granules) = (start + offset as u32, granules(function.code.len()));
-            region.occupy(granule, granules);
-            Placed { region: region.first_token(), granule, granules, entry: region.address(granule) }
-        });
-        let placed = placed.collect();
+        let mut placed = Vec::with_capacity(batch.len());
+        for group in split(&layout, groups) {
+            occupy(region, start, group, &mut placed);
+        }
         Some((placed, Some((region.first_token(), start))))
+    })
+}
+
+/// The largest alignment, in granules.
+fn alignment(functions: &[Function<'_>]) -> u32 {
+    functions.iter().map(|function| granules(function.align)).max().unwrap_or(1)
+}
+
+/// The groups of a batch, by their sizes.
+fn split<'b, T>(mut batch: &'b [T], groups: &'b [usize]) -> impl Iterator<Item = &'b [T]> {
+    groups.iter().map(move |&size| {
+        let (group, rest) = batch.split_at(size.min(batch.len()));
+        batch = rest;
+        group
     })
 }
 

@@ -1,8 +1,8 @@
 //! One region: a mapping, the blocks in it, and their unwind tables.
 //!
-//! A region is a row of 32-byte granules. Three bitmaps describe its blocks: `starts`, `ends` (first and last granule of
-//! each) and `released` (blocks that only a token names). Granules of no block are in the free list, except in a
-//! sealed region, which never hands out anything again, and in a private one, where the free list works in whole
+//! A region is a row of 32-byte granules. Four bitmaps describe its blocks: `starts`, `ends` (first and last granule of
+//! each), `joined` (blocks that belong to the one right before them and are freed with it) and `released` (blocks that only a
+//! token names). Granules of no block are in the free list, except in a sealed region, which never hands out anything again, and in a private one, where the free list works in whole
 //! page runs (*extents*), one per placement, that come back when their last block is freed.
 
 use std::collections::BTreeMap;
@@ -47,6 +47,7 @@ pub(crate) struct Region {
     free: FreeList,
     starts: Bitmap,
     ends: Bitmap,
+    joined: Bitmap,
     released: Bitmap,
     live_blocks: u32,
     live_granules: u32,
@@ -75,6 +76,7 @@ impl Region {
             free: FreeList::new(granules),
             starts: Bitmap::new(granules),
             ends: Bitmap::new(granules),
+            joined: Bitmap::new(granules),
             released: Bitmap::new(granules),
             live_blocks: 0,
             live_granules: 0,
@@ -128,22 +130,20 @@ impl Region {
         self.mapping.code().wrapping_add(granule as usize * GRANULE as usize)
     }
 
-    /// Takes granules for one block at an alignment in granules; `None` when nothing fits or the region is sealed.
-    /// In private mode the granules must lie in an extent taken before, so this is not for it.
+    /// Takes granules for blocks at an alignment in granules, to be set by [`occupy`](Self::occupy); `None` when nothing
+    /// fits or the region is sealed. In private mode the granules must lie in an extent taken before, so this is not for it.
     pub(crate) fn take(&mut self, granules: u32, align: u32) -> Option<u32> {
         if self.sealed {
             return None;
         }
-        let phase = self.mapping.code().addr() as u64 / u64::from(GRANULE);
-        let start = match self.poison_freed {
-            false => self.free.take(granules, align, phase)?,
+let phase = self.mapping.code().addr() as u64 / u64::from(GRANULE);
+        match self.poison_freed {
+            false => self.free.take(granules, align, phase),
             true => {
                 let page = page_granules();
-                self.free.take(granules.checked_next_multiple_of(page)?, align.max(page), phase)?
+                self.free.take(granules.checked_next_multiple_of(page)?, align.max(page), phase)
             }
-        };
-        self.occupy(start, granules);
-        Some(start)
+        }
     }
 
     /// Private mode: takes whole pages for one placement; its blocks are then set by [`occupy`](Self::occupy).
@@ -159,11 +159,15 @@ impl Region {
         Some(start)
     }
 
-    /// Records a block on granules that were taken.
-    pub(crate) fn occupy(&mut self, start: u32, granules: u32) {
+    /// Records a block on granules that were taken. A `joined` one belongs to the block that ends right before it.
+    pub(crate) fn occupy(&mut self, start: u32, granules: u32, joined: bool) {
         self.starts.set(start);
         self.ends.set(start + granules - 1);
-        self.live_blocks += 1;
+        if joined {
+            self.joined.set(start);
+        } else {
+            self.live_blocks += 1;
+        }
         self.live_granules += granules;
         if let Some((_, extent)) =
             self.extents.as_mut().and_then(|extents| extents.range_mut(..=start).next_back())
@@ -187,7 +191,21 @@ impl Region {
         self.released.clear(granule)
     }
 
-    /// Frees blocks: forgets their unwind records first, then hands their granules out again.
+    /// The granules with those of the blocks joined to them.
+    pub(crate) fn with_joined(&self, granules: &[u32]) -> Vec<u32> {
+        let mut all = Vec::with_capacity(granules.len());
+        for &granule in granules {
+            let mut next = Some(granule);
+            while let Some(start) = next {
+                all.push(start);
+                let after = self.ends.next_set(start).map(|end| end + 1);
+                next = after.filter(|&after| self.joined.get(after));
+            }
+        }
+        all
+    }
+
+    /// Frees blocks, and not those joined to them: forgets their unwind records first, then hands their granules out again.
     pub(crate) fn free(&mut self, granules: &[u32], work: &mut Work) -> usize {
         // T2: before any of these granules can be reused.
         self.tables.remove(granules);
@@ -203,7 +221,7 @@ impl Region {
         let end = self.ends.next_set(start).unwrap_or(start);
         self.ends.clear(end);
         let granules = end + 1 - start;
-        self.live_blocks -= 1;
+        self.live_blocks -= u32::from(!self.joined.clear(start));
         self.live_granules -= granules;
         let bytes = granules as usize * GRANULE as usize;
         if self.sealed {
@@ -211,7 +229,10 @@ impl Region {
         }
         let Some(extents) = &mut self.extents else {
             if self.poison_freed {
-                self.poison(start, granules.next_multiple_of(page_granules()));
+                // Blocks that are joined share pages, and go together.
+                let page = page_granules();
+                let first = start / page * page;
+                self.poison(first, (start + granules).next_multiple_of(page) - first);
                 return bytes;
             }
             self.write(start, bytes, work, |code| code.fill(POISON));

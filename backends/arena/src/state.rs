@@ -138,7 +138,7 @@ impl State {
         region.is_live(granule).then_some((region, granule))
     }
 
-    /// Frees blocks that are live and named only here. Tokens of the same region are handled together.
+    /// Frees blocks that are live and named only here, and what is joined to them. Tokens of the same region are handled together.
     pub(crate) fn free(&mut self, tokens: &[BlockToken]) -> usize {
         let mut sorted = tokens.to_vec();
         sorted.sort_unstable();
@@ -151,11 +151,12 @@ impl State {
             let end = first + region.granules();
             let (here, later) = rest.split_at(rest.partition_point(|token| token.to_bits() < end).max(1));
             let granules: Vec<u32> = here.iter().map(|token| token.to_bits() - first).collect();
+            let granules = region.with_joined(&granules);
             bytes += region.free(&granules, &mut self.work);
+            if let Some(perf) = &mut self.perf {
+                perf.forget(granules.iter().map(|granule| BlockToken::from_bits(first + granule)));
+            }
             rest = later;
-        }
-        if let Some(perf) = &mut self.perf {
-            perf.forget(tokens);
         }
         self.settle_empty();
         bytes

@@ -9,7 +9,7 @@
 pub struct ArenaStats {
     /// Bytes that live blocks occupy, rounded up to 32-byte granules.
     pub live_bytes: usize,
-    /// Live blocks.
+    /// Live blocks; a group is one.
     pub live_blocks: usize,
     /// Regions mapped now, sealed ones included.
     pub regions: usize,
@@ -23,7 +23,7 @@ pub struct ArenaStats {
     pub resident_bytes: usize,
     /// Unwind tables registered now. Unwinding gets slower with their number where the unwinder searches linearly.
     pub unwind_tables: usize,
-    /// Calls of `place` that succeeded, since the start.
+    /// Calls of `place` and `place_groups` that succeeded, since the start.
     pub placements: u64,
     /// Bytes written to code memory, since the start: code, padding and the poison of freed blocks.
     pub bytes_written: u64,
