@@ -4,11 +4,11 @@ use crate::builder::CraneliftBuilder;
 use crate::env::Environment;
 use crate::frontend::Frontend;
 use crate::reclaim::ArenaReclaim;
-use crate::stage::{Staged, stage, with_scratch};
+use crate::stage::{Part, Staged, stage, with_scratch};
 use crate::stats::{Counters, CraneliftStats};
 use crate::unwind::{DescribeError, describe};
-use beadwork::{Backend, CodeOwner, CompileError, CompiledCode, Job, Reclaim};
-use beadwork_arena::{Arena, ArenaError, CodeBlock, Function};
+use beadwork::{Backend, Bead, CodeOwner, CompileError, CompiledCode, Job, Reclaim};
+use beadwork_arena::{Arena, ArenaError, CodeGroup, Function};
 use cranelift_codegen::isa::TargetIsa;
 use std::fmt;
 use std::sync::Arc;
@@ -94,20 +94,28 @@ impl<F: Frontend> CraneliftBackend<F> {
         }
     }
 
-    /// Places a batch, which then has the same order as the blocks.
-    fn place(&self, batch: &mut [Staged]) -> Result<Vec<CodeBlock>, PlaceError> {
-        for (function, position) in batch.iter_mut().zip(0..) {
-            function.set_position(position);
+    /// Places a batch, each function with its loop entries; the answer is in the same order.
+    fn place(&self, batch: &mut [Staged]) -> Result<Vec<CodeGroup>, PlaceError> {
+        for (part, position) in batch.iter_mut().flat_map(Staged::parts_mut).zip(0..) {
+            part.set_position(position);
         }
-        let unwind = describe(self.isa(), batch)?;
-        let functions = batch.iter().zip(&unwind).map(|(function, unwind)| Function {
-            name: &function.name,
-            code: &function.code,
-            align: function.align,
-            relocations: &function.relocations,
+        let parts: Vec<&Part> = batch.iter().flat_map(Staged::parts).collect();
+        let unwind = describe(self.isa(), &parts)?;
+        let functions = parts.iter().zip(&unwind).map(|(part, unwind)| Function {
+            name: &part.name,
+            code: &part.code,
+            align: part.align,
+            relocations: &part.relocations,
             unwind: unwind.as_ref(),
         });
-        Ok(self.arena.place(&functions.collect::<Vec<_>>())?)
+        let functions: Vec<_> = functions.collect();
+        let mut rest = functions.as_slice();
+        let groups = batch.iter().map(|function| {
+            let (group, later) = rest.split_at(1 + function.loops.len());
+            rest = later;
+            group
+        });
+        Ok(self.arena.place_groups(&groups.collect::<Vec<_>>())?)
     }
 
     /// Places what was compiled and finishes its jobs, which are in the same order.
@@ -117,10 +125,10 @@ impl<F: Frontend> CraneliftBackend<F> {
         }
         let started = Instant::now();
         match self.place(batch) {
-            Ok(blocks) => {
+            Ok(groups) => {
                 let share = started.elapsed() / batch.len() as u32;
-                for ((job, function), block) in jobs.iter_mut().zip(batch).zip(blocks) {
-                    self.succeed(job, block, function.took + share);
+                for ((job, function), group) in jobs.iter_mut().zip(batch).zip(groups) {
+                    self.succeed(job, function, group, share);
                 }
             }
             Err(error) if batch.len() > 1 && error.may_be_one_functions() => {
@@ -129,21 +137,48 @@ impl<F: Frontend> CraneliftBackend<F> {
                     self.install(job, function);
                 }
             }
+            // It may be one of its loop entries that has no place, and the function can do without.
+            Err(error)
+                if batch.iter().any(|function| !function.loops.is_empty())
+                    && error.may_be_one_functions() =>
+            {
+                for (job, function) in jobs.iter().zip(&mut *batch) {
+                    for (site, part) in function.loops.drain(..) {
+                        let (function, error) = (part.name, error.clone());
+                        self.loop_failed(
+                            job.bead(),
+                            site,
+                            &CompileError::because(PlacementError { function, error }),
+                        );
+                    }
+                }
+                self.install(jobs, batch);
+            }
             Err(error) => {
                 for (job, function) in jobs.iter_mut().zip(batch) {
-                    let (function, error) = (function.name.clone(), error.clone());
+                    let (function, error) = (function.function.name.clone(), error.clone());
                     self.fail(job, CompileError::because(PlacementError { function, error }));
                 }
             }
         }
     }
 
-    fn succeed(&self, job: &mut Job<'_>, block: CodeBlock, took: Duration) {
+    fn succeed(&self, job: &mut Job<'_>, function: &Staged, group: CodeGroup, share: Duration) {
+        let CodeGroup { block, entries } = group;
         let (entry, bytes) = (block.entry(), block.len());
         self.counters.compiled(bytes);
+        self.counters.loop_entries(function.loops.len());
+        // One token frees all entries.
         let owner = CodeOwner::token(self.reclaim.clone(), block.into_token().to_bits());
-        let code = CompiledCode::new(entry).owner(owner).with_bytes(bytes).with_compile_time(took);
-        job.finish(Ok(code));
+        let code = CompiledCode::new(entry).owner(owner).with_bytes(bytes);
+        let code = code.with_compile_time(function.took + share);
+        let loops = function.loops.iter().zip(entries.into_iter().skip(1));
+        job.finish(Ok(loops.fold(code, |code, ((site, _), entry)| code.osr(*site, entry))));
+    }
+
+    fn loop_failed(&self, bead: Bead, site: u64, error: &CompileError) {
+        self.counters.loop_entry_failed();
+        self.frontend.loop_failed(bead, site, error);
     }
 
     fn fail(&self, job: &mut Job<'_>, error: CompileError) {
@@ -182,7 +217,9 @@ impl<F: Frontend> Backend for CraneliftBackend<F> {
                     job.finish(Err(CompileError::failed("superseded before it was compiled")));
                     continue;
                 }
-                match stage(&self.env, &self.frontend, scratch, job) {
+                let bead = job.bead();
+                let failed = |site, error| self.loop_failed(bead, site, &error);
+                match stage(&self.env, &self.frontend, scratch, job, failed) {
                     Ok(function) => {
                         batch.push(function);
                         compiled.push(job);

@@ -1,9 +1,9 @@
 //! The VM's side: what turns a function into Cranelift IR.
 
 use crate::unit::FunctionUnit;
-use beadwork::CompileError;
+use beadwork::{Bead, CompileError};
 
-/// Fills the body of one function. A closure `Fn(&mut FunctionUnit<'_, '_>) -> Result<(), CompileError>` is a frontend.
+/// Fills the body of one function, or of an entry into one of its loops. A closure `Fn(&mut FunctionUnit<'_, '_>) -> Result<(), CompileError>` is a frontend.
 ///
 /// It is called on worker threads, by several at once. Which function is wanted, at which tier and why, says
 /// [`FunctionUnit::job`].
@@ -17,6 +17,14 @@ pub trait Frontend: Send + Sync + 'static {
     /// # Errors
     /// Whatever makes the function impossible to compile: it goes on as before, and is asked for again later.
     fn build(&self, unit: &mut FunctionUnit<'_, '_>) -> Result<(), CompileError>;
+
+    /// Hears that an entry at the header of a loop was left out, though
+    /// [`add_loop_entry`](FunctionUnit::add_loop_entry) asked for it, and why; the rest of the function goes on. Called on the
+    /// worker thread. Ignored by default; [`CraneliftStats::loop_entries_failed`](crate::CraneliftStats::loop_entries_failed)
+    /// counts it in any case.
+    fn loop_failed(&self, bead: Bead, site: u64, error: &CompileError) {
+        let _ = (bead, site, error);
+    }
 }
 
 impl<F> Frontend for F

@@ -40,6 +40,50 @@
 //! One stub serves all functions and has to learn which was called:
 //! [`CraneliftBuilder::pass_callee_bits`] passes the callee's handle as a hidden first argument.
 //!
+//! # Loops
+//! An interpreter in the middle of a loop goes on natively through a *loop entry* (on-stack replacement). The frontend asks
+//! for one with [`FunctionUnit::add_loop_entry`], is called again for it, and describes where the interpreter keeps what is alive
+//! at the loop's header; [`FunctionUnit::load_live`] brings it into registers and
+//! [`FunctionUnit::store_live`] takes it back when a speculation fails:
+//!
+//! ```
+//! use beadwork_cranelift::types::I64;
+//! use beadwork_cranelift::{AbiParam, CraneliftBackend, Entry, FunctionUnit, InstBuilder, LiveValue};
+//!
+//! // Counts its argument down to 0, and answers how often. The interpreter's frame is two words: what is left, and the count.
+//! let count_down = |unit: &mut FunctionUnit<'_, '_>| {
+//!     for site in unit.job().osr_sites().to_vec() {
+//!         unit.add_loop_entry(site);
+//!     }
+//!     let mut signature = unit.new_signature();
+//!     signature.params.push(AbiParam::new(I64)); // the argument, or the address of the frame
+//!     signature.returns.push(AbiParam::new(I64));
+//!     let x = unit.begin(&signature)[0];
+//!     let (left, count) = match unit.entry() {
+//!         Entry::Function => (x, unit.builder().ins().iconst(I64, 0)),
+//!         Entry::Loop(_) => {
+//!             let live = unit.load_live(x, &[LiveValue::new(I64, 0), LiveValue::new(I64, 8)]);
+//!             (live[0], live[1])
+//!         }
+//!     };
+//!     let b = unit.builder();
+//!     let (header, body, end) = (b.create_block(), b.create_block(), b.create_block());
+//!     let [left_now, count_now] = [(); 2].map(|()| b.append_block_param(header, I64));
+//!     b.ins().jump(header, &[left.into(), count.into()]);
+//!     b.switch_to_block(header);
+//!     b.ins().brif(left_now, body, &[], end, &[]);
+//!     b.switch_to_block(body);
+//!     let left = b.ins().iadd_imm_s(left_now, -1);
+//!     let count = b.ins().iadd_imm_s(count_now, 1);
+//!     b.ins().jump(header, &[left.into(), count.into()]);
+//!     b.switch_to_block(end);
+//!     b.ins().return_(&[count_now]);
+//!     Ok(())
+//! };
+//! let backend = CraneliftBackend::builder().build(count_down)?;
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
 //! # Frontends that target `cranelift_module::Module`
 //! keep working with [`JitModuleBackend`].
 //!
@@ -55,6 +99,7 @@ mod flags;
 mod frontend;
 #[allow(unsafe_code)]
 mod libcalls;
+mod loops;
 #[allow(unsafe_code)]
 mod module;
 mod name;
@@ -70,6 +115,7 @@ pub use backend::{CraneliftBackend, PlacementError};
 pub use builder::CraneliftBuilder;
 pub use error::CraneliftError;
 pub use frontend::Frontend;
+pub use loops::{Entry, LiveValue};
 pub use module::{Definition, JitModuleBackend};
 pub use reclaim::ArenaReclaim;
 pub use stats::CraneliftStats;

@@ -2,29 +2,49 @@
 
 use crate::env::Environment;
 use crate::frontend::Frontend;
+use crate::loops::Entry;
 use crate::reloc;
-use crate::unit::{Constant, FunctionUnit};
+use crate::unit::{Built, Constant, FunctionUnit, Slots};
 use beadwork::{CompileError, Job};
 use beadwork_arena::{Relocation, Target};
 use cranelift_codegen::isa::unwind::{CfaUnwindInfo, UnwindInfo};
 use cranelift_codegen::{CodegenError, Context};
 use cranelift_frontend::FunctionBuilderContext;
+use std::any::Any;
 use std::cell::Cell;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::{Duration, Instant};
 
 /// A compiled function that has no place yet.
 pub(crate) struct Staged {
+    pub(crate) function: Part,
+    /// Its loop entries, by site.
+    pub(crate) loops: Vec<(u64, Part)>,
+    /// What building and compiling took.
+    pub(crate) took: Duration,
+}
+
+/// The code of one entry.
+pub(crate) struct Part {
     pub(crate) name: String,
     pub(crate) code: Vec<u8>,
     pub(crate) align: usize,
     pub(crate) relocations: Vec<Relocation>,
     pub(crate) unwind: Option<CfaUnwindInfo>,
-    /// What building and compiling took.
-    pub(crate) took: Duration,
 }
 
 impl Staged {
-    /// References to the function itself need its position in the batch.
+    pub(crate) fn parts(&self) -> impl Iterator<Item = &Part> {
+        std::iter::once(&self.function).chain(self.loops.iter().map(|(_, part)| part))
+    }
+
+    pub(crate) fn parts_mut(&mut self) -> impl Iterator<Item = &mut Part> {
+        std::iter::once(&mut self.function).chain(self.loops.iter_mut().map(|(_, part)| part))
+    }
+}
+
+impl Part {
+    /// References of code to itself need its position in the batch.
     pub(crate) fn set_position(&mut self, position: u32) {
         for relocation in &mut self.relocations {
             if let Target::Local(index, _) = &mut relocation.target {
@@ -62,29 +82,69 @@ pub(crate) fn with_scratch<R>(work: impl FnOnce(&mut Scratch) -> R) -> R {
     result
 }
 
-/// Has the frontend build the function, and compiles it.
+/// Has the frontend build the function and the loop entries it asks for, and compiles them. Loop entries that fail are told
+/// to `loop_failed` and left out.
 pub(crate) fn stage(
     env: &Environment,
     frontend: &impl Frontend,
     scratch: &mut Scratch,
     job: &mut Job<'_>,
+    mut loop_failed: impl FnMut(u64, CompileError),
 ) -> Result<Staged, CompileError> {
     let started = Instant::now();
     let name = match job.name() {
         Some(name) => name.to_string(),
         None => job.bead().to_string(),
     };
-    scratch.context.clear();
-    let mut unit = FunctionUnit::new(env, job, &mut scratch.context.func, &mut scratch.builder);
-    let built = frontend.build(&mut unit);
-    let data = match unit.finish(built) {
-        Ok(data) => data,
-        Err(error) => {
-            scratch.builder = FunctionBuilderContext::new();
-            return Err(error);
+    let mut slots = Slots::new();
+    let built = build(env, frontend, scratch, job, &mut slots, Entry::Function)?;
+    let function = generate(env, &mut scratch.context, &built.data, name.clone())?;
+    let mut loops = Vec::with_capacity(built.loops.len());
+    for site in built.loops {
+        // A panic must not take the entry for calls along, which is there already.
+        let entry = catch_unwind(AssertUnwindSafe(|| {
+            let built = build(env, frontend, scratch, job, &mut slots, Entry::Loop(site))?;
+            generate(env, &mut scratch.context, &built.data, format!("{name}@{site}"))
+        }));
+        match entry {
+            Ok(Ok(part)) => loops.push((site, part)),
+            Ok(Err(error)) => loop_failed(site, error),
+            Err(payload) => {
+                *scratch = Scratch::new();
+                loop_failed(site, CompileError::Panicked(message_of(payload)));
+            }
         }
-    };
-    generate(env, &mut scratch.context, &data, name, started)
+    }
+    Ok(Staged { function, loops, took: started.elapsed() })
+}
+
+/// Fills the scratch context with one entry.
+fn build(
+    env: &Environment,
+    frontend: &impl Frontend,
+    scratch: &mut Scratch,
+    job: &mut Job<'_>,
+    slots: &mut Slots,
+    entry: Entry,
+) -> Result<Built, CompileError> {
+    scratch.context.clear();
+    let mut unit = FunctionUnit::new(env, job, &mut scratch.context.func, &mut scratch.builder, slots, entry);
+    let built = frontend.build(&mut unit);
+    unit.finish(built).inspect_err(|_| scratch.builder = FunctionBuilderContext::new())
+}
+
+/// A payload that is no text is forgotten: its drop is foreign code that could panic again.
+fn message_of(payload: Box<dyn Any + Send>) -> String {
+    match payload.downcast::<&str>() {
+        Ok(text) => text.to_string(),
+        Err(payload) => payload.downcast::<String>().map_or_else(
+            |other| {
+                std::mem::forget(other);
+                "a payload that is no text".to_owned()
+            },
+            |text| *text,
+        ),
+    }
 }
 
 fn generate(
@@ -92,8 +152,7 @@ fn generate(
     context: &mut Context,
     data: &[Constant],
     name: String,
-    started: Instant,
-) -> Result<Staged, CompileError> {
+) -> Result<Part, CompileError> {
     let isa = &*env.isa;
     let failed = |error: &dyn std::fmt::Display| CompileError::Failed(format!("function `{name}`: {error}"));
     let refused = |error: CodegenError| match error {
@@ -124,7 +183,7 @@ fn generate(
     } else {
         None
     };
-    Ok(Staged { name, code, align, relocations, unwind, took: started.elapsed() })
+    Ok(Part { name, code, align, relocations, unwind })
 }
 
 /// Puts the constants behind the code and answers their offsets, `None` if they are out of reach.

@@ -13,6 +13,10 @@ pub struct CraneliftStats {
     pub compiled: u64,
     /// Functions that failed in the frontend, in Cranelift, or when they were placed.
     pub failed: u64,
+    /// Loop entries that were compiled and placed with their functions.
+    pub loop_entries: u64,
+    /// Loop entries that were left out because they failed in the frontend, in Cranelift, or when they were placed.
+    pub loop_entries_failed: u64,
     /// Functions whose request was superseded before their turn in the batch came; nothing was compiled.
     pub superseded: u64,
     /// Batches that could not be placed as a whole and were placed function by function.
@@ -30,6 +34,8 @@ pub(crate) struct Counters {
     compiled: AtomicU64,
     failed: AtomicU64,
     superseded: AtomicU64,
+    loop_entries: AtomicU64,
+    loop_entries_failed: AtomicU64,
     split: AtomicU64,
     code_bytes: AtomicU64,
 }
@@ -52,6 +58,14 @@ impl Counters {
         self.failed.fetch_add(1, Relaxed);
     }
 
+    pub(crate) fn loop_entries(&self, count: usize) {
+        self.loop_entries.fetch_add(count as u64, Relaxed);
+    }
+
+    pub(crate) fn loop_entry_failed(&self) {
+        self.loop_entries_failed.fetch_add(1, Relaxed);
+    }
+
     pub(crate) fn superseded(&self) {
         self.superseded.fetch_add(1, Relaxed);
     }
@@ -62,6 +76,8 @@ impl Counters {
             compiled: self.compiled.load(Relaxed),
             failed: self.failed.load(Relaxed),
             superseded: self.superseded.load(Relaxed),
+            loop_entries: self.loop_entries.load(Relaxed),
+            loop_entries_failed: self.loop_entries_failed.load(Relaxed),
             split: self.split.load(Relaxed),
             code_bytes: self.code_bytes.load(Relaxed),
             arena,

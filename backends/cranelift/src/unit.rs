@@ -1,6 +1,7 @@
 //! What a frontend builds one function with.
 
 use crate::env::Environment;
+use crate::loops::Entry;
 use crate::name;
 use beadwork::{Bead, CompileError, Job};
 use cranelift_codegen::ir::{
@@ -22,10 +23,21 @@ pub struct FunctionUnit<'u, 'e> {
     builder: FunctionBuilder<'u>,
     /// Guest signatures imported for calls of beads.
     signatures: Vec<(Signature, SigRef)>,
-    /// Slots by callee: asking the engine again would pin again.
-    slots: HashMap<Bead, usize>,
+    slots: &'u mut Slots,
+    pub(crate) entry: Entry,
+    /// Loop entries to be built after this one.
+    pub(crate) loops: Vec<u64>,
     data: Vec<Constant>,
     deferred: Option<CompileError>,
+}
+
+/// Slots by callee, for all entries of a function: asking the engine again would pin again.
+pub(crate) type Slots = HashMap<Bead, usize>;
+
+/// What else came of building an entry.
+pub(crate) struct Built {
+    pub(crate) data: Vec<Constant>,
+    pub(crate) loops: Vec<u64>,
 }
 
 /// Read-only data that will follow the code.
@@ -40,13 +52,17 @@ impl<'u, 'e> FunctionUnit<'u, 'e> {
         job: &'u mut Job<'e>,
         function: &'u mut Function,
         context: &'u mut FunctionBuilderContext,
+        slots: &'u mut Slots,
+        entry: Entry,
     ) -> Self {
         FunctionUnit {
             env,
             job,
             builder: FunctionBuilder::new(function, context),
             signatures: Vec::new(),
-            slots: HashMap::new(),
+            slots,
+            entry,
+            loops: Vec::new(),
             data: Vec::new(),
             deferred: None,
         }
@@ -80,7 +96,7 @@ impl<'u, 'e> FunctionUnit<'u, 'e> {
     /// Sets the function's signature, opens its entry block, and answers the parameters.
     ///
     /// If the backend [passes callee bits](crate::CraneliftBuilder::pass_callee_bits), the hidden first parameter is
-    /// added here and is not among the answered ones. Call it once, first.
+    /// added here and is not among the answered ones; for a loop entry, too. Call it once, first.
     pub fn begin(&mut self, signature: &Signature) -> Vec<Value> {
         self.builder.func.signature = self.native_signature(signature);
         let entry = self.builder.create_block();
@@ -222,7 +238,7 @@ impl<'u, 'e> FunctionUnit<'u, 'e> {
     }
 
     /// Ends the construction. On an error the builder's context is left unusable.
-    pub(crate) fn finish(mut self, built: Result<(), CompileError>) -> Result<Vec<Constant>, CompileError> {
+    pub(crate) fn finish(mut self, built: Result<(), CompileError>) -> Result<Built, CompileError> {
         built?;
         if let Some(error) = self.deferred {
             return Err(error);
@@ -243,7 +259,7 @@ impl<'u, 'e> FunctionUnit<'u, 'e> {
         }
         self.builder.seal_all_blocks();
         self.builder.finalize(self.env.isa.frontend_config());
-        Ok(self.data)
+        Ok(Built { data: self.data, loops: self.loops })
     }
 }
 

@@ -1,6 +1,6 @@
 //! From Cranelift's unwind descriptions to the arena's.
 
-use crate::stage::Staged;
+use crate::stage::Part;
 use beadwork_arena::{UnwindError, UnwindInfo};
 use cranelift_codegen::gimli::write::{self, Address, EhFrame, EndianVec, FrameTable};
 use cranelift_codegen::gimli::{self, RunTimeEndian};
@@ -18,14 +18,14 @@ pub(crate) enum DescribeError {
 /// Converts the descriptions of a whole batch at once, so that its functions share one CIE.
 pub(crate) fn describe(
     isa: &dyn TargetIsa,
-    batch: &[Staged],
+    batch: &[&Part],
 ) -> Result<Vec<Option<UnwindInfo>>, DescribeError> {
     let mut described = vec![None; batch.len()];
     let Some(cie) = isa.create_systemv_cie() else { return Ok(described) };
     let mut table = FrameTable::default();
     let cie = table.add_cie(cie);
-    for (position, function) in batch.iter().enumerate() {
-        if let Some(unwind) = &function.unwind {
+    for (position, part) in batch.iter().enumerate() {
+        if let Some(unwind) = &part.unwind {
             // The arena replaces the address; until then it says which function the record is of.
             table.add_fde(cie, unwind.to_fde(Address::Constant(position as u64)));
         }
