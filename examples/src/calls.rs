@@ -19,6 +19,8 @@ pub enum Enter {
 pub enum Edge {
     /// With its next iteration.
     Continue,
+    /// In native code, from the loop's header to the end of the function: a loop entry, see [`native`](crate::native).
+    Native(Entry),
     /// Not at all: the run ends with [`Trap::Stopped`](crate::Trap::Stopped).
     Stop,
 }
@@ -41,7 +43,7 @@ pub trait Calls {
     }
 
     /// A place where the interpreter holds no code pointer: before and after a run, after each native call the interpreter
-    /// made has returned, and after each [`back_edge`](Self::back_edge). `native_frames` counts the calls from the interpreter into
+    /// made has returned, and after each [`back_edge`](Self::back_edge) that goes on interpreting. `native_frames` counts the calls from the interpreter into
     /// native code that have not returned; at 0 no native frame of this VM is on the stack, so this thread can be in no
     /// compiled code at all.
     #[inline(always)]
@@ -54,6 +56,25 @@ pub trait Calls {
     #[inline]
     fn resolve(&self, callee_bits: u64) -> Option<FuncIndex> {
         u16::try_from(callee_bits).ok().map(FuncIndex)
+    }
+}
+
+/// Hooks that are looked at again after the run.
+impl<C: Calls> Calls for &mut C {
+    #[inline(always)]
+    fn enter(&mut self, callee: FuncIndex) -> Enter {
+        (**self).enter(callee)
+    }
+    #[inline(always)]
+    fn back_edge(&mut self, function: FuncIndex, site: u16) -> Edge {
+        (**self).back_edge(function, site)
+    }
+    #[inline(always)]
+    fn safepoint(&mut self, native_frames: u32) {
+        (**self).safepoint(native_frames);
+    }
+    fn resolve(&self, callee_bits: u64) -> Option<FuncIndex> {
+        (**self).resolve(callee_bits)
     }
 }
 

@@ -66,6 +66,25 @@ impl Function {
     }
 }
 
+impl Function {
+    /// For each instruction, whether control can get there from `start`.
+    #[must_use]
+    pub fn reachable_from(&self, start: usize) -> Vec<bool> {
+        let mut reached = vec![false; self.code.len()];
+        let mut open = vec![start];
+        while let Some(pc) = open.pop() {
+            let (Some(op), Some(mark)) = (self.code.get(pc), reached.get_mut(pc)) else { continue };
+            if !std::mem::replace(mark, true) {
+                open.extend(op.target().map(Target::index));
+                if !op.is_terminator() {
+                    open.push(pc + 1);
+                }
+            }
+        }
+        reached
+    }
+}
+
 /// The listing: one instruction a line with its source line; `=>` marks a basic block, `loop` a loop header.
 impl fmt::Display for Function {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

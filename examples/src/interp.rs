@@ -79,14 +79,6 @@ impl<'p, C: Calls> Vm<'p, C> {
                 r[$dst.index()] = $f(int(r[$a.index()]), divisor).cast_unsigned();
             }};
         }
-        macro_rules! back_edge {
-            ($site:ident) => {
-                if self.calls.back_edge(function.index, $site) == Edge::Stop {
-                    trap!(Trap::Stopped);
-                }
-                self.calls.safepoint(self.native_frames);
-            };
-        }
         macro_rules! ret {
             ($word:expr) => {{
                 let word = $word;
@@ -103,6 +95,22 @@ impl<'p, C: Calls> Vm<'p, C> {
                 depth += 1;
                 r = window(&mut self.stack, base);
             }};
+        }
+        macro_rules! back_edge {
+            ($site:ident, $target:ident) => {
+                match self.calls.back_edge(function.index, $site) {
+                    Edge::Continue => {
+                        self.calls.safepoint(self.native_frames);
+                        pc = $target.index();
+                    }
+                    Edge::Native(entry) => {
+                        let word = self.enter_loop(entry, base, depth)?;
+                        r = window(&mut self.stack, base);
+                        ret!(word);
+                    }
+                    Edge::Stop => trap!(Trap::Stopped),
+                }
+            };
         }
         let of = |a: i64, f: fn(i64, i64) -> i64, b: i64| f(a, b).cast_unsigned();
 
@@ -172,15 +180,13 @@ impl<'p, C: Calls> Vm<'p, C> {
                     branch!(target, !less_or_equal);
                 }
                 Op::Back { site, target } => {
-                    back_edge!(site);
-                    pc = target.index();
+                    back_edge!(site, target);
                 }
                 Op::ForBack { i, limit, site, target } => {
                     let next = int(r[i.index()]).wrapping_add(1);
                     r[i.index()] = next.cast_unsigned();
                     if next < int(r[limit.index()]) {
-                        back_edge!(site);
-                        pc = target.index();
+                        back_edge!(site, target);
                     }
                 }
 

@@ -14,6 +14,11 @@
 //! before it does anything else. So one signature fits every function, a caller may leave out register arguments the callee does not
 //! have, and a shared stub never reads stack memory nobody wrote.
 //!
+//! A **loop entry** has the same convention, with other content: it goes on with a function that is interpreted so far, from the
+//! header of a loop to the function's end. `depth` is what is left for its callees (its own frame is counted already), and `a0`
+//! is the address of the interpreter's registers, 8 bytes each, from `r0` on; it reads those that are
+//! [live](crate::LoopSite::live) at the header.
+//!
 //! The result comes in two registers: the value, and a status that is 0, or not if the run has ended with an error. The error is then
 //! recorded in the context, the value is meaningless, and the caller returns the same status at once.
 //!
@@ -111,7 +116,7 @@ impl Context<'_> {
 }
 
 /// Native code of one function.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Entry {
     code: NonNull<()>,
     callee_bits: u64,
@@ -122,7 +127,7 @@ impl Entry {
     ///
     /// # Safety
     /// * The code follows the convention of this module and computes what the function does whose [`Calls::enter`](crate::Calls::enter) answers
-    ///   it; it stays valid until it has returned from the call made with this answer.
+    ///   it, or what is left of it at the loop whose [`Calls::back_edge`](crate::Calls::back_edge) answers it; it stays valid until it has returned from the call made with this answer.
     /// * No function it is made of has a frame of more than [`MAX_FRAME_BYTES`].
     /// * The VM runs on a thread with the stack that the module's arithmetic asks for.
     /// * [`Calls::resolve`](crate::Calls::resolve) answers the right function for all bits this code passes to the entry stub.
@@ -167,8 +172,8 @@ unsafe extern "C" fn enter_from_native(
 /// Calls native code; the only place that does.
 ///
 /// # Safety
-/// What [`Entry::new`] asks for holds, `args` and [`Context::args`] are arguments of the types of the function, and `ctx` is the
-/// context of a VM, derived from a pointer to that whole VM which nothing else uses during the call.
+/// What [`Entry::new`] asks for holds, `args` and [`Context::args`] are arguments of the types of the function (for a loop entry:
+/// the address of the function's registers), and `ctx` is the context of a VM, derived from a pointer to that whole VM which nothing else uses during the call.
 #[inline(always)]
 pub(crate) unsafe fn call_native(
     entry: Entry,

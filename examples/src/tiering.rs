@@ -7,11 +7,11 @@ use std::ptr::NonNull;
 use std::sync::Arc;
 
 use beadwork::{Bead, BeadInfo, CompileError, Core, Engine, EngineBuilder, Mutator, RegisterError};
-use beadwork_cranelift::{CraneliftBuilder, CraneliftError, Frontend, FunctionUnit};
-use cranelift_codegen::ir::{InstBuilder, Value as ClifValue};
+use beadwork_cranelift::{CraneliftBuilder, CraneliftError, Frontend, FunctionUnit, LiveValue};
+use cranelift_codegen::ir::{InstBuilder, Type as ClifType, Value as ClifValue};
 use cranelift_frontend::FunctionBuilder;
 
-use crate::calls::{Calls, Enter};
+use crate::calls::{Calls, Edge, Enter};
 use crate::hir::FuncIndex;
 use crate::jit::{self, CallEmitter, Results};
 use crate::native::{Entry, MAX_FRAME_BYTES, entry_stub};
@@ -57,8 +57,21 @@ impl Frontend for BytecodeFrontend {
             return Err(CompileError::failed(format_args!("the program has no function {index}")));
         };
         let call_conv = unit.isa().default_call_conv();
-        unit.builder().func.signature = jit::signature(function.signature.params.len(), call_conv);
-        jit::build(function, &self.program, &mut Emitter { unit, beads, linking: self.linking });
+        let linking = self.linking;
+        match unit.entry() {
+            beadwork_cranelift::Entry::Function => {
+                unit.job().osr_sites().to_vec().into_iter().for_each(|site| unit.add_loop_entry(site));
+                unit.builder().func.signature = jit::signature(function.signature.params.len(), call_conv);
+                jit::build(function, &self.program, &mut Emitter { unit, beads, linking });
+            }
+            beadwork_cranelift::Entry::Loop(site) => {
+                let Some(site) = usize::try_from(site).ok().and_then(|site| function.loops.get(site)) else {
+                    return Err(CompileError::failed(format_args!("function {index} has no loop {site}")));
+                };
+                unit.builder().func.signature = jit::loop_signature(call_conv);
+                jit::build_loop(function, site, &self.program, &mut Emitter { unit, beads, linking });
+            }
+        }
         Ok(())
     }
 }
@@ -93,6 +106,11 @@ impl<'u> CallEmitter<'u> for Emitter<'_, 'u, '_> {
         };
         let results = self.unit.builder().inst_results(call);
         [results[0], results[1]]
+    }
+
+    fn load_live(&mut self, registers: ClifValue, places: &[(ClifType, i32)]) -> Vec<ClifValue> {
+        let live: Vec<_> = places.iter().map(|&(ty, offset)| LiveValue::new(ty, offset)).collect();
+        self.unit.load_live(registers, &live)
     }
 
     fn call_runtime(&mut self, helper: Helper, args: &[ClifValue]) -> Results {
@@ -169,6 +187,8 @@ impl Tiered {
             beads: self.beads.clone(),
             dispatched: 0,
             first_native: None,
+            loops_entered: 0,
+            first_loop: None,
         }
     }
 }
@@ -180,6 +200,8 @@ pub struct Dispatching {
     beads: Arc<[Bead]>,
     dispatched: u64,
     first_native: Option<std::time::Instant>,
+    loops_entered: u64,
+    first_loop: Option<std::time::Instant>,
 }
 
 impl Dispatching {
@@ -193,6 +215,18 @@ impl Dispatching {
     #[must_use]
     pub fn first_native(&self) -> Option<std::time::Instant> {
         self.first_native
+    }
+
+    /// How often a running loop went on in native code.
+    #[must_use]
+    pub fn loops_entered(&self) -> u64 {
+        self.loops_entered
+    }
+
+    /// When a running loop first went on in native code.
+    #[must_use]
+    pub fn first_loop(&self) -> Option<std::time::Instant> {
+        self.first_loop
     }
 
     #[cold]
@@ -217,6 +251,21 @@ impl Calls for Dispatching {
             // The stack is the duty of who runs the VM (`on_vm_stack`).
             Some(code) => Enter::Native(unsafe { Entry::new(code, bits) }),
             None => Enter::Interpret,
+        }
+    }
+
+    #[inline]
+    fn back_edge(&mut self, function: FuncIndex, site: u16) -> Edge {
+        let bead = self.beads[function.index()];
+        let Some(code) = self.mutator.back_edge(bead, site.into()) else { return Edge::Continue };
+        match NonNull::new(code.as_ptr().cast_mut().cast()) {
+            Some(code) => {
+                self.loops_entered += 1;
+                self.first_loop.get_or_insert_with(std::time::Instant::now);
+                // SAFETY: a loop entry made by `BytecodeFrontend` for this loop; all else as in `enter`.
+                Edge::Native(unsafe { Entry::new(code, bead.to_bits()) })
+            }
+            None => Edge::Continue,
         }
     }
 

@@ -186,10 +186,29 @@ impl<'p, C: Calls> Vm<'p, C> {
                 None => self.context.args[i - REGISTER_ARGS] = *word,
             }
         }
+        self.run_native(entry, base, depth, args)
+    }
+
+    /// Goes on natively with a function in the middle of a loop, whose registers are in the stack from `base` on and which has
+    /// `depth` frames left for what it calls. Answers the function's result.
+    pub(crate) fn enter_loop(&mut self, entry: Entry, base: usize, depth: u64) -> Result<u64, Trapped> {
+        let registers = self.stack[base..].as_mut_ptr().expose_provenance() as u64;
+        self.run_native(entry, base, depth, [registers, 0, 0])
+    }
+
+    /// The registers from `base` on are the native code's until it has read its arguments, then its callees'.
+    fn run_native(
+        &mut self,
+        entry: Entry,
+        base: usize,
+        depth: u64,
+        args: [u64; REGISTER_ARGS],
+    ) -> Result<u64, Trapped> {
         let outer_top = std::mem::replace(&mut self.top, base);
         self.native_frames += 1;
         // SAFETY: `Entry::new` vouches for the code; the arguments have the types of the function's parameters because the checker
-        // typed the call; the pointer is derived from the whole VM, which this function does not touch during the call.
+        // typed the call, or are the function's registers, whole and typed alike; the pointer is derived from the whole VM, which
+        // this function does not touch during the call.
         let result = unsafe { call_native(entry, from_mut(self).cast(), depth, args) };
         self.native_frames -= 1;
         self.top = outer_top;

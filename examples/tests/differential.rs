@@ -235,7 +235,7 @@ impl Generator {
 
 #[test]
 fn generated_programs_do_the_same_in_every_tier() {
-    let (mut values, mut errors) = (0, 0);
+    let (mut values, mut errors, mut transfers) = (0, 0, 0);
     for seed in 1..=30 {
         let source = Generator::program(seed);
         let program =
@@ -257,6 +257,8 @@ fn generated_programs_do_the_same_in_every_tier() {
                 assert_eq!(text(outcome), expected, "seed {seed}, {args:?}, {tier}\n{source}");
             }
         }
+        transfers += tiers.transfers.into_inner();
     }
+    assert!(transfers > 60, "only {transfers} loops went native half-way");
     assert!(values >= 15 && errors >= 5, "{values} values and {errors} errors: one side is hardly tested");
 }

@@ -66,9 +66,9 @@ impl Calls for Working {
         self.step();
         self.hooks.enter(callee)
     }
-    fn back_edge(&mut self, _function: FuncIndex, _site: u16) -> Edge {
+    fn back_edge(&mut self, function: FuncIndex, site: u16) -> Edge {
         self.step();
-        Edge::Continue
+        self.hooks.back_edge(function, site)
     }
     fn safepoint(&mut self, native_frames: u32) {
         self.hooks.safepoint(native_frames);

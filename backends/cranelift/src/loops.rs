@@ -44,6 +44,9 @@ impl FunctionUnit<'_, '_> {
     /// a function of its own (what it shares with others would cost all of them optimizations), so it takes about
     /// as long and as much memory as the function. All entries of a compile are installed together and freed together.
     ///
+    /// Let the way in and the function's own ways into the loop meet in a block before the header. Where they meet in the header
+    /// itself, Cranelift takes all that is alive there for changed by the loop and moves nothing out of it.
+    ///
     /// A loop entry that cannot be built, compiled or placed is left out, and told to
     /// [`Frontend::loop_failed`](crate::Frontend::loop_failed); the others go on. Asking again for the same site, or
     /// while a loop entry is built, changes nothing.

@@ -14,8 +14,12 @@ impl Translation<'_, '_> {
     /// Translates one instruction that may leave its block, and hands all others on.
     pub(super) fn instruction(&mut self, op: &Op) {
         match *op {
-            Op::Jump { target } | Op::Back { target, .. } => {
+            Op::Jump { target } => {
                 let block = self.block(target);
+                self.calls.builder().ins().jump(block, &[]);
+            }
+            Op::Back { target, .. } => {
+                let block = self.header(target);
                 self.calls.builder().ins().jump(block, &[]);
             }
             Op::BrTrue { a, target } => self.truth(a, target, true),
@@ -42,7 +46,10 @@ impl Translation<'_, '_> {
                 let value = self.get(i);
                 let next = self.calls.builder().ins().iadd_imm_s(value, 1);
                 self.set(i, next);
-                self.compare(IntCC::SignedLessThan, i, limit, target);
+                let limit = self.get(limit);
+                let condition = self.calls.builder().ins().icmp(IntCC::SignedLessThan, next, limit);
+                let header = self.header(target);
+                self.branch_to(condition, header);
             }
             Op::Call { base, func } => self.call(base, func),
             Op::Ret { src } => {
@@ -61,15 +68,27 @@ impl Translation<'_, '_> {
         }
     }
 
+    /// Where a jump forward goes.
+    pub(super) fn block(&self, target: Target) -> Block {
+        match self.preheader {
+            Some((header, block)) if header == target.index() => block,
+            _ => self.header(target),
+        }
+    }
+
     /// The block of a jump target; targets always start blocks.
-    fn block(&self, target: Target) -> Block {
+    fn header(&self, target: Target) -> Block {
         self.blocks.get(target.index()).copied().flatten().unwrap_or(self.failed)
     }
 
     /// Ends the block: to `target` if the condition holds, else to the next instruction, which starts a block.
     fn branch(&mut self, condition: Value, target: Target) {
         let taken = self.block(target);
-        let next = self.blocks.get(self.pc + 1).copied().flatten().unwrap_or(self.failed);
+        self.branch_to(condition, taken);
+    }
+
+    fn branch_to(&mut self, condition: Value, taken: Block) {
+        let next = self.block(Target((self.pc + 1) as u16));
         self.calls.builder().ins().brif(condition, taken, &[], next, &[]);
     }
 

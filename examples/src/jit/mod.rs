@@ -14,13 +14,14 @@ use cranelift_codegen::ir::{AbiParam, Block, InstBuilder, MemFlagsData, Signatur
 use cranelift_codegen::isa::CallConv;
 use cranelift_frontend::{FunctionBuilder, Variable};
 
-use crate::bytecode::{Op, Reg};
-use crate::function::Function;
+use crate::bytecode::{Op, Reg, Target};
+use crate::function::{Function, LoopSite};
 use crate::hir::FuncIndex;
 use crate::lower::MAX_REGISTERS;
 use crate::native::{Context, REGISTER_ARGS};
 use crate::program::Program;
 use crate::runtime::{Helper, TrapCode};
+use crate::types::Type;
 
 /// Value and status, the two results of everything native code calls.
 pub type Results = [Value; 2];
@@ -34,6 +35,14 @@ pub trait CallEmitter<'f> {
     /// depth, and up to three parameters, all `I64`; the emitter puts `callee_bits` in front. The signature to import is
     /// [`signature`] of as many parameters. Answers the two `I64` results.
     fn call_bead(&mut self, callee: FuncIndex, args: &[Value]) -> Results;
+
+    /// Loads values of these types from these offsets in the interpreter's registers, whose address is `registers`.
+    fn load_live(&mut self, registers: Value, places: &[(ClifType, i32)]) -> Vec<Value> {
+        let load = |&(ty, offset): &(ClifType, i32)| {
+            self.builder().ins().load(ty, MemFlagsData::trusted(), registers, offset)
+        };
+        places.iter().map(load).collect()
+    }
 
     /// Emits a call of a runtime function. `args` are all its arguments, the context first; [`helper_signature`] is the signature.
     fn call_runtime(&mut self, helper: Helper, args: &[Value]) -> Results;
@@ -58,33 +67,66 @@ pub fn helper_signature(helper: Helper, call_conv: CallConv) -> Signature {
     integers(helper.params(), call_conv)
 }
 
+/// The Cranelift signature of a loop entry.
+#[must_use]
+pub fn loop_signature(call_conv: CallConv) -> Signature {
+    signature(1, call_conv)
+}
+
 /// Fills the emitter's builder, that of an empty Cranelift function with the [`signature`] of `function`, with its code. All
 /// blocks are sealed; the caller finalizes the builder. Takes time linear in the bytecode.
 pub fn build(function: &Function, program: &Program, calls: &mut dyn CallEmitter<'_>) {
-    let b = calls.builder();
-    let entry = b.create_block();
-    b.append_block_params_for_function_params(entry);
-    b.switch_to_block(entry);
-    b.seal_block(entry);
-    let params = b.block_params(entry).to_vec();
-    let failed = b.create_block();
-    b.set_cold_block(failed);
-    let mut translation = Translation {
-        function,
-        program,
-        calls,
-        ints: [None; MAX_REGISTERS],
-        floats: [None; MAX_REGISTERS],
-        context: params[1],
-        depth: params[2],
-        failed,
-        blocks: Vec::new(),
-        pc: 0,
-    };
+    let (mut translation, params) = Translation::new(function, program, calls);
     translation.prologue(&params[3..]);
-    translation.code();
-    translation.epilogue();
-    calls.builder().seal_all_blocks();
+    translation.code(0);
+    translation.finish();
+}
+
+/// The same with the [`loop_signature`], for a loop entry of `function`.
+pub fn build_loop(function: &Function, site: &LoopSite, program: &Program, calls: &mut dyn CallEmitter<'_>) {
+    let (mut translation, params) = Translation::new(function, program, calls);
+    translation.load_live(params[3], &site.live);
+    let preheader = translation.calls.builder().create_block();
+    translation.preheader = Some((site.header.index(), preheader));
+    translation.code(site.header.index());
+    translation.finish();
+}
+
+impl<'t, 'f> Translation<'t, 'f> {
+    /// Starts a function: answers what will translate it, and its parameters.
+    fn new(
+        function: &'t Function,
+        program: &'t Program,
+        calls: &'t mut dyn CallEmitter<'f>,
+    ) -> (Self, Vec<Value>) {
+        let b = calls.builder();
+        let entry = b.create_block();
+        b.append_block_params_for_function_params(entry);
+        b.switch_to_block(entry);
+        b.seal_block(entry);
+        let params = b.block_params(entry).to_vec();
+        let failed = b.create_block();
+        b.set_cold_block(failed);
+        let translation = Translation {
+            function,
+            program,
+            calls,
+            ints: [None; MAX_REGISTERS],
+            floats: [None; MAX_REGISTERS],
+            context: params[1],
+            depth: params[2],
+            failed,
+            blocks: Vec::new(),
+            pc: 0,
+            preheader: None,
+        };
+        (translation, params)
+    }
+
+    fn finish(&mut self) {
+        self.epilogue();
+        self.calls.builder().seal_all_blocks();
+    }
 }
 
 struct Translation<'t, 'f> {
@@ -102,6 +144,9 @@ struct Translation<'t, 'f> {
     blocks: Vec<Option<Block>>,
     /// The instruction being translated.
     pc: usize,
+    /// The header of the loop that a loop entry goes to, and the block before it, where the ways in from outside meet. Were
+    /// that the header itself, all that is alive there would look as if the loop changed it.
+    preheader: Option<(usize, Block)>,
 }
 
 impl Translation<'_, '_> {
@@ -131,56 +176,55 @@ impl Translation<'_, '_> {
         self.depth = self.calls.builder().ins().iadd_imm_s(depth, -1);
     }
 
-    /// Translates all reachable instructions, block by block in the order of the bytecode.
-    fn code(&mut self) {
-        let function = self.function;
-        self.blocks = function
-            .block_starts()
-            .into_iter()
-            .map(|start| start.then(|| self.calls.builder().create_block()))
+    /// Brings the registers that are live at a loop header in from the interpreter's.
+    fn load_live(&mut self, registers: Value, live: &[(Reg, Type)]) {
+        let places: Vec<_> = live
+            .iter()
+            .map(|(register, ty)| (if ty.is_float() { F64 } else { I64 }, 8 * register.index() as i32))
             .collect();
-        let mut reachable = vec![false; function.code.len()];
+        let values = self.calls.load_live(registers, &places);
+        for ((register, ty), value) in live.iter().zip(values) {
+            if ty.is_float() { self.set_float(*register, value) } else { self.set(*register, value) }
+        }
+    }
+
+    /// Translates all instructions reachable from `start`, block by block in the order of the bytecode.
+    fn code(&mut self, start: usize) {
+        let function = self.function;
+        let reachable = function.reachable_from(start);
+        let starts = function.block_starts().into_iter().zip(&reachable);
+        self.blocks = starts
+            .map(|(start, reachable)| (start && *reachable).then(|| self.calls.builder().create_block()))
+            .collect();
         let mut is_header = vec![false; function.code.len()];
         for site in &function.loops {
             is_header[site.header.index()] = true;
         }
-        // Control goes forward except to loop headers, which are reachable from above if at all: one pass finds all.
-        reachable[0] = true;
-        let mut open = true;
-        for (pc, op) in function.code.iter().enumerate() {
+        let first = self.block(Target(start as u16));
+        self.calls.builder().ins().jump(first, &[]);
+        let mut open = false;
+        for (pc, op) in function.code.iter().enumerate().filter(|(pc, _)| reachable[*pc]) {
             self.pc = pc;
             if let Some(block) = self.blocks[pc] {
                 if open {
+                    let block = self.block(Target(pc as u16));
+                    self.calls.builder().ins().jump(block, &[]);
+                }
+                if let Some((_, preheader)) = self.preheader.filter(|(header, _)| *header == pc) {
+                    self.calls.builder().switch_to_block(preheader);
+                    self.calls.builder().seal_block(preheader);
                     self.calls.builder().ins().jump(block, &[]);
                 }
                 self.calls.builder().switch_to_block(block);
-                // All jumps to it have been seen, unless it is a header; then `build` seals it at the end.
+                // Control goes forward except to loop headers, so all jumps to it have been seen, unless it is a header;
+                // then `finish` seals it.
                 if !is_header[pc] {
                     self.calls.builder().seal_block(block);
                 }
             }
-            open = reachable[pc];
-            if !open {
-                self.skip_unreachable(pc);
-                continue;
-            }
             self.instruction(op);
-            if let Some(target) = op.target() {
-                reachable[target.index()] = true;
-            }
             // Conditional branches have filled their block; the next instruction starts another.
             open = op.target().is_none() && !op.is_terminator();
-            if !op.is_terminator() && pc + 1 < reachable.len() {
-                reachable[pc + 1] = true;
-            }
-        }
-    }
-
-    /// Cranelift wants an end for each block, also for one that nothing jumps to.
-    fn skip_unreachable(&mut self, pc: usize) {
-        if self.blocks[pc].is_some() {
-            let failed = self.failed;
-            self.calls.builder().ins().jump(failed, &[]);
         }
     }
 

@@ -2,8 +2,8 @@
 #![allow(unsafe_code, dead_code, unreachable_pub, reason = "shared by several test binaries")]
 
 use std::ptr::NonNull;
-use std::sync::Arc;
-use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex};
 
 use cranelift_codegen::ir::types::I64;
 use cranelift_codegen::ir::{InstBuilder, MemFlagsData, Value as ClifValue};
@@ -30,6 +30,8 @@ pub enum Linking {
 pub struct Native {
     slots: Box<[*const u8]>,
     native: Vec<bool>,
+    /// The loop entries of each function, also of those that are not native.
+    loops: Vec<Vec<*const u8>>,
     /// Of all functions, in bytes.
     pub largest_frame: usize,
     module: Option<JITModule>,
@@ -94,6 +96,26 @@ pub fn compile(
     stub: *const u8,
     choose: impl Fn(&Function) -> bool,
 ) -> Native {
+    compile_entries(program, linking, stub, choose, false)
+}
+
+/// The same, and the entries of all loops of all functions.
+pub fn compile_with_loops(
+    program: &Program,
+    linking: Linking,
+    stub: *const u8,
+    choose: impl Fn(&Function) -> bool,
+) -> Native {
+    compile_entries(program, linking, stub, choose, true)
+}
+
+fn compile_entries(
+    program: &Program,
+    linking: Linking,
+    stub: *const u8,
+    choose: impl Fn(&Function) -> bool,
+    with_loops: bool,
+) -> Native {
     let mut flags = settings::builder();
     flags.set("opt_level", "speed").unwrap();
     flags.set("use_colocated_libcalls", "false").unwrap();
@@ -124,18 +146,37 @@ pub fn compile(
     let mut largest_frame = 0;
     let mut builder_context = FunctionBuilderContext::new();
     let mut context = module.make_context();
-    for function in program.functions().iter().filter(|f| native[f.index.index()]) {
-        context.func.signature = jit::signature(function.signature.params.len(), call_conv);
+    let (mut entries, mut loops) = (Vec::new(), Vec::new());
+    for function in program.functions() {
+        if native[function.index.index()] {
+            entries.push((function, None, functions[function.index.index()]));
+        }
+        for (number, site) in function.loops.iter().enumerate().filter(|_| with_loops) {
+            let name = format!("f{}@{number}", function.index.0);
+            let signature = jit::loop_signature(call_conv);
+            let id = module.declare_function(&name, Linkage::Local, &signature).unwrap();
+            loops.push((function.index.index(), id));
+            entries.push((function, Some(site), id));
+        }
+    }
+    for (function, site, id) in entries {
+        context.func.signature = match site {
+            None => jit::signature(function.signature.params.len(), call_conv),
+            Some(_) => jit::loop_signature(call_conv),
+        };
         let b = FunctionBuilder::new(&mut context.func, &mut builder_context);
         let slots = (linking == Linking::Slots).then_some(slots.as_ptr());
         let mut emitter = Emitter { b, module: &mut module, functions: &functions, helpers: &helpers, slots };
-        jit::build(function, program, &mut emitter);
+        match site {
+            None => jit::build(function, program, &mut emitter),
+            Some(site) => jit::build_loop(function, site, program, &mut emitter),
+        }
         emitter.b.finalize(config);
         if std::env::var_os("STRAND_CLIF").is_some() {
             eprintln!("{}", context.func.display());
         }
         context.set_disasm(std::env::var_os("STRAND_ASM").is_some());
-        module.define_function(functions[function.index.index()], &mut context).unwrap();
+        module.define_function(id, &mut context).unwrap();
         if let Some(text) = context.compiled_code().and_then(|c| c.vcode.as_ref()) {
             eprintln!("{}:\n{text}", function.signature.name);
         }
@@ -149,7 +190,11 @@ pub fn compile(
     for function in program.functions().iter().filter(|f| native[f.index.index()]) {
         slots[function.index.index()] = module.get_finalized_function(functions[function.index.index()]);
     }
-    Native { slots, native, largest_frame, module: Some(module) }
+    let mut entries = vec![Vec::new(); native.len()];
+    for (function, id) in loops {
+        entries[function].push(module.get_finalized_function(id));
+    }
+    Native { slots, native, loops: entries, largest_frame, module: Some(module) }
 }
 
 /// Hooks that answer the native code there is, count entries, and stop after a number of steps.
@@ -158,11 +203,15 @@ pub struct Tier<'n> {
     pub entered: u64,
     pub safepoints: u64,
     pub fuel: u64,
+    /// Every how-manieth back edge goes native, and how many have; 0 for none.
+    pub osr_every: u64,
+    pub edges: u64,
+    pub transfers: u64,
 }
 
 impl<'n> Tier<'n> {
     pub fn new(native: Option<&'n Native>) -> Self {
-        Self { native, entered: 0, safepoints: 0, fuel: u64::MAX }
+        Self { native, entered: 0, safepoints: 0, fuel: u64::MAX, osr_every: 0, edges: 0, transfers: 0 }
     }
 }
 
@@ -182,9 +231,22 @@ impl Calls for Tier<'_> {
         }
     }
 
-    fn back_edge(&mut self, _function: FuncIndex, _site: u16) -> Edge {
+    fn back_edge(&mut self, function: FuncIndex, site: u16) -> Edge {
         self.entered += 1;
-        if self.entered > self.fuel { Edge::Stop } else { Edge::Continue }
+        self.edges += 1;
+        if self.entered > self.fuel {
+            return Edge::Stop;
+        }
+        match self.native {
+            Some(native) if self.osr_every > 0 && self.edges.is_multiple_of(self.osr_every) => {
+                self.transfers += 1;
+                let code = native.loops[function.index()][usize::from(site)];
+                let code = NonNull::new(code.cast_mut().cast()).unwrap();
+                // SAFETY: a loop entry of this loop, made by the frontend under test; all else as in `enter`.
+                Edge::Native(unsafe { Entry::new(code, function.0.into()) })
+            }
+            _ => Edge::Continue,
+        }
     }
 
     fn safepoint(&mut self, _native_frames: u32) {
@@ -216,7 +278,7 @@ impl std::io::Write for Output {
     }
 }
 
-fn run<C: Calls + Send>(program: &Program, args: &[i64], calls: C) -> Outcome {
+fn run<C: Calls + Send>(program: &Program, args: &[i64], calls: &mut C) -> Outcome {
     let output = Output::default();
     let result = strand::on_vm_stack(|| {
         let mut vm = Vm::new(program, Limits::default(), calls).unwrap();
@@ -226,11 +288,15 @@ fn run<C: Calls + Send>(program: &Program, args: &[i64], calls: C) -> Outcome {
     (result.unwrap(), output.text())
 }
 
-/// A program in every tier: interpreted, native with direct calls, native through slots, and mixtures in which interpreted
-/// and native functions call each other.
+/// A program in every tier: interpreted, native with direct calls, native through slots, mixtures in which interpreted
+/// and native functions call each other, and transfers into native code in the middle of loops.
 pub struct Tiers<'p> {
     program: &'p Program,
     native: Vec<(&'static str, Native)>,
+    /// Every how-manieth back edge goes native, and in which code.
+    loops: [(&'static str, &'static [u64], Native); 2],
+    /// Loops that went native in all runs.
+    pub transfers: AtomicU64,
 }
 
 impl<'p> Tiers<'p> {
@@ -245,14 +311,27 @@ impl<'p> Tiers<'p> {
         ];
         let stub = strand::entry_stub();
         let native = choices.map(|(name, linking, choose)| (name, compile(program, linking, stub, choose)));
-        Self { program, native: native.into() }
+        let none = compile_with_loops(program, Linking::Slots, stub, |_| false);
+        let others = compile_with_loops(program, Linking::Slots, stub, |f| f.signature.name != "main");
+        let loops: [(_, &[u64], _); 2] = [
+            ("loops go native, all calls interpreted", &[1, 2, 5], none),
+            ("loops go native, all but main native", &[1], others),
+        ];
+        Self { program, native: native.into(), loops, transfers: AtomicU64::new(0) }
     }
 
     /// All outcomes, each with the name of its tier, the interpreter first.
     pub fn run(&self, args: &[i64]) -> Vec<(&'static str, Outcome)> {
-        let mut outcomes = vec![("interpreted", run(self.program, args, InterpretAll))];
+        let mut outcomes = vec![("interpreted", run(self.program, args, &mut InterpretAll))];
         for (name, code) in &self.native {
-            outcomes.push((name, run(self.program, args, Tier::new(Some(code)))));
+            outcomes.push((name, run(self.program, args, &mut Tier::new(Some(code)))));
+        }
+        for (name, every, code) in &self.loops {
+            for &osr_every in *every {
+                let mut tier = Tier { osr_every, ..Tier::new(Some(code)) };
+                outcomes.push((name, run(self.program, args, &mut tier)));
+                self.transfers.fetch_add(tier.transfers, Relaxed);
+            }
         }
         outcomes
     }
