@@ -12,6 +12,7 @@
 use std::fmt;
 
 use crate::hir::FuncIndex;
+use crate::num::{NumOp, NumTest};
 
 /// A register of the running function.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
@@ -103,6 +104,14 @@ pub enum Op {
     /// Float `a` to integer `dst`, rounded towards zero, saturating; NaN is 0.
     ToInt { dst: Reg, a: Reg },
 
+    /// Arithmetic on nums, see [`num`](crate::num); their words are treated as integers.
+    ArithN { op: NumOp, dst: Reg, a: Reg, b: Reg },
+    /// Integer or float to num, and back.
+    ToNum { dst: Reg, a: Reg },
+    ToNumF { dst: Reg, a: Reg },
+    NumToInt { dst: Reg, a: Reg },
+    NumToFloat { dst: Reg, a: Reg },
+
     /// Continue at `target`, which is further down.
     Jump { target: Target },
     /// Jump if the bool `a` is 1 or 0.
@@ -124,6 +133,8 @@ pub enum Op {
     BrNeF { a: Reg, b: Reg, target: Target },
     BrNotLtF { a: Reg, b: Reg, target: Target },
     BrNotLeF { a: Reg, b: Reg, target: Target },
+    /// The same for nums.
+    BrN { test: NumTest, a: Reg, b: Reg, target: Target },
     /// Back edge of a `while` loop: continue at the header of loop `site`.
     Back { site: u16, target: Target },
     /// Back edge of a `for` loop: `i += 1`, and if `i < limit` continue at the header of loop `site`.
@@ -158,6 +169,7 @@ pub enum PrintKind {
     Int = 0,
     Float = 1,
     Bool = 2,
+    Num = 3,
 }
 
 impl Op {
@@ -170,7 +182,7 @@ impl Op {
             | Op::BrLe { target, .. } | Op::BrEq { target, .. } | Op::BrNe { target, .. } | Op::BrLtK { target, .. }
             | Op::BrGeK { target, .. } | Op::BrEqK { target, .. } | Op::BrNeK { target, .. } | Op::BrLtF { target, .. }
             | Op::BrLeF { target, .. } | Op::BrEqF { target, .. } | Op::BrNeF { target, .. } | Op::BrNotLtF { target, .. }
-            | Op::BrNotLeF { target, .. } | Op::Back { target, .. } | Op::ForBack { target, .. } => Some(target),
+            | Op::BrNotLeF { target, .. } | Op::BrN { target, .. } | Op::Back { target, .. } | Op::ForBack { target, .. } => Some(target),
             _ => None,
         }
     }
@@ -184,10 +196,16 @@ impl Op {
             | Op::BrLe { target, .. } | Op::BrEq { target, .. } | Op::BrNe { target, .. } | Op::BrLtK { target, .. }
             | Op::BrGeK { target, .. } | Op::BrEqK { target, .. } | Op::BrNeK { target, .. } | Op::BrLtF { target, .. }
             | Op::BrLeF { target, .. } | Op::BrEqF { target, .. } | Op::BrNeF { target, .. } | Op::BrNotLtF { target, .. }
-            | Op::BrNotLeF { target, .. } | Op::Back { target, .. } | Op::ForBack { target, .. } => *target = to,
+            | Op::BrNotLeF { target, .. } | Op::BrN { target, .. } | Op::Back { target, .. } | Op::ForBack { target, .. } => *target = to,
             _ => {}
         }
         self
+    }
+
+    /// Whether native code may speculate on the operands.
+    #[must_use]
+    pub fn may_be_guarded(&self) -> bool {
+        matches!(self, Op::ArithN { .. } | Op::BrN { .. })
     }
 
     /// Whether control never reaches the next instruction.

@@ -51,6 +51,13 @@ pub trait Calls {
         let _ = native_frames;
     }
 
+    /// A guard of `function`'s native code has failed, and it goes on in the interpreter at the instruction `pc`. `version` is what
+    /// the code was compiled with. The code has been left; called before the interpreter goes on.
+    #[cold]
+    fn bailout(&mut self, function: FuncIndex, pc: u16, version: u64) {
+        let _ = (function, pc, version);
+    }
+
     /// The function native code means by the `callee_bits` it passed to [`entry_stub`](crate::entry_stub). The default is for code
     /// that passes the [`FuncIndex`] itself.
     #[inline]
@@ -72,6 +79,9 @@ impl<C: Calls> Calls for &mut C {
     #[inline(always)]
     fn safepoint(&mut self, native_frames: u32) {
         (**self).safepoint(native_frames);
+    }
+    fn bailout(&mut self, function: FuncIndex, pc: u16, version: u64) {
+        (**self).bailout(function, pc, version);
     }
     fn resolve(&self, callee_bits: u64) -> Option<FuncIndex> {
         (**self).resolve(callee_bits)

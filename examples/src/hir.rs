@@ -98,5 +98,6 @@ pub enum ExprKind {
     Sqrt(Box<Expr>),
     ToInt(Box<Expr>),
     ToFloat(Box<Expr>),
+    ToNum(Box<Expr>),
     Print(Box<Expr>),
 }

@@ -7,7 +7,8 @@ use crate::error::Trap;
 use crate::function::Function;
 use crate::heap;
 use crate::lower::MAX_REGISTERS;
-use crate::vm::{Frame, Trapped, Vm};
+use crate::num;
+use crate::vm::{Exit, Frame, Trapped, Vm};
 
 /// The registers of one function. As an index has 8 bits, no access needs a bounds check.
 type Window = [u64; MAX_REGISTERS];
@@ -32,11 +33,12 @@ fn float(word: u64) -> f64 {
 }
 
 impl<'p, C: Calls> Vm<'p, C> {
-    /// Interprets `function` from its beginning, with its arguments in the window at `base` and `depth` frames left for what it
-    /// calls. Calls between interpreted functions don't recurse. On an error, frames stay behind for the caller to drop.
+    /// Interprets `function` from `pc` on, with its registers (at 0: its arguments) in the window at `base` and `depth` frames left
+    /// for what it calls. Calls between interpreted functions don't recurse. On an error, frames stay behind for the caller to drop.
     pub(crate) fn interpret(
         &mut self,
         function: &'p Function,
+        pc: usize,
         base: usize,
         depth: u64,
     ) -> Result<u64, Trapped> {
@@ -44,7 +46,7 @@ impl<'p, C: Calls> Vm<'p, C> {
         let outermost = self.frames.len();
         let (mut function, mut base, mut depth) = (function, base, depth);
         let mut code = &function.code[..];
-        let mut pc = 0_usize;
+        let mut pc = pc;
         let mut r = window(&mut self.stack, base);
 
         /// Ends the run with an error at the current instruction.
@@ -104,9 +106,14 @@ impl<'p, C: Calls> Vm<'p, C> {
                         pc = $target.index();
                     }
                     Edge::Native(entry) => {
-                        let word = self.enter_loop(entry, base, depth)?;
+                        let exit = self.enter_loop(entry, base, depth)?;
+                        if let Exit::Deopt = exit {
+                            (_, pc) = self.take_over(base)?;
+                        }
                         r = window(&mut self.stack, base);
-                        ret!(word);
+                        if let Exit::Value(word) = exit {
+                            ret!(word);
+                        }
                     }
                     Edge::Stop => trap!(Trap::Stopped),
                 }
@@ -156,6 +163,14 @@ impl<'p, C: Calls> Vm<'p, C> {
                 Op::ToFloat { dst, a } => r[dst.index()] = (int(r[a.index()]) as f64).to_bits(),
                 Op::ToInt { dst, a } => r[dst.index()] = (float(r[a.index()]) as i64).cast_unsigned(),
 
+                Op::ArithN { op, dst, a, b } => {
+                    r[dst.index()] = num::arithmetic(op, r[a.index()], r[b.index()]);
+                }
+                Op::ToNum { dst, a } => r[dst.index()] = num::from_int(int(r[a.index()])),
+                Op::ToNumF { dst, a } => r[dst.index()] = num::from_float(float(r[a.index()])),
+                Op::NumToInt { dst, a } => r[dst.index()] = num::to_int(r[a.index()]).cast_unsigned(),
+                Op::NumToFloat { dst, a } => r[dst.index()] = num::to_float(r[a.index()]).to_bits(),
+
                 Op::Jump { target } => pc = target.index(),
                 Op::BrTrue { a, target } => branch!(target, r[a.index()] != 0),
                 Op::BrFalse { a, target } => branch!(target, r[a.index()] == 0),
@@ -179,6 +194,7 @@ impl<'p, C: Calls> Vm<'p, C> {
                     let less_or_equal = float(r[a.index()]) <= float(r[b.index()]);
                     branch!(target, !less_or_equal);
                 }
+                Op::BrN { test, a, b, target } => branch!(target, test.holds(r[a.index()], r[b.index()])),
                 Op::Back { site, target } => {
                     back_edge!(site, target);
                 }
@@ -233,9 +249,21 @@ impl<'p, C: Calls> Vm<'p, C> {
                             r = window(&mut self.stack, base);
                         }
                         Enter::Native(entry) => {
-                            let word = self.call_native(entry, callee, callee_base, depth)?;
-                            r = window(&mut self.stack, base);
-                            r[argument.index()] = word;
+                            match self.call_native(entry, callee, callee_base, depth)? {
+                                Exit::Value(word) => {
+                                    r = window(&mut self.stack, base);
+                                    r[argument.index()] = word;
+                                }
+                                // The rest of the callee is interpreted like any other.
+                                Exit::Deopt => {
+                                    let (callee, at) = self.take_over(callee_base)?;
+                                    self.frames.push(Frame { function, pc: pc as u32, base: base as u32 });
+                                    (function, base, pc) = (callee, callee_base, at);
+                                    depth -= 1;
+                                    code = &callee.code;
+                                    r = window(&mut self.stack, base);
+                                }
+                            }
                         }
                         Enter::Stop => trap!(Trap::Stopped),
                     }

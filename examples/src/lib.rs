@@ -13,12 +13,13 @@
 //!
 //! # Language
 //! A program is a list of functions, `fn name(a: int, b: [float]) -> int { … }`, at most 8 parameters each; `main` takes ints and
-//! returns an int or a float. Types are `int` (64 bits, wrapping), `float` (IEEE 754 binary64), `bool`, and arrays of them, `[int]`,
+//! returns an int or a float. Types are `int` (64 bits, wrapping), `float` (IEEE 754 binary64), `bool`, `num` (dynamic: an
+//! integer of 32 bits until a result does not fit or is no integer, then a float, see [`num`]), and arrays of them, `[int]`,
 //! `[[float]]`; types are never converted silently. Statements: `let x = e;` (the type is that of `e`), `x = e;`, `a[i] = e;`, calls,
 //! `if`/`else if`/`else`, `while`, `for i in from..to` (`to` is evaluated once, `i` cannot be assigned), `break`, `continue`, `return`. Operators,
 //! loosest first: `||`, `&&`, comparisons, `|`, `^`, `&`, `<< >>`, `+ -`, `* / %`, unary `- !`. `/` and `%` of ints round towards zero and fail
 //! for 0; `i64::MIN / -1` wraps; shifts use the low six bits of the right side, `>>` keeps the sign; `%` is for ints. Builtins: `int(x)`
-//! (rounds towards zero, saturates, NaN is 0), `float(x)`, `sqrt(x)`, `len(a)`, `array(n, init)`, `print(x)`. Comments start with `//`.
+//! (rounds towards zero, saturates, NaN is 0), `float(x)`, `num(x)`, `sqrt(x)`, `len(a)`, `array(n, init)`, `print(x)`. Comments start with `//`.
 //!
 //! # Layers
 //! [`lexer`] → [`parser`] ([`ast`]) → [`check`] ([`hir`]) → [`lower`] ([`bytecode`], [`function`]) → [`vm`] and the interpreter behind it,
@@ -36,8 +37,10 @@ pub mod hir;
 mod interp;
 pub mod jit;
 pub mod lexer;
+pub mod liveness;
 pub mod lower;
 pub mod native;
+pub mod num;
 pub mod parser;
 pub mod program;
 pub mod runtime;

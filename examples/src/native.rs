@@ -19,8 +19,10 @@
 //! is the address of the interpreter's registers, 8 bytes each, from `r0` on; it reads those that are
 //! [live](crate::LoopSite::live) at the header.
 //!
-//! The result comes in two registers: the value, and a status that is 0, or not if the run has ended with an error. The error is then
-//! recorded in the context, the value is meaningless, and the caller returns the same status at once.
+//! The result comes in two registers: the value, and a status. With [`OK`] the value is the result. With [`FAILED`] the run has ended
+//! with an error, which is recorded in the context, and the caller returns the same status at once. With [`DEOPT`] a guard has
+//! failed: the callee has written what its interpreter needs to [`Context::deopt`] and is gone, and the caller has it go on there at
+//! once ([`Helper::Resume`](crate::runtime::Helper::Resume) from native code), before anything else can use that place.
 //!
 //! **Host stack.** The interpreter runs calls between interpreted functions without recursion; only a change from native code to the
 //! interpreter nests Rust frames. Since `depth` is counted in every tier, a run has at most [`Limits::frames`](crate::Limits::frames)
@@ -38,6 +40,8 @@ use crate::bytecode::PrintKind;
 use crate::error::Trap;
 use crate::heap::Heap;
 use crate::hir::FuncIndex;
+use crate::lower::MAX_REGISTERS;
+use crate::num;
 use crate::program::Program;
 
 /// Parameters passed in registers.
@@ -48,33 +52,56 @@ pub const STACK_BYTES: usize = 256 << 20;
 /// The largest frame a native function may have, in bytes; a function that needs more has to stay interpreted.
 pub const MAX_FRAME_BYTES: usize = 16 << 10;
 
+/// The status of a function that has returned its result.
+pub const OK: u64 = 0;
+/// The status of a function whose run has failed.
+pub const FAILED: u64 = 1;
+/// The status of a function that has to go on in the interpreter.
+pub const DEOPT: u64 = 2;
+
+/// Where a function whose guard failed goes on, and with what.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct Deopt {
+    /// The function.
+    pub function: u64,
+    /// The instruction whose guard failed, which is executed again.
+    pub pc: u64,
+    /// The version of the code, whatever its compiler said it was.
+    pub version: u64,
+    /// The registers that are live there; the others are undefined.
+    pub registers: [u64; MAX_REGISTERS],
+}
+
 /// What a native function returns, in two registers.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct NativeResult {
-    /// The result, meaningless unless `status` is 0.
+    /// The result, meaningless unless `status` is [`OK`].
     pub value: u64,
-    /// 0, or not 0 if the run has failed and the error is recorded in the context.
+    /// [`OK`], [`FAILED`] or [`DEOPT`].
     pub status: u64,
 }
 
 impl NativeResult {
     /// The run has failed.
-    pub const FAILED: Self = Self { value: 0, status: 1 };
+    pub const FAILED: Self = Self { value: 0, status: FAILED };
 
     /// A value.
     #[must_use]
     pub fn ok(value: u64) -> Self {
-        Self { value, status: 0 }
+        Self { value, status: OK }
     }
 }
 
-/// The state of a run that native code and the runtime share. Native code itself only writes and reads `args`.
+/// The state of a run that native code and the runtime share. Native code itself only writes and reads `args`, and writes `deopt`.
 #[repr(C)]
 #[allow(missing_debug_implementations, reason = "holds the host's output")]
 pub struct Context<'p> {
     /// Parameters beyond the third, on their way from caller to callee.
     pub args: [u64; 5],
+    /// What a function that returns [`DEOPT`] leaves behind.
+    pub deopt: Deopt,
     pub(crate) program: &'p Program,
     pub(crate) heap: Heap,
     pub(crate) output: Box<dyn Write + Send + 'p>,
@@ -83,11 +110,15 @@ pub struct Context<'p> {
     pub(crate) trap: Option<(u32, Trap)>,
     /// The way into the interpreter for the hooks of the VM this is part of.
     pub(crate) enter_interpreter: NativeFn,
+    /// The same for functions that have returned [`DEOPT`].
+    pub(crate) resume: ResumeFn,
 }
 
 impl Context<'_> {
     /// Where [`args`](Self::args) is, in bytes from the address of the context.
     pub const ARGS_OFFSET: usize = offset_of!(Context<'_>, args);
+    /// The same for [`deopt`](Self::deopt).
+    pub const DEOPT_OFFSET: usize = offset_of!(Context<'_>, deopt);
 
     #[cold]
     pub(crate) fn fail(&mut self, line: u32, trap: Trap) -> NativeResult {
@@ -110,6 +141,10 @@ impl Context<'_> {
             PrintKind::Int => writeln!(self.output, "{}", word.cast_signed()),
             PrintKind::Float => writeln!(self.output, "{:?}", f64::from_bits(word)),
             PrintKind::Bool => writeln!(self.output, "{}", word != 0),
+            PrintKind::Num => match num::as_int(word) {
+                Some(int) => writeln!(self.output, "{int}"),
+                None => writeln!(self.output, "{:?}", f64::from_bits(word)),
+            },
         }
         .map_err(|e| Trap::Output(e.to_string()))
     }
@@ -145,6 +180,9 @@ impl Entry {
 
 /// The type of native code and of the entry stub.
 pub type NativeFn = unsafe extern "C" fn(u64, *mut Context<'_>, u64, u64, u64, u64) -> NativeResult;
+
+/// The type of the way back into the interpreter: context, and the depth the function was called with.
+pub(crate) type ResumeFn = unsafe extern "C" fn(*mut Context<'_>, u64) -> NativeResult;
 
 /// The stub that native code calls for functions without native code: it has the same convention, finds the callee by
 /// [`Calls::resolve`](crate::Calls::resolve), asks [`Calls::enter`](crate::Calls::enter), and usually interprets. One stub serves all

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
+use crate::bytecode::Op;
 use crate::check::check;
 use crate::error::Diagnostic;
 use crate::function::Function;
@@ -17,6 +18,7 @@ pub struct Program {
     file: Arc<str>,
     functions: Vec<Function>,
     main: FuncIndex,
+    has_guards: bool,
 }
 
 impl Program {
@@ -28,7 +30,10 @@ impl Program {
     pub fn parse(file: &str, source: &str) -> Result<Self, Diagnostic> {
         let file: Arc<str> = file.into();
         match functions(source) {
-            Ok((functions, main)) => Ok(Self { file, functions, main }),
+            Ok((functions, main)) => {
+                let has_guards = functions.iter().any(|f| f.code.iter().any(Op::may_be_guarded));
+                Ok(Self { file, functions, main, has_guards })
+            }
             Err((kind, pos)) => Err(Diagnostic { file, pos, kind }),
         }
     }
@@ -55,6 +60,12 @@ impl Program {
     #[must_use]
     pub fn find(&self, name: &str) -> Option<&Function> {
         self.functions.iter().find(|f| f.signature.name == name)
+    }
+
+    /// Whether there is an instruction whose native code may have a guard, so that calls may end in the middle of the callee.
+    #[must_use]
+    pub fn has_guards(&self) -> bool {
+        self.has_guards
     }
 
     /// Where the program starts. Takes ints, returns an int or a float.

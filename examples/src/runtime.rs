@@ -5,6 +5,7 @@ use crate::bytecode::PrintKind;
 use crate::error::Trap;
 use crate::hir::FuncIndex;
 use crate::native::{Context, NativeResult};
+use crate::num::{self, NumOp};
 
 /// A runtime function. Native code calls it with the context as first argument.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -13,6 +14,10 @@ pub enum Helper {
     Trap,
     /// `(ctx, length, init, line)`: a new array.
     Array,
+    /// `(ctx, depth, 0, 0)`: a callee that was given `depth` has returned [`DEOPT`](crate::native::DEOPT); runs the rest of it.
+    Resume,
+    /// `(ctx, op, x, y)`: arithmetic on nums, see [`NumOp`]; never fails.
+    Num,
     /// `(ctx, word, kind, line)`: prints; see [`PrintKind`].
     Print,
 }
@@ -31,7 +36,7 @@ pub enum TrapCode {
 
 impl Helper {
     /// All helpers.
-    pub const ALL: [Self; 3] = [Self::Trap, Self::Array, Self::Print];
+    pub const ALL: [Self; 5] = [Self::Trap, Self::Array, Self::Resume, Self::Num, Self::Print];
 
     /// The symbol name of the helper.
     #[must_use]
@@ -39,6 +44,8 @@ impl Helper {
         match self {
             Self::Trap => "strand_trap",
             Self::Array => "strand_array",
+            Self::Resume => "strand_resume",
+            Self::Num => "strand_num",
             Self::Print => "strand_print",
         }
     }
@@ -55,6 +62,8 @@ impl Helper {
         match self {
             Self::Trap => strand_trap as *const u8,
             Self::Array => strand_array as *const u8,
+            Self::Resume => strand_resume as *const u8,
+            Self::Num => strand_num as *const u8,
             Self::Print => strand_print as *const u8,
         }
     }
@@ -103,10 +112,27 @@ unsafe extern "C" fn strand_array(ctx: *mut Context<'_>, length: u64, init: u64,
 
 /// # Safety
 /// As for [`strand_trap`].
+unsafe extern "C" fn strand_resume(ctx: *mut Context<'_>, depth: u64, _: u64, _: u64) -> NativeResult {
+    // SAFETY: `ctx` is the context of a running VM, which left in it the function for its own type.
+    unsafe { ((*ctx).resume)(ctx, depth) }
+}
+
+/// # Safety
+/// As for [`strand_trap`].
+unsafe extern "C" fn strand_num(ctx: *mut Context<'_>, op: u64, x: u64, y: u64) -> NativeResult {
+    match NumOp::ALL.iter().find(|known| **known as u64 == op) {
+        Some(op) => NativeResult::ok(num::arithmetic(*op, x, y)),
+        // SAFETY: as in `strand_trap`.
+        None => unsafe { (*ctx).fail(0, Trap::InvalidNative { what: "num operation", value: op }) },
+    }
+}
+
+/// # Safety
+/// As for [`strand_trap`].
 unsafe extern "C" fn strand_print(ctx: *mut Context<'_>, word: u64, kind: u64, line: u64) -> NativeResult {
     // SAFETY: as in `strand_trap`.
     let ctx = unsafe { &mut *ctx };
-    let kinds = [PrintKind::Int, PrintKind::Float, PrintKind::Bool];
+    let kinds = [PrintKind::Int, PrintKind::Float, PrintKind::Bool, PrintKind::Num];
     let result = match kinds.iter().find(|k| **k as u64 == kind) {
         Some(kind) => ctx.print(word, *kind),
         None => Err(Trap::InvalidNative { what: "print kind", value: kind }),

@@ -113,6 +113,11 @@ impl<'u> CallEmitter<'u> for Emitter<'_, 'u, '_> {
         self.unit.load_live(registers, &live)
     }
 
+    fn store_live(&mut self, address: ClifValue, places: &[(ClifType, i32)], values: &[ClifValue]) {
+        let live: Vec<_> = places.iter().map(|&(ty, offset)| LiveValue::new(ty, offset)).collect();
+        self.unit.store_live(address, &live, values);
+    }
+
     fn call_runtime(&mut self, helper: Helper, args: &[ClifValue]) -> Results {
         let signature = jit::helper_signature(helper, self.unit.isa().default_call_conv());
         let function = self.unit.symbol(helper.symbol(), &signature);

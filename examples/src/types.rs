@@ -11,6 +11,8 @@ pub enum Scalar {
     Float,
     /// `true` or `false`, held as 1 or 0.
     Bool,
+    /// An integer that becomes a float when it has to; a word as [`num`](crate::num) says.
+    Num,
     /// The result of a function without one. Has the single value 0.
     Unit,
 }
@@ -31,6 +33,8 @@ impl Type {
     pub const FLOAT: Self = Self { scalar: Scalar::Float, rank: 0 };
     /// `bool`
     pub const BOOL: Self = Self { scalar: Scalar::Bool, rank: 0 };
+    /// `num`
+    pub const NUM: Self = Self { scalar: Scalar::Num, rank: 0 };
     /// No value.
     pub const UNIT: Self = Self { scalar: Scalar::Unit, rank: 0 };
     /// The greatest rank: `[[[[int]]]]`.
@@ -64,6 +68,7 @@ impl fmt::Display for Type {
             Scalar::Int => "int",
             Scalar::Float => "float",
             Scalar::Bool => "bool",
+            Scalar::Num => "num",
             Scalar::Unit => "no value",
         })?;
         for _ in 0..self.rank {

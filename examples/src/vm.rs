@@ -11,7 +11,9 @@ use crate::function::Function;
 use crate::heap::Heap;
 use crate::hir::FuncIndex;
 use crate::lower::MAX_REGISTERS;
-use crate::native::{Context, Entry, NativeResult, REGISTER_ARGS, STACK_BYTES, call_native};
+use crate::native::{
+    Context, DEOPT, Deopt, Entry, NativeResult, OK, REGISTER_ARGS, STACK_BYTES, call_native,
+};
 use crate::program::Program;
 use crate::types::Type;
 
@@ -52,6 +54,15 @@ impl fmt::Display for Value {
 /// The run has ended with the error in `Context::trap`.
 #[derive(Debug)]
 pub(crate) struct Trapped;
+
+/// How native code was left.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Exit {
+    /// With the function's result.
+    Value(u64),
+    /// In the middle, to be [taken over](Vm::take_over) at once.
+    Deopt,
+}
 
 /// A suspended interpreted call.
 #[derive(Clone, Copy, Debug)]
@@ -99,12 +110,14 @@ impl<'p, C: Calls> Vm<'p, C> {
         drop(probe);
         let context = Context {
             args: [0; 5],
+            deopt: Deopt { function: 0, pc: 0, version: 0, registers: [0; MAX_REGISTERS] },
             program,
             heap: Heap::new(limits.array_bytes),
             output: Box::new(std::io::sink()),
             frames_limit: limits.frames,
             trap: None,
             enter_interpreter: enter_interpreter::<C>,
+            resume: resume::<C>,
         };
         // `vec!` of zeroes asks for zeroed pages and touches none, which `resize` would.
         Ok(Self { context, stack: vec![0; words], frames: Vec::new(), top: 0, native_frames: 0, calls })
@@ -161,11 +174,14 @@ impl<'p, C: Calls> Vm<'p, C> {
         match self.calls.enter(callee) {
             Enter::Interpret => {
                 let suspended = self.frames.len();
-                let result = self.interpret(function, base, depth - 1);
+                let result = self.interpret(function, 0, base, depth - 1);
                 self.frames.truncate(suspended);
                 result
             }
-            Enter::Native(entry) => self.call_native(entry, function, base, depth),
+            Enter::Native(entry) => match self.call_native(entry, function, base, depth)? {
+                Exit::Value(word) => Ok(word),
+                Exit::Deopt => self.resume(base, depth),
+            },
             Enter::Stop => self.fail(function.signature.line, Trap::Stopped),
         }
     }
@@ -177,7 +193,7 @@ impl<'p, C: Calls> Vm<'p, C> {
         function: &Function,
         base: usize,
         depth: u64,
-    ) -> Result<u64, Trapped> {
+    ) -> Result<Exit, Trapped> {
         let mut args = [0; REGISTER_ARGS];
         let given = self.stack.get(base..base + function.signature.params.len()).unwrap_or(&[]);
         for (i, word) in given.iter().enumerate() {
@@ -191,7 +207,7 @@ impl<'p, C: Calls> Vm<'p, C> {
 
     /// Goes on natively with a function in the middle of a loop, whose registers are in the stack from `base` on and which has
     /// `depth` frames left for what it calls. Answers the function's result.
-    pub(crate) fn enter_loop(&mut self, entry: Entry, base: usize, depth: u64) -> Result<u64, Trapped> {
+    pub(crate) fn enter_loop(&mut self, entry: Entry, base: usize, depth: u64) -> Result<Exit, Trapped> {
         let registers = self.stack[base..].as_mut_ptr().expose_provenance() as u64;
         self.run_native(entry, base, depth, [registers, 0, 0])
     }
@@ -203,7 +219,7 @@ impl<'p, C: Calls> Vm<'p, C> {
         base: usize,
         depth: u64,
         args: [u64; REGISTER_ARGS],
-    ) -> Result<u64, Trapped> {
+    ) -> Result<Exit, Trapped> {
         let outer_top = std::mem::replace(&mut self.top, base);
         self.native_frames += 1;
         // SAFETY: `Entry::new` vouches for the code; the arguments have the types of the function's parameters because the checker
@@ -213,7 +229,45 @@ impl<'p, C: Calls> Vm<'p, C> {
         self.native_frames -= 1;
         self.top = outer_top;
         self.calls.safepoint(self.native_frames);
-        if result.status == 0 { Ok(result.value) } else { Err(Trapped) }
+        match result.status {
+            OK => Ok(Exit::Value(result.value)),
+            DEOPT => Ok(Exit::Deopt),
+            _ => Err(Trapped),
+        }
+    }
+
+    /// Takes over from native code that has just returned [`DEOPT`]: brings the registers into the window at `base`, tells the
+    /// host, and answers where the interpreter goes on.
+    #[cold]
+    pub(crate) fn take_over(&mut self, base: usize) -> Result<(&'p Function, usize), Trapped> {
+        let deopt = &self.context.deopt;
+        let index = u16::try_from(deopt.function).map(FuncIndex);
+        let Some(function) = index.ok().and_then(|index| self.context.program.function(index)) else {
+            let value = deopt.function;
+            return self.fail(0, Trap::InvalidNative { what: "deopt", value });
+        };
+        let used = usize::from(function.registers);
+        let window = self.stack.get_mut(base..base + used);
+        let (Some(window), Ok(pc)) = (window, u16::try_from(deopt.pc)) else {
+            let value = deopt.pc;
+            return self.fail(function.signature.line, Trap::InvalidNative { what: "deopt pc", value });
+        };
+        window.copy_from_slice(&deopt.registers[..used]);
+        let version = deopt.version;
+        self.calls.bailout(function.index, pc, version);
+        Ok((function, pc.into()))
+    }
+
+    /// Runs the rest of a function that was called with `depth` and has returned [`DEOPT`], in the window at `base`.
+    fn resume(&mut self, base: usize, depth: u64) -> Result<u64, Trapped> {
+        if base + MAX_REGISTERS > self.stack.len() {
+            return self.fail(0, Trap::InvalidNative { what: "deopt depth", value: depth });
+        }
+        let (function, pc) = self.take_over(base)?;
+        let suspended = self.frames.len();
+        let result = self.interpret(function, pc, base, depth.saturating_sub(1));
+        self.frames.truncate(suspended);
+        result
     }
 
     #[cold]
@@ -256,6 +310,19 @@ unsafe extern "C" fn enter_interpreter<C: Calls>(
         *register = arg;
     }
     match vm.call(callee, base, depth) {
+        Ok(value) => NativeResult::ok(value),
+        Err(Trapped) => NativeResult::FAILED,
+    }
+}
+
+/// What [`Helper::Resume`](crate::runtime::Helper::Resume) does.
+///
+/// # Safety
+/// As for [`enter_interpreter`], right after a call has returned [`DEOPT`].
+unsafe extern "C" fn resume<C: Calls>(ctx: *mut Context<'_>, depth: u64) -> NativeResult {
+    // SAFETY: as in `enter_interpreter`.
+    let vm = unsafe { &mut *ctx.cast::<Vm<'_, C>>() };
+    match vm.resume(vm.top, depth) {
         Ok(value) => NativeResult::ok(value),
         Err(Trapped) => NativeResult::FAILED,
     }

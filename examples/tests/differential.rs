@@ -37,6 +37,7 @@ struct Generator {
     /// Variables in scope by type; the first of each are parameters.
     ints: Vec<String>,
     floats: Vec<String>,
+    nums: Vec<String>,
     /// Variables `for` does not own, so that they can be assigned.
     assignable: usize,
     names: usize,
@@ -52,6 +53,7 @@ impl Generator {
             source: String::new(),
             ints: Vec::new(),
             floats: Vec::new(),
+            nums: Vec::new(),
             assignable: 0,
             names: 0,
             functions: 0,
@@ -70,10 +72,11 @@ impl Generator {
         self.floats = if float { ["x", "y"].map(str::to_owned).to_vec() } else { Vec::new() };
         writeln!(
             self.source,
-            "{head} {{\nlet a = array(4, i); let b = array(3, 0.5); let z = 1.5; let c = j > k;"
+            "{head} {{\nlet a = array(4, i); let b = array(3, 0.5); let z = 1.5; let c = j > k; let p = num(j); let q = num(z);"
         )
         .unwrap();
         self.floats.push("z".to_owned());
+        self.nums = ["p", "q"].map(str::to_owned).to_vec();
         self.assignable = self.ints.len();
         for _ in 0..4 {
             self.statement(3);
@@ -83,17 +86,17 @@ impl Generator {
     }
 
     fn block(&mut self, depth: usize) {
-        let outer = (self.ints.clone(), self.floats.clone(), self.assignable);
+        let outer = (self.ints.clone(), self.floats.clone(), self.nums.clone(), self.assignable);
         self.source.push_str("{\n");
         for _ in 0..1 + self.random.below(3) {
             self.statement(depth - 1);
         }
         self.source.push_str("}\n");
-        (self.ints, self.floats, self.assignable) = outer;
+        (self.ints, self.floats, self.nums, self.assignable) = outer;
     }
 
     fn statement(&mut self, depth: usize) {
-        let choice = if depth == 0 { self.random.below(7) } else { self.random.below(11) };
+        let choice = if depth == 0 { self.random.below(10) } else { self.random.below(18) };
         let line = match choice {
             0 => {
                 let value = self.int(3);
@@ -114,7 +117,15 @@ impl Generator {
             4 => format!("a[{}] = {};", self.index(), self.int(2)),
             5 => format!("b[{}] = {};", self.index(), self.float(2)),
             6 => format!("c = {};", self.condition(3)),
-            7 | 8 => {
+            7 => {
+                let value = self.num(3);
+                self.names += 1;
+                self.nums.push(format!("m{}", self.names));
+                format!("let m{} = {value};", self.names)
+            }
+            8 => format!("{} = {};", self.random.pick(&self.nums.clone()), self.num(3)),
+            9 => format!("print({});", self.num(2)),
+            10 | 11 => {
                 let condition = self.condition(2);
                 write!(self.source, "if {condition} ").unwrap();
                 self.block(depth);
@@ -122,11 +133,11 @@ impl Generator {
                 self.block(depth);
                 String::new()
             }
-            9 if self.loops < 2 => {
+            12 | 14 | 16 if self.loops < 2 => {
                 self.names += 1;
                 self.loops += 1;
                 let name = format!("l{}", self.names);
-                write!(self.source, "for {name} in {}..{} ", self.random.below(3), self.random.below(5))
+                write!(self.source, "for {name} in {}..{} ", self.random.below(3), self.random.below(7))
                     .unwrap();
                 self.ints.push(name);
                 self.block(depth);
@@ -134,7 +145,7 @@ impl Generator {
                 self.loops -= 1;
                 String::new()
             }
-            10 if self.loops < 2 => {
+            13 | 15 | 17 if self.loops < 2 => {
                 self.names += 1;
                 self.loops += 1;
                 let (name, condition) = (format!("w{}", self.names), self.condition(2));
@@ -164,12 +175,13 @@ impl Generator {
 
     fn condition(&mut self, depth: usize) -> String {
         let op = self.random.pick(&["<", "<=", ">", ">=", "==", "!="]);
-        match if depth == 0 { self.random.below(3) } else { self.random.below(6) } {
+        match if depth == 0 { self.random.below(4) } else { self.random.below(7) } {
             0 => format!("{} {op} {}", self.int(1), self.int(1)),
             1 => format!("{} {op} {}", self.float(1), self.float(1)),
             2 => "c".to_owned(),
-            3 => format!("!({})", self.condition(depth - 1)),
-            4 => format!("({}) && ({})", self.condition(depth - 1), self.condition(depth - 1)),
+            3 => format!("{} {op} {}", self.num(1), self.num(1)),
+            4 => format!("!({})", self.condition(depth - 1)),
+            5 => format!("({}) && ({})", self.condition(depth - 1), self.condition(depth - 1)),
             _ => format!("(({}) || ({}))", self.condition(depth - 1), self.condition(depth - 1)),
         }
     }
@@ -182,7 +194,7 @@ impl Generator {
                 self.random.pick(&self.ints.clone())
             };
         }
-        match self.random.below(12) {
+        match self.random.below(13) {
             0..5 => {
                 let op = self.random.pick(&["+", "-", "*", "&", "|", "^", "<<", ">>"]);
                 format!("({} {op} {})", self.int(depth - 1), self.int(depth - 1))
@@ -202,7 +214,29 @@ impl Generator {
             8 => format!("int({})", self.float(depth - 1)),
             9 => format!("int({})", self.condition(1)),
             10 => format!("-({})", self.int(depth - 1)),
+            11 => format!("int({})", self.num(depth - 1)),
             _ => self.int(0),
+        }
+    }
+
+    /// Mostly small integers, so that code that bets on them wins now and then.
+    fn num(&mut self, depth: usize) -> String {
+        if depth == 0 {
+            return match self.random.below(6) {
+                0..3 => self.random.pick(&self.nums.clone()),
+                3 => format!("num({})", self.random.pick(&["1", "-1", "3", "2147483647", "0"])),
+                4 => format!("num({})", self.random.pick(&self.ints.clone())),
+                _ => format!("num({})", self.random.pick(&FLOATS)),
+            };
+        }
+        match self.random.below(8) {
+            0..5 => {
+                let op = self.random.pick(&["+", "-", "*", "/"]);
+                format!("({} {op} {})", self.num(depth - 1), self.num(depth - 1))
+            }
+            5 => format!("-({})", self.num(depth - 1)),
+            6 => format!("num({} & 255)", self.int(depth - 1)),
+            _ => self.num(0),
         }
     }
 
@@ -214,7 +248,7 @@ impl Generator {
                 self.random.pick(&self.floats.clone())
             };
         }
-        match self.random.below(10) {
+        match self.random.below(11) {
             0..4 => {
                 let op = self.random.pick(&["+", "-", "*", "/"]);
                 format!("({} {op} {})", self.float(depth - 1), self.float(depth - 1))
@@ -223,7 +257,8 @@ impl Generator {
             5 => format!("float({})", self.int(depth - 1)),
             6 => format!("b[{}]", self.index()),
             7 => format!("-({})", self.float(depth - 1)),
-            8 if self.functions > 0 && self.loops == 0 => {
+            8 => format!("float({})", self.num(depth - 1)),
+            9 if self.functions > 0 && self.loops == 0 => {
                 let f = self.random.below(self.functions);
                 let (i, x, j, y) = (self.int(1), self.float(1), self.int(1), self.float(1));
                 format!("f{f}({i}, {x}, {j}, {y}, {})", self.int(1))
@@ -235,7 +270,7 @@ impl Generator {
 
 #[test]
 fn generated_programs_do_the_same_in_every_tier() {
-    let (mut values, mut errors, mut transfers) = (0, 0, 0);
+    let (mut values, mut errors, mut transfers, mut bailouts) = (0, 0, 0, 0);
     for seed in 1..=30 {
         let source = Generator::program(seed);
         let program =
@@ -258,7 +293,9 @@ fn generated_programs_do_the_same_in_every_tier() {
             }
         }
         transfers += tiers.transfers.into_inner();
+        bailouts += tiers.bailouts.into_inner();
     }
     assert!(transfers > 60, "only {transfers} loops went native half-way");
+    assert!(bailouts > 200, "only {bailouts} guards failed");
     assert!(values >= 15 && errors >= 5, "{values} values and {errors} errors: one side is hardly tested");
 }

@@ -68,7 +68,7 @@ impl<'s> Checker<'_, 's> {
 
     fn number(&mut self, operand: &ast::Expr<'s>, what: &'static str) -> Located<Expr> {
         let checked = self.expr(operand)?;
-        if matches!(checked.ty, Type::INT | Type::FLOAT) {
+        if matches!(checked.ty, Type::INT | Type::FLOAT | Type::NUM) {
             Ok(checked)
         } else {
             Err((ErrorKind::NotDefined { what, found: checked.ty }, operand.pos))
@@ -85,9 +85,11 @@ impl<'s> Checker<'_, 's> {
         let right = self.typed(&operands[1], left.ty)?;
         let allowed: &[Type] = match op {
             BinaryOp::Or | BinaryOp::And => &[Type::BOOL],
-            BinaryOp::Eq | BinaryOp::Ne => &[Type::INT, Type::FLOAT, Type::BOOL],
-            BinaryOp::Lt | BinaryOp::Le | BinaryOp::Gt | BinaryOp::Ge => &[Type::INT, Type::FLOAT],
-            BinaryOp::Add | BinaryOp::Sub | BinaryOp::Mul | BinaryOp::Div => &[Type::INT, Type::FLOAT],
+            BinaryOp::Eq | BinaryOp::Ne => &[Type::INT, Type::FLOAT, Type::NUM, Type::BOOL],
+            BinaryOp::Lt | BinaryOp::Le | BinaryOp::Gt | BinaryOp::Ge => &[Type::INT, Type::FLOAT, Type::NUM],
+            BinaryOp::Add | BinaryOp::Sub | BinaryOp::Mul | BinaryOp::Div => {
+                &[Type::INT, Type::FLOAT, Type::NUM]
+            }
             BinaryOp::BitOr | BinaryOp::BitXor | BinaryOp::BitAnd => &[Type::INT],
             BinaryOp::Shl | BinaryOp::Shr | BinaryOp::Rem => &[Type::INT],
         };
@@ -133,11 +135,16 @@ impl<'s> Checker<'_, 's> {
         let ty = checked.ty;
         let boxed = Box::new(checked);
         match (name, ty) {
-            ("int", Type::INT | Type::FLOAT | Type::BOOL) => Ok((Type::INT, ExprKind::ToInt(boxed))),
-            ("float", Type::INT | Type::FLOAT) => Ok((Type::FLOAT, ExprKind::ToFloat(boxed))),
+            ("int", Type::INT | Type::FLOAT | Type::NUM | Type::BOOL) => {
+                Ok((Type::INT, ExprKind::ToInt(boxed)))
+            }
+            ("float", Type::INT | Type::FLOAT | Type::NUM) => Ok((Type::FLOAT, ExprKind::ToFloat(boxed))),
+            ("num", Type::INT | Type::FLOAT | Type::NUM) => Ok((Type::NUM, ExprKind::ToNum(boxed))),
             ("sqrt", Type::FLOAT) => Ok((Type::FLOAT, ExprKind::Sqrt(boxed))),
             ("len", _) if ty.rank > 0 => Ok((Type::INT, ExprKind::Len(boxed))),
-            ("print", Type::INT | Type::FLOAT | Type::BOOL) => Ok((Type::UNIT, ExprKind::Print(boxed))),
+            ("print", Type::INT | Type::FLOAT | Type::NUM | Type::BOOL) => {
+                Ok((Type::UNIT, ExprKind::Print(boxed)))
+            }
             _ => {
                 let what = BUILTINS.iter().find(|b| **b == name).copied().unwrap_or("this function");
                 Err((ErrorKind::NotDefined { what, found: ty }, arg.pos))

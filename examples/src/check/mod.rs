@@ -21,7 +21,7 @@ pub const MAX_PARAMS: usize = 8;
 pub const MAX_FUNCTIONS: usize = 1 << 16;
 
 /// Functions the language provides; they cannot be redefined.
-pub(crate) const BUILTINS: [&str; 6] = ["int", "float", "sqrt", "len", "array", "print"];
+pub(crate) const BUILTINS: [&str; 7] = ["int", "float", "num", "sqrt", "len", "array", "print"];
 
 /// Checks a module. The results are parallel: signature and body of each function in the order of the file.
 ///

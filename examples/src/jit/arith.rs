@@ -61,6 +61,15 @@ impl Translation<'_, '_> {
             Op::SqrtF { dst, a } => { let a = self.get_float(a); let v = self.calls.builder().ins().sqrt(a); self.set_float(dst, v); }
             Op::ToFloat { dst, a } => { let a = self.get(a); let v = self.calls.builder().ins().fcvt_from_sint(F64, a); self.set_float(dst, v); }
             Op::ToInt { dst, a } => { let a = self.get_float(a); let v = self.calls.builder().ins().fcvt_to_sint_sat(I64, a); self.set(dst, v); }
+            Op::ArithN { op, dst, a, b } => self.arithmetic(op, dst, a, b),
+            Op::ToNum { dst, a } => self.int_to_num(dst, a),
+            Op::ToNumF { dst, a } => self.float_to_num(dst, a),
+            Op::NumToInt { dst, a } => self.num_to_int(dst, a),
+            Op::NumToFloat { dst, a } => {
+                let word = self.get(a);
+                let v = self.num_to_float(word);
+                self.set_float(dst, v);
+            }
             _ => self.memory(op),
         }
     }

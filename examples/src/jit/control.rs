@@ -7,7 +7,7 @@ use cranelift_codegen::ir::{Block, InstBuilder, MemFlagsData, Value};
 use super::{Op, Results, Translation};
 use crate::bytecode::{Reg, Target};
 use crate::hir::FuncIndex;
-use crate::native::{Context, REGISTER_ARGS};
+use crate::native::{Context, DEOPT, REGISTER_ARGS};
 use crate::runtime::{Helper, TrapCode};
 
 impl Translation<'_, '_> {
@@ -51,6 +51,7 @@ impl Translation<'_, '_> {
                 let header = self.header(target);
                 self.branch_to(condition, header);
             }
+            Op::BrN { test, a, b, target } => self.test(test, a, b, target),
             Op::Call { base, func } => self.call(base, func),
             Op::Ret { src } => {
                 let value = self.get(src);
@@ -82,7 +83,7 @@ impl Translation<'_, '_> {
     }
 
     /// Ends the block: to `target` if the condition holds, else to the next instruction, which starts a block.
-    fn branch(&mut self, condition: Value, target: Target) {
+    pub(super) fn branch(&mut self, condition: Value, target: Target) {
         let taken = self.block(target);
         self.branch_to(condition, taken);
     }
@@ -132,12 +133,36 @@ impl Translation<'_, '_> {
             }
         }
         let results = self.calls.call_bead(func, &args);
-        let value = self.checked(results);
+        let value = if self.program.has_guards() { self.resumed(results) } else { self.checked(results) };
         if callee.signature.result.is_float() {
             self.set_float_bits(base, value)
         } else {
             self.set(base, value)
         }
+    }
+
+    /// The same for a callee that may leave its code because of a guard: then the interpreter runs the rest of it.
+    fn resumed(&mut self, [value, status]: Results) -> Value {
+        let (failed, context, depth) = (self.failed, self.context, self.depth);
+        let b = self.calls.builder();
+        let [unusual, resume, next] = [(); 3].map(|()| b.create_block());
+        let result = b.append_block_param(next, I64);
+        b.set_cold_block(unusual);
+        b.set_cold_block(resume);
+        b.ins().brif(status, unusual, &[], next, &[value.into()]);
+        b.seal_block(unusual);
+        b.switch_to_block(unusual);
+        let deopt = b.ins().icmp_imm_s(IntCC::Equal, status, DEOPT.cast_signed());
+        b.ins().brif(deopt, resume, &[], failed, &[]);
+        b.seal_block(resume);
+        b.switch_to_block(resume);
+        let zero = b.ins().iconst(I64, 0);
+        let [value, status] = self.calls.call_runtime(Helper::Resume, &[context, depth, zero, zero]);
+        let b = self.calls.builder();
+        b.ins().brif(status, failed, &[], next, &[value.into()]);
+        b.seal_block(next);
+        b.switch_to_block(next);
+        result
     }
 
     fn ret(&mut self, value: Value) {

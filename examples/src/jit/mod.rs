@@ -8,6 +8,7 @@
 mod arith;
 mod control;
 mod memory;
+mod num;
 
 use cranelift_codegen::ir::types::{F64, I64};
 use cranelift_codegen::ir::{AbiParam, Block, InstBuilder, MemFlagsData, Signature, Type as ClifType, Value};
@@ -17,11 +18,14 @@ use cranelift_frontend::{FunctionBuilder, Variable};
 use crate::bytecode::{Op, Reg, Target};
 use crate::function::{Function, LoopSite};
 use crate::hir::FuncIndex;
+use crate::liveness::Liveness;
 use crate::lower::MAX_REGISTERS;
 use crate::native::{Context, REGISTER_ARGS};
 use crate::program::Program;
 use crate::runtime::{Helper, TrapCode};
 use crate::types::Type;
+
+pub use num::Speculation;
 
 /// Value and status, the two results of everything native code calls.
 pub type Results = [Value; 2];
@@ -42,6 +46,18 @@ pub trait CallEmitter<'f> {
             self.builder().ins().load(ty, MemFlagsData::trusted(), registers, offset)
         };
         places.iter().map(load).collect()
+    }
+
+    /// Stores values of these types to these offsets from an address, before the code is left.
+    fn store_live(&mut self, address: Value, places: &[(ClifType, i32)], values: &[Value]) {
+        for (&(_, offset), &value) in places.iter().zip(values) {
+            self.builder().ins().store(MemFlagsData::trusted(), value, address, offset);
+        }
+    }
+
+    /// What the code may speculate on. `None`: nothing, it has no guards.
+    fn speculation(&self) -> Option<Speculation> {
+        None
     }
 
     /// Emits a call of a runtime function. `args` are all its arguments, the context first; [`helper_signature`] is the signature.
@@ -99,6 +115,7 @@ impl<'t, 'f> Translation<'t, 'f> {
         program: &'t Program,
         calls: &'t mut dyn CallEmitter<'f>,
     ) -> (Self, Vec<Value>) {
+        let speculation = calls.speculation();
         let b = calls.builder();
         let entry = b.create_block();
         b.append_block_params_for_function_params(entry);
@@ -119,6 +136,8 @@ impl<'t, 'f> Translation<'t, 'f> {
             blocks: Vec::new(),
             pc: 0,
             preheader: None,
+            speculation,
+            liveness: None,
         };
         (translation, params)
     }
@@ -147,6 +166,9 @@ struct Translation<'t, 'f> {
     /// The header of the loop that a loop entry goes to, and the block before it, where the ways in from outside meet. Were
     /// that the header itself, all that is alive there would look as if the loop changed it.
     preheader: Option<(usize, Block)>,
+    speculation: Option<Speculation>,
+    /// What is live in the function, once a guard needs it.
+    liveness: Option<Liveness>,
 }
 
 impl Translation<'_, '_> {

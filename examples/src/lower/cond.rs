@@ -3,9 +3,11 @@
 use super::stmt::UNBOUND;
 use super::{Label, Lowerer};
 use crate::ast::BinaryOp;
-use crate::bytecode::Op;
+use crate::bytecode::{Op, Reg};
 use crate::hir::{Expr, ExprKind};
+use crate::num::NumTest;
 use crate::parser::Located;
+use crate::types::Type;
 
 const TO: crate::bytecode::Target = UNBOUND;
 
@@ -37,6 +39,11 @@ impl Lowerer<'_> {
                 let (a, b) = (self.operand(&operands[0])?, self.operand(&operands[1])?);
                 self.line = condition.line;
                 self.emit_jump(float_jump(*op, when, a, b), label);
+            }
+            ExprKind::Binary(op, operands) if operands[0].ty == Type::NUM => {
+                let (a, b) = (self.operand(&operands[0])?, self.operand(&operands[1])?);
+                self.line = condition.line;
+                self.emit_jump(num_jump(*op, when, a, b), label);
             }
             ExprKind::Binary(op, operands) => {
                 self.line = condition.line;
@@ -98,6 +105,22 @@ fn float_jump(op: BinaryOp, when: bool, a: crate::bytecode::Reg, b: crate::bytec
         (BinaryOp::Eq, true) | (BinaryOp::Ne, false) => Op::BrEqF { a, b, target: TO },
         _ => Op::BrNeF { a, b, target: TO },
     }
+}
+
+fn num_jump(op: BinaryOp, when: bool, a: Reg, b: Reg) -> Op {
+    let (test, a, b) = match (op, when) {
+        (BinaryOp::Lt, true) => (NumTest::Lt, a, b),
+        (BinaryOp::Le, true) => (NumTest::Le, a, b),
+        (BinaryOp::Gt, true) => (NumTest::Lt, b, a),
+        (BinaryOp::Ge, true) => (NumTest::Le, b, a),
+        (BinaryOp::Lt, false) => (NumTest::NotLt, a, b),
+        (BinaryOp::Le, false) => (NumTest::NotLe, a, b),
+        (BinaryOp::Gt, false) => (NumTest::NotLt, b, a),
+        (BinaryOp::Ge, false) => (NumTest::NotLe, b, a),
+        (BinaryOp::Eq, true) | (BinaryOp::Ne, false) => (NumTest::Eq, a, b),
+        _ => (NumTest::Ne, a, b),
+    };
+    Op::BrN { test, a, b, target: TO }
 }
 
 /// The comparison that holds for integers when `op` does not.

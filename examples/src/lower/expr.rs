@@ -5,6 +5,7 @@ use super::stmt::UNBOUND;
 use crate::ast::BinaryOp;
 use crate::bytecode::{Op, PrintKind, Reg};
 use crate::hir::{Expr, ExprKind};
+use crate::num::{self, NumOp};
 use crate::parser::Located;
 use crate::types::Type;
 
@@ -78,12 +79,21 @@ impl Lowerer<'_> {
                 self.line = expr.line;
                 self.emit(if float { Op::ArrayF { dst, len, init } } else { Op::Array { dst, len, init } });
             }
+            ExprKind::Neg(operand) if operand.ty == Type::NUM => {
+                // The same for integers, and gives `-0.0` as it should.
+                let (a, b) = (self.operand(operand)?, self.alloc()?);
+                self.line = expr.line;
+                let index = self.constant(num::from_int(-1))?;
+                self.emit(Op::Pool { dst: b, index });
+                self.emit(Op::ArithN { op: NumOp::Mul, dst, a, b });
+            }
             ExprKind::Neg(operand)
             | ExprKind::Not(operand)
             | ExprKind::Len(operand)
             | ExprKind::Sqrt(operand)
             | ExprKind::ToInt(operand)
             | ExprKind::ToFloat(operand)
+            | ExprKind::ToNum(operand)
             | ExprKind::Print(operand) => {
                 let a = self.operand(operand)?;
                 self.line = expr.line;
@@ -112,12 +122,17 @@ impl Lowerer<'_> {
             ExprKind::Not(_) => self.emit(Op::Not { dst, a }),
             ExprKind::Len(_) => self.emit(Op::Len { dst, array: a }),
             ExprKind::Sqrt(_) => self.emit(Op::SqrtF { dst, a }),
+            ExprKind::ToNum(_) if from == Type::INT => self.emit(Op::ToNum { dst, a }),
+            ExprKind::ToNum(_) if float => self.emit(Op::ToNumF { dst, a }),
+            ExprKind::ToInt(_) if from == Type::NUM => self.emit(Op::NumToInt { dst, a }),
+            ExprKind::ToFloat(_) if from == Type::NUM => self.emit(Op::NumToFloat { dst, a }),
             ExprKind::ToInt(_) if float => self.emit(Op::ToInt { dst, a }),
             ExprKind::ToFloat(_) if !float => self.emit(Op::ToFloat { dst, a }),
             ExprKind::Print(_) => {
                 let kind = match from {
                     Type::FLOAT => PrintKind::Float,
                     Type::BOOL => PrintKind::Bool,
+                    Type::NUM => PrintKind::Num,
                     _ => PrintKind::Int,
                 };
                 self.emit(Op::Print { src: a, kind });
@@ -157,6 +172,16 @@ impl Lowerer<'_> {
         let float = operands[0].ty.is_float();
         let [a, b] = self.pair(operands)?;
         self.line = line;
+        if operands[0].ty == Type::NUM {
+            let op = match op {
+                BinaryOp::Sub => NumOp::Sub,
+                BinaryOp::Mul => NumOp::Mul,
+                BinaryOp::Div => NumOp::Div,
+                _ => NumOp::Add,
+            };
+            self.emit(Op::ArithN { op, dst, a, b });
+            return Ok(());
+        }
         self.emit(match (op, float) {
             (BinaryOp::Sub, false) => Op::Sub { dst, a, b },
             (BinaryOp::Mul, false) => Op::Mul { dst, a, b },

@@ -115,7 +115,8 @@ impl<'s> Parser<'s> {
             Token::Name("int") => Scalar::Int,
             Token::Name("float") => Scalar::Float,
             Token::Name("bool") => Scalar::Bool,
-            _ => return self.unexpected("a type: `int`, `float`, `bool` or an array such as `[int]`"),
+            Token::Name("num") => Scalar::Num,
+            _ => return self.unexpected("a type: `int`, `float`, `bool`, `num` or an array such as `[int]`"),
         };
         self.advance()?;
         for _ in 0..rank {

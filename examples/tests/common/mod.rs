@@ -11,7 +11,7 @@ use cranelift_codegen::settings::{self, Configurable};
 use cranelift_frontend::{FunctionBuilder, FunctionBuilderContext};
 use cranelift_jit::{JITBuilder, JITModule};
 use cranelift_module::{FuncId, Linkage, Module, default_libcall_names};
-use strand::jit::{self, CallEmitter, Results};
+use strand::jit::{self, CallEmitter, Results, Speculation};
 use strand::runtime::Helper;
 use strand::{
     Calls, Edge, Enter, Entry, FuncIndex, Function, InterpretAll, Limits, Program, RuntimeError, Value, Vm,
@@ -49,12 +49,16 @@ impl Drop for Native {
     }
 }
 
+/// What speculating code says its version is.
+const VERSION: u64 = 0xfeed_0000_0001;
+
 struct Emitter<'m, 'f> {
     b: FunctionBuilder<'f>,
     module: &'m mut JITModule,
     functions: &'m [FuncId],
     helpers: &'m [(Helper, FuncId)],
     slots: Option<*const *const u8>,
+    speculate: bool,
 }
 
 impl<'f> CallEmitter<'f> for Emitter<'_, 'f> {
@@ -80,6 +84,10 @@ impl<'f> CallEmitter<'f> for Emitter<'_, 'f> {
         [b.inst_results(call)[0], b.inst_results(call)[1]]
     }
 
+    fn speculation(&self) -> Option<Speculation> {
+        self.speculate.then(|| Speculation { version: VERSION, failed: Vec::new() })
+    }
+
     fn call_runtime(&mut self, helper: Helper, args: &[ClifValue]) -> Results {
         let b = &mut self.b;
         let id = self.helpers.iter().find(|h| h.0 == helper).expect("all helpers are declared").1;
@@ -96,25 +104,25 @@ pub fn compile(
     stub: *const u8,
     choose: impl Fn(&Function) -> bool,
 ) -> Native {
-    compile_entries(program, linking, stub, choose, false)
+    compile_with(program, linking, Extras::default(), stub, choose)
 }
 
-/// The same, and the entries of all loops of all functions.
-pub fn compile_with_loops(
-    program: &Program,
-    linking: Linking,
-    stub: *const u8,
-    choose: impl Fn(&Function) -> bool,
-) -> Native {
-    compile_entries(program, linking, stub, choose, true)
+/// What else can be compiled.
+#[derive(Clone, Copy, Default)]
+pub struct Extras {
+    /// The entries of all loops of all functions.
+    pub loops: bool,
+    /// Guards instead of general code.
+    pub speculate: bool,
 }
 
-fn compile_entries(
+/// The same with more.
+pub fn compile_with(
     program: &Program,
     linking: Linking,
+    extras: Extras,
     stub: *const u8,
     choose: impl Fn(&Function) -> bool,
-    with_loops: bool,
 ) -> Native {
     let mut flags = settings::builder();
     flags.set("opt_level", "speed").unwrap();
@@ -151,7 +159,7 @@ fn compile_entries(
         if native[function.index.index()] {
             entries.push((function, None, functions[function.index.index()]));
         }
-        for (number, site) in function.loops.iter().enumerate().filter(|_| with_loops) {
+        for (number, site) in function.loops.iter().enumerate().filter(|_| extras.loops) {
             let name = format!("f{}@{number}", function.index.0);
             let signature = jit::loop_signature(call_conv);
             let id = module.declare_function(&name, Linkage::Local, &signature).unwrap();
@@ -166,7 +174,8 @@ fn compile_entries(
         };
         let b = FunctionBuilder::new(&mut context.func, &mut builder_context);
         let slots = (linking == Linking::Slots).then_some(slots.as_ptr());
-        let mut emitter = Emitter { b, module: &mut module, functions: &functions, helpers: &helpers, slots };
+        let (module, speculate) = (&mut module, extras.speculate);
+        let mut emitter = Emitter { b, module, functions: &functions, helpers: &helpers, slots, speculate };
         match site {
             None => jit::build(function, program, &mut emitter),
             Some(site) => jit::build_loop(function, site, program, &mut emitter),
@@ -207,11 +216,22 @@ pub struct Tier<'n> {
     pub osr_every: u64,
     pub edges: u64,
     pub transfers: u64,
+    /// Guards that have failed.
+    pub bailouts: u64,
 }
 
 impl<'n> Tier<'n> {
     pub fn new(native: Option<&'n Native>) -> Self {
-        Self { native, entered: 0, safepoints: 0, fuel: u64::MAX, osr_every: 0, edges: 0, transfers: 0 }
+        Self {
+            native,
+            entered: 0,
+            safepoints: 0,
+            fuel: u64::MAX,
+            osr_every: 0,
+            edges: 0,
+            transfers: 0,
+            bailouts: 0,
+        }
     }
 }
 
@@ -251,6 +271,11 @@ impl Calls for Tier<'_> {
 
     fn safepoint(&mut self, _native_frames: u32) {
         self.safepoints += 1;
+    }
+
+    fn bailout(&mut self, _function: FuncIndex, _pc: u16, version: u64) {
+        assert_eq!(version, VERSION);
+        self.bailouts += 1;
     }
 }
 
@@ -297,40 +322,55 @@ pub struct Tiers<'p> {
     loops: [(&'static str, &'static [u64], Native); 2],
     /// Loops that went native in all runs.
     pub transfers: AtomicU64,
+    /// Guards that failed in all runs.
+    pub bailouts: AtomicU64,
 }
 
 impl<'p> Tiers<'p> {
     pub fn new(program: &'p Program) -> Self {
-        type Choice = (&'static str, Linking, fn(&Function) -> bool);
+        type Choice = (&'static str, bool, Linking, fn(&Function) -> bool);
         let choices: [Choice; 5] = [
-            ("native", Linking::Direct, |_| true),
-            ("native through slots", Linking::Slots, |_| true),
-            ("even functions native", Linking::Slots, |f| f.index.0 % 2 == 0),
-            ("odd functions native", Linking::Slots, |f| f.index.0 % 2 == 1),
-            ("main interpreted", Linking::Slots, |f| f.signature.name != "main"),
+            ("native", false, Linking::Direct, |_| true),
+            ("native through slots, speculating", true, Linking::Slots, |_| true),
+            ("even functions native, speculating", true, Linking::Slots, |f| f.index.0 % 2 == 0),
+            ("odd functions native", false, Linking::Slots, |f| f.index.0 % 2 == 1),
+            ("main interpreted, others speculating", true, Linking::Slots, |f| f.signature.name != "main"),
         ];
         let stub = strand::entry_stub();
-        let native = choices.map(|(name, linking, choose)| (name, compile(program, linking, stub, choose)));
-        let none = compile_with_loops(program, Linking::Slots, stub, |_| false);
-        let others = compile_with_loops(program, Linking::Slots, stub, |f| f.signature.name != "main");
+        let native = choices.map(|(name, speculate, linking, choose)| {
+            let extras = Extras { speculate, loops: false };
+            (name, compile_with(program, linking, extras, stub, choose))
+        });
+        let extras = Extras { loops: true, speculate: true };
+        let none = compile_with(program, Linking::Slots, extras, stub, |_| false);
+        let others = compile_with(program, Linking::Slots, extras, stub, |f| f.signature.name != "main");
         let loops: [(_, &[u64], _); 2] = [
             ("loops go native, all calls interpreted", &[1, 2, 5], none),
             ("loops go native, all but main native", &[1], others),
         ];
-        Self { program, native: native.into(), loops, transfers: AtomicU64::new(0) }
+        Self {
+            program,
+            native: native.into(),
+            loops,
+            transfers: AtomicU64::new(0),
+            bailouts: AtomicU64::new(0),
+        }
     }
 
     /// All outcomes, each with the name of its tier, the interpreter first.
     pub fn run(&self, args: &[i64]) -> Vec<(&'static str, Outcome)> {
         let mut outcomes = vec![("interpreted", run(self.program, args, &mut InterpretAll))];
         for (name, code) in &self.native {
-            outcomes.push((name, run(self.program, args, &mut Tier::new(Some(code)))));
+            let mut tier = Tier::new(Some(code));
+            outcomes.push((name, run(self.program, args, &mut tier)));
+            self.bailouts.fetch_add(tier.bailouts, Relaxed);
         }
         for (name, every, code) in &self.loops {
             for &osr_every in *every {
                 let mut tier = Tier { osr_every, ..Tier::new(Some(code)) };
                 outcomes.push((name, run(self.program, args, &mut tier)));
                 self.transfers.fetch_add(tier.transfers, Relaxed);
+                self.bailouts.fetch_add(tier.bailouts, Relaxed);
             }
         }
         outcomes
