@@ -44,6 +44,7 @@ pub mod num;
 pub mod parser;
 pub mod program;
 pub mod runtime;
+pub mod speculation;
 pub mod tiering;
 pub mod types;
 pub mod vm;

@@ -6,17 +6,20 @@
 use std::ptr::NonNull;
 use std::sync::Arc;
 
-use beadwork::{Bead, BeadInfo, CompileError, Core, Engine, EngineBuilder, Mutator, RegisterError};
+use beadwork::{
+    BailoutInfo, Bead, BeadInfo, CompileError, Core, Engine, EngineBuilder, Mutator, RegisterError,
+};
 use beadwork_cranelift::{CraneliftBuilder, CraneliftError, Frontend, FunctionUnit, LiveValue};
 use cranelift_codegen::ir::{InstBuilder, Type as ClifType, Value as ClifValue};
 use cranelift_frontend::FunctionBuilder;
 
 use crate::calls::{Calls, Edge, Enter};
 use crate::hir::FuncIndex;
-use crate::jit::{self, CallEmitter, Results};
+use crate::jit::{self, CallEmitter, Results, Speculation};
 use crate::native::{Entry, MAX_FRAME_BYTES, entry_stub};
 use crate::program::Program;
 use crate::runtime::Helper;
+use crate::speculation::FailedGuards;
 
 /// How compiled code calls other functions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
@@ -47,6 +50,17 @@ pub struct BytecodeFrontend {
     /// The bead of each function; known once the functions are registered, which is before anything is compiled.
     beads: Arc<std::sync::OnceLock<Arc<[Bead]>>>,
     linking: Linking,
+    failed_guards: Arc<FailedGuards>,
+    learn: bool,
+}
+
+impl BytecodeFrontend {
+    /// Makes it forget which guards have failed, so that it bets on the same again and again: what a recompile must not do, for
+    /// showing what the engine does about it.
+    #[must_use]
+    pub fn forgetful(self) -> Self {
+        Self { learn: false, ..self }
+    }
 }
 
 impl Frontend for BytecodeFrontend {
@@ -58,18 +72,25 @@ impl Frontend for BytecodeFrontend {
         };
         let call_conv = unit.isa().default_call_conv();
         let linking = self.linking;
+        let version = u64::from(function.index.0) << 32 | u64::from(unit.job().version());
+        let speculation = self.failed_guards.speculation(function, self.learn, version);
         match unit.entry() {
             beadwork_cranelift::Entry::Function => {
-                unit.job().osr_sites().to_vec().into_iter().for_each(|site| unit.add_loop_entry(site));
+                unit.job().osr_sites().into_iter().for_each(|site| unit.add_loop_entry(site));
                 unit.builder().func.signature = jit::signature(function.signature.params.len(), call_conv);
-                jit::build(function, &self.program, &mut Emitter { unit, beads, linking });
+                jit::build(function, &self.program, &mut Emitter { unit, beads, linking, speculation });
             }
             beadwork_cranelift::Entry::Loop(site) => {
                 let Some(site) = usize::try_from(site).ok().and_then(|site| function.loops.get(site)) else {
                     return Err(CompileError::failed(format_args!("function {index} has no loop {site}")));
                 };
                 unit.builder().func.signature = jit::loop_signature(call_conv);
-                jit::build_loop(function, site, &self.program, &mut Emitter { unit, beads, linking });
+                jit::build_loop(
+                    function,
+                    site,
+                    &self.program,
+                    &mut Emitter { unit, beads, linking, speculation },
+                );
             }
         }
         Ok(())
@@ -80,6 +101,7 @@ struct Emitter<'a, 'u, 'e> {
     unit: &'a mut FunctionUnit<'u, 'e>,
     beads: &'a [Bead],
     linking: Linking,
+    speculation: Speculation,
 }
 
 impl<'u> CallEmitter<'u> for Emitter<'_, 'u, '_> {
@@ -111,6 +133,10 @@ impl<'u> CallEmitter<'u> for Emitter<'_, 'u, '_> {
     fn load_live(&mut self, registers: ClifValue, places: &[(ClifType, i32)]) -> Vec<ClifValue> {
         let live: Vec<_> = places.iter().map(|&(ty, offset)| LiveValue::new(ty, offset)).collect();
         self.unit.load_live(registers, &live)
+    }
+
+    fn speculation(&self) -> Option<Speculation> {
+        Some(self.speculation.clone())
     }
 
     fn store_live(&mut self, address: ClifValue, places: &[(ClifType, i32)], values: &[ClifValue]) {
@@ -146,6 +172,7 @@ pub enum ConnectError {
 pub struct Tiered {
     engine: Engine,
     beads: Arc<[Bead]>,
+    failed_guards: Arc<FailedGuards>,
 }
 
 impl Tiered {
@@ -159,7 +186,14 @@ impl Tiered {
         linking: Linking,
         configure: impl FnOnce(EngineBuilder, BytecodeFrontend) -> Result<EngineBuilder, CraneliftError>,
     ) -> Result<Tiered, ConnectError> {
-        let frontend = BytecodeFrontend { program: program.clone(), beads: Arc::default(), linking };
+        let failed_guards = Arc::new(FailedGuards::new(program.functions().len()));
+        let frontend = BytecodeFrontend {
+            program: program.clone(),
+            beads: Arc::default(),
+            linking,
+            failed_guards: failed_guards.clone(),
+            learn: true,
+        };
         let beads = frontend.beads.clone();
         let fallback = Engine::builder().fallback(entry_stub());
         let engine = configure(fallback, frontend)?.build()?;
@@ -169,7 +203,7 @@ impl Tiered {
         });
         let registered: Arc<[Bead]> = functions.collect::<Result<_, _>>()?;
         let beads = beads.get_or_init(|| registered).clone();
-        Ok(Tiered { engine, beads })
+        Ok(Tiered { engine, beads, failed_guards })
     }
 
     /// The engine.
@@ -190,6 +224,7 @@ impl Tiered {
         Dispatching {
             mutator: self.engine.mutator(),
             beads: self.beads.clone(),
+            failed_guards: self.failed_guards.clone(),
             dispatched: 0,
             first_native: None,
             loops_entered: 0,
@@ -203,6 +238,7 @@ impl Tiered {
 pub struct Dispatching {
     mutator: Mutator,
     beads: Arc<[Bead]>,
+    failed_guards: Arc<FailedGuards>,
     dispatched: u64,
     first_native: Option<std::time::Instant>,
     loops_entered: u64,
@@ -279,6 +315,17 @@ impl Calls for Dispatching {
         if native_frames == 0 {
             self.mutator.safepoint();
         }
+    }
+
+    fn bailout(&mut self, function: FuncIndex, pc: u16, version: u64) {
+        // First, so that the compile which the engine may ask for knows.
+        self.failed_guards.note(function, pc);
+        // `BytecodeFrontend` put both into one word.
+        let (compiled_as, version) = ((version >> 32) as usize, version as u32);
+        let Some(&bead) = self.beads.get(compiled_as) else { return };
+        let info = BailoutInfo::new(version).guard(pc.into()).pc(pc.into());
+        // Whatever is decided, this call goes on in the interpreter; a function that was removed needs nothing.
+        let _ = self.mutator.engine().bailout(bead, info);
     }
 
     fn resolve(&self, callee_bits: u64) -> Option<FuncIndex> {

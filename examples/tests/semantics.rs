@@ -106,14 +106,14 @@ fn float_to_int_saturates_and_nan_is_zero() {
 #[test]
 fn logic_is_short_circuit_and_operands_go_left_to_right() {
     let source = "fn say(n: int, answer: bool) -> bool { print(n); return answer; }
-        fn num(n: int) -> int { print(n); return n; }
+        fn number(n: int) -> int { print(n); return n; }
         fn main() -> int {
             let a = say(1, false) && say(2, true);
             let b = say(3, true) || say(4, true);
             if !(say(5, true) && !say(6, true)) || say(7, true) { print(a); }
             a = !a && b;
             print(a);
-            return num(10) - num(20) * num(30);
+            return number(10) - number(20) * number(30);
         }";
     everywhere(source, &[], "-590", "1\n3\n5\n6\nfalse\ntrue\n10\n20\n30\n");
 }
