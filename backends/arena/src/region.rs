@@ -136,7 +136,7 @@ impl Region {
         if self.sealed {
             return None;
         }
-let phase = self.mapping.code().addr() as u64 / u64::from(GRANULE);
+        let phase = self.mapping.code().addr() as u64 / u64::from(GRANULE);
         match self.poison_freed {
             false => self.free.take(granules, align, phase),
             true => {
