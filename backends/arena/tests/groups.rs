@@ -144,3 +144,23 @@ fn a_refused_group_leaves_nothing_behind() {
     }
     assert!(arena(Aliasing::Private).place_groups(&[]).expect("nothing to do").is_empty());
 }
+
+#[test]
+fn a_poisoned_group_goes_as_a_whole_and_its_neighbours_stay() {
+    for aliasing in BOTH {
+        let arena = Arena::builder().aliasing(aliasing).poison_freed(true).build().expect("Linux");
+        let code = returns(6, 300);
+        let group = [function("a", &code), function("b", &code)];
+        let groups = [0; 3].map(|_| arena.place_groups(&[&group]).expect("room").remove(0));
+        let entries: Vec<_> = groups.iter().flat_map(|group| group.entries.clone()).collect();
+        let [first, second, third] = groups;
+        drop(second);
+        for (entry, freed) in entries.iter().zip([false, false, true, true, false, false]) {
+            let access = common::line_of(*entry).expect("still reserved").access;
+            assert_eq!(access.starts_with("---"), freed, "{aliasing:?}: {access}");
+        }
+        assert_eq!(call(entries[0]) + call(entries[5]), 12);
+        drop((first, third));
+        assert_eq!(arena.stats().live_bytes, 0);
+    }
+}
