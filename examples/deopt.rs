@@ -1,5 +1,6 @@
 //! Speculation that fails: code that bets on integers, hands back to the interpreter when they become floats, and is compiled
-//! again without that bet; and a compiler that never learns, which the engine stops. Prints what happened when.
+//! again without that bet; a compiler that never learns, which the engine stops; and code that has a copy of a function
+//! which is then redefined. Prints what happened when.
 //!
 //! `cargo run --release --example deopt -- --help`
 
@@ -40,21 +41,37 @@ fn show(options: &Options) -> Result<(), Failure> {
     println!("interpreter: main({}) = {expected}, {:.1} ms", options.n, start.elapsed().as_secs_f64() * 1e3);
 
     println!("\nintegers that become floats, compiled again without the bet that failed");
-    let learning = Session::new(&program, |frontend| frontend)?;
+    let learning = Session::new(&program, Linking::Slots, |frontend| frontend)?;
     learning.run(&args, expected)?;
     learning.report()?;
 
     println!(
         "\nthe same, but the compiler forgets: every code bets on integers again, until the engine has enough"
     );
-    let forgetful = Session::new(&program, BytecodeFrontend::forgetful)?;
+    let forgetful = Session::new(&program, Linking::Slots, BytecodeFrontend::forgetful)?;
     for _ in 0..MAX_RUNS {
         forgetful.run(&args, expected)?;
         if forgetful.is_capped() {
             break;
         }
     }
-    forgetful.report()
+    forgetful.report()?;
+    redefine(options.n)
+}
+
+/// Compiled code has a copy of a function, on the assumption that nobody redefines that; then somebody does.
+fn redefine(n: i64) -> Result<(), Failure> {
+    let program = Arc::new(Program::parse("rate.strand", include_str!("programs/rate.strand"))?);
+    let find = |name| program.find(name).map(|function| function.index).ok_or("a function is missing");
+    let (old, new) = (find("rate")?, find("new_rate")?);
+    println!("\na function of which compiled code has a copy, redefined between two runs");
+    let session = Session::new(&program, Linking::Inlined, |frontend| frontend)?;
+    let half = |n: i64| (0..n).map(|i| i + (i >> 1)).sum();
+    session.run(&[n], Value::Int(half(n)))?;
+    let lost = session.tiered.redefine(old, new)?;
+    println!("               redefined: {lost} functions had a copy, and lost their code");
+    session.run(&[n], Value::Int((0..n).map(|i| 3 * i + 7).sum()))?;
+    session.report()
 }
 
 /// Runs of the forgetful compiler's program, at most.
@@ -73,6 +90,7 @@ struct Session {
 impl Session {
     fn new(
         program: &Arc<Program>,
+        linking: Linking,
         compiler: impl FnOnce(BytecodeFrontend) -> BytecodeFrontend,
     ) -> Result<Session, Failure> {
         let timeline = Timeline::default();
@@ -92,7 +110,7 @@ impl Session {
                 .workers(1)
                 .on_event(listen))
         };
-        let tiered = Tiered::new(program, Linking::Slots, configure)?;
+        let tiered = Tiered::new(program, linking, configure)?;
         Ok(Session { program: program.clone(), tiered, timeline })
     }
 

@@ -58,6 +58,13 @@ pub trait Calls {
         let _ = (function, pc, version);
     }
 
+    /// The function whose body `callee` has now; asked for each call that is interpreted. The default is for hosts that
+    /// redefine nothing. It has to have the same signature.
+    #[inline(always)]
+    fn definition(&self, callee: FuncIndex) -> FuncIndex {
+        callee
+    }
+
     /// The function native code means by the `callee_bits` it passed to [`entry_stub`](crate::entry_stub). The default is for code
     /// that passes the [`FuncIndex`] itself.
     #[inline]
@@ -82,6 +89,9 @@ impl<C: Calls> Calls for &mut C {
     }
     fn bailout(&mut self, function: FuncIndex, pc: u16, version: u64) {
         (**self).bailout(function, pc, version);
+    }
+    fn definition(&self, callee: FuncIndex) -> FuncIndex {
+        (**self).definition(callee)
     }
     fn resolve(&self, callee_bits: u64) -> Option<FuncIndex> {
         (**self).resolve(callee_bits)

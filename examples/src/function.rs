@@ -67,6 +67,20 @@ impl Function {
 }
 
 impl Function {
+    /// Whether it is a few instructions in a row that call nothing and have no guards, so that a copy of it can stand in for a call.
+    #[must_use]
+    pub fn is_small_leaf(&self) -> bool {
+        const FEW: usize = 16;
+        let end = self.code.iter().position(Op::is_terminator);
+        end.is_some_and(|end| {
+            end < FEW
+                && self.code[end].target().is_none()
+                && self.code[..end]
+                    .iter()
+                    .all(|op| op.target().is_none() && !op.may_be_guarded() && !matches!(op, Op::Call { .. }))
+        })
+    }
+
     /// For each instruction, whether control can get there from `start`.
     #[must_use]
     pub fn reachable_from(&self, start: usize) -> Vec<bool> {

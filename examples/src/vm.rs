@@ -173,6 +173,7 @@ impl<'p, C: Calls> Vm<'p, C> {
         }
         match self.calls.enter(callee) {
             Enter::Interpret => {
+                let function = self.definition(callee).unwrap_or(function);
                 let suspended = self.frames.len();
                 let result = self.interpret(function, 0, base, depth - 1);
                 self.frames.truncate(suspended);
@@ -184,6 +185,12 @@ impl<'p, C: Calls> Vm<'p, C> {
             },
             Enter::Stop => self.fail(function.signature.line, Trap::Stopped),
         }
+    }
+
+    /// The function that has the callee's body now.
+    #[inline(always)]
+    pub(crate) fn definition(&self, callee: FuncIndex) -> Option<&'p Function> {
+        self.context.program.function(self.calls.definition(callee))
     }
 
     /// Calls native code of `function`, whose arguments are in the stack from `base` on.

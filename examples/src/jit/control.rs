@@ -6,11 +6,13 @@ use cranelift_codegen::ir::{Block, InstBuilder, MemFlagsData, Value};
 
 use super::{Op, Results, Translation};
 use crate::bytecode::{Reg, Target};
+use crate::function::Function;
 use crate::hir::FuncIndex;
+use crate::lower::MAX_REGISTERS;
 use crate::native::{Context, DEOPT, REGISTER_ARGS};
 use crate::runtime::{Helper, TrapCode};
 
-impl Translation<'_, '_> {
+impl<'t> Translation<'t, '_> {
     /// Translates one instruction that may leave its block, and hands all others on.
     pub(super) fn instruction(&mut self, op: &Op) {
         match *op {
@@ -121,6 +123,9 @@ impl Translation<'_, '_> {
     fn call(&mut self, base: Reg, func: FuncIndex) {
         // The checker resolved the call, so the callee exists; without it there is nothing to call.
         let Some(callee) = self.program.function(func) else { return };
+        if let Some(body) = self.calls.inline(func).and_then(|body| self.program.function(body)) {
+            return self.inlined(base, callee, body);
+        }
         let mut args = vec![self.context, self.depth];
         for (i, ty) in callee.signature.params.iter().enumerate() {
             let register = Reg(base.0.wrapping_add(i as u8));
@@ -163,6 +168,52 @@ impl Translation<'_, '_> {
         b.seal_block(next);
         b.switch_to_block(next);
         result
+    }
+
+    /// A copy of `body` in place of a call of `callee`. It takes a frame like the call, so that recursion is too deep at the
+    /// same depth.
+    fn inlined(&mut self, base: Reg, callee: &Function, body: &'t Function) {
+        let depth = self.depth;
+        let too_deep = self.trap_unless(depth);
+        let (index, line) = (i64::from(callee.index.0), callee.signature.line);
+        self.trap(too_deep, TrapCode::RecursionTooDeep, line, |t| {
+            let zero = t.calls.builder().ins().iconst(I64, 0);
+            (t.calls.builder().ins().iconst(I64, index), zero)
+        });
+        let registers = (base.0..=u8::MAX).map(Reg).zip(&body.signature.params);
+        let args: Vec<_> = registers
+            .map(|(register, ty)| if ty.is_float() { self.get_float(register) } else { self.get(register) })
+            .collect();
+        // The copy has registers of its own, and errors in it are on its own lines.
+        let ints = std::mem::replace(&mut self.ints, [None; MAX_REGISTERS]);
+        let floats = std::mem::replace(&mut self.floats, [None; MAX_REGISTERS]);
+        let (outer, pc) = (std::mem::replace(&mut self.function, body), self.pc);
+        for ((register, ty), arg) in (0..=u8::MAX).map(Reg).zip(&body.signature.params).zip(args) {
+            if ty.is_float() { self.set_float(register, arg) } else { self.set(register, arg) }
+        }
+        let mut result = Ok(None);
+        for (at, op) in body.code.iter().enumerate() {
+            self.pc = at;
+            match *op {
+                Op::Ret { src } => result = Ok(Some(self.get(src))),
+                Op::RetF { src } => result = Err(self.get_float(src)),
+                Op::RetUnit => {}
+                _ => {
+                    self.computation(op);
+                    continue;
+                }
+            }
+            break;
+        }
+        (self.ints, self.floats, self.function, self.pc) = (ints, floats, outer, pc);
+        match result {
+            Ok(Some(word)) => self.set(base, word),
+            Ok(None) => {
+                let zero = self.calls.builder().ins().iconst(I64, 0);
+                self.set(base, zero);
+            }
+            Err(float) => self.set_float(base, float),
+        }
     }
 
     fn ret(&mut self, value: Value) {

@@ -55,6 +55,13 @@ pub trait CallEmitter<'f> {
         }
     }
 
+    /// The function whose body may stand in for a call of `callee`, if one may: a
+    /// [small leaf](Function::is_small_leaf) of the same signature. `None`: calls stay calls.
+    fn inline(&mut self, callee: FuncIndex) -> Option<FuncIndex> {
+        let _ = callee;
+        None
+    }
+
     /// What the code may speculate on. `None`: nothing, it has no guards.
     fn speculation(&self) -> Option<Speculation> {
         None

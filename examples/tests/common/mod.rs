@@ -59,6 +59,7 @@ struct Emitter<'m, 'f> {
     helpers: &'m [(Helper, FuncId)],
     slots: Option<*const *const u8>,
     speculate: bool,
+    program: &'m Program,
 }
 
 impl<'f> CallEmitter<'f> for Emitter<'_, 'f> {
@@ -82,6 +83,11 @@ impl<'f> CallEmitter<'f> for Emitter<'_, 'f> {
             b.ins().call(function, &all)
         };
         [b.inst_results(call)[0], b.inst_results(call)[1]]
+    }
+
+    fn inline(&mut self, callee: FuncIndex) -> Option<FuncIndex> {
+        let small = self.program.function(callee).is_some_and(Function::is_small_leaf);
+        (self.speculate && small).then_some(callee)
     }
 
     fn speculation(&self) -> Option<Speculation> {
@@ -112,7 +118,7 @@ pub fn compile(
 pub struct Extras {
     /// The entries of all loops of all functions.
     pub loops: bool,
-    /// Guards instead of general code.
+    /// Guards instead of general code, and copies of small callees instead of calls.
     pub speculate: bool,
 }
 
@@ -175,7 +181,8 @@ pub fn compile_with(
         let b = FunctionBuilder::new(&mut context.func, &mut builder_context);
         let slots = (linking == Linking::Slots).then_some(slots.as_ptr());
         let (module, speculate) = (&mut module, extras.speculate);
-        let mut emitter = Emitter { b, module, functions: &functions, helpers: &helpers, slots, speculate };
+        let (functions, helpers) = (&functions, &helpers);
+        let mut emitter = Emitter { b, module, functions, helpers, slots, speculate, program };
         match site {
             None => jit::build(function, program, &mut emitter),
             Some(site) => jit::build_loop(function, site, program, &mut emitter),

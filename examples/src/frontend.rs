@@ -1,0 +1,164 @@
+//! The frontend: how an engine's compile of a function becomes one of this language's.
+
+use std::sync::{Arc, OnceLock};
+
+use beadwork::{Bead, CompileError};
+use beadwork_cranelift::{Entry, Frontend, FunctionUnit, LiveValue};
+use cranelift_codegen::ir::{InstBuilder, Type as ClifType, Value as ClifValue};
+use cranelift_frontend::FunctionBuilder;
+
+use crate::function::Function;
+use crate::hir::FuncIndex;
+use crate::jit::{self, CallEmitter, Results, Speculation};
+use crate::program::Program;
+use crate::redefine::Definitions;
+use crate::runtime::Helper;
+use crate::speculation::FailedGuards;
+use crate::tiering::{ENTRY_STUB, Linking};
+
+/// Compiles functions of one program. A function's core is its index.
+#[derive(Clone, Debug)]
+pub struct BytecodeFrontend {
+    pub(crate) program: Arc<Program>,
+    /// The bead of each function; known once the functions are registered, which is before anything is compiled.
+    pub(crate) beads: Arc<OnceLock<Arc<[Bead]>>>,
+    pub(crate) linking: Linking,
+    pub(crate) failed_guards: Arc<FailedGuards>,
+    pub(crate) definitions: Arc<Definitions>,
+    pub(crate) learn: bool,
+}
+
+impl BytecodeFrontend {
+    /// Makes it forget which guards have failed, so that it bets on the same again and again: what a recompile must not do, for
+    /// showing what the engine does about it.
+    #[must_use]
+    pub fn forgetful(self) -> Self {
+        Self { learn: false, ..self }
+    }
+}
+
+impl Frontend for BytecodeFrontend {
+    fn build(&self, unit: &mut FunctionUnit<'_, '_>) -> Result<(), CompileError> {
+        let index = unit.job().core()?.get();
+        let index = u16::try_from(index).map(FuncIndex).map_err(CompileError::failed)?;
+        // A redefinition takes this code back by itself, so no assumption is needed.
+        let function = self.program.function(self.definitions.body(index));
+        let (Some(function), Some(beads)) = (function, self.beads.get()) else {
+            return Err(CompileError::failed(format_args!("the program has no function {}", index.0)));
+        };
+        let call_conv = unit.isa().default_call_conv();
+        let linking = self.linking;
+        let version = u64::from(index.0) << 32 | u64::from(unit.job().version());
+        let speculation = self.failed_guards.speculation(function, self.learn, version);
+        match unit.entry() {
+            Entry::Function => {
+                unit.job().osr_sites().into_iter().for_each(|site| unit.add_loop_entry(site));
+                unit.builder().func.signature = jit::signature(function.signature.params.len(), call_conv);
+                jit::build(
+                    function,
+                    &self.program,
+                    &mut Emitter {
+                        unit,
+                        beads,
+                        linking,
+                        speculation,
+                        program: &self.program,
+                        definitions: &self.definitions,
+                    },
+                );
+            }
+            Entry::Loop(site) => {
+                let Some(site) = usize::try_from(site).ok().and_then(|site| function.loops.get(site)) else {
+                    return Err(CompileError::failed(format_args!(
+                        "function {} has no loop {site}",
+                        index.0
+                    )));
+                };
+                unit.builder().func.signature = jit::loop_signature(call_conv);
+                jit::build_loop(
+                    function,
+                    site,
+                    &self.program,
+                    &mut Emitter {
+                        unit,
+                        beads,
+                        linking,
+                        speculation,
+                        program: &self.program,
+                        definitions: &self.definitions,
+                    },
+                );
+            }
+        }
+        Ok(())
+    }
+}
+
+struct Emitter<'a, 'u, 'e> {
+    unit: &'a mut FunctionUnit<'u, 'e>,
+    beads: &'a [Bead],
+    linking: Linking,
+    speculation: Speculation,
+    program: &'a Program,
+    definitions: &'a Definitions,
+}
+
+impl<'u> CallEmitter<'u> for Emitter<'_, 'u, '_> {
+    fn builder(&mut self) -> &mut FunctionBuilder<'u> {
+        self.unit.builder()
+    }
+
+    fn call_bead(&mut self, callee: FuncIndex, args: &[ClifValue]) -> Results {
+        let bead = self.beads[callee.index()];
+        let mut signature = jit::signature(args.len() - 2, self.unit.isa().default_call_conv());
+        let call = match self.linking {
+            Linking::Slots | Linking::Inlined => {
+                // The unit passes the callee's bits itself.
+                signature.params.remove(0);
+                self.unit.call_bead(bead, &signature, args)
+            }
+            Linking::Dispatch => {
+                let stub = self.unit.symbol(ENTRY_STUB, &signature);
+                let ins = self.unit.builder().ins();
+                let bits = ins.iconst(beadwork_cranelift::types::I64, bead.to_bits().cast_signed());
+                let args: Vec<_> = std::iter::once(bits).chain(args.iter().copied()).collect();
+                self.unit.builder().ins().call(stub, &args)
+            }
+        };
+        let results = self.unit.builder().inst_results(call);
+        [results[0], results[1]]
+    }
+
+    fn load_live(&mut self, registers: ClifValue, places: &[(ClifType, i32)]) -> Vec<ClifValue> {
+        let live: Vec<_> = places.iter().map(|&(ty, offset)| LiveValue::new(ty, offset)).collect();
+        self.unit.load_live(registers, &live)
+    }
+
+    fn inline(&mut self, callee: FuncIndex) -> Option<FuncIndex> {
+        if self.linking != Linking::Inlined {
+            return None;
+        }
+        // In this order, see `Definitions::assumption`.
+        let assumption = self.definitions.assumption(callee)?;
+        let body = self.definitions.body(callee);
+        let small = self.program.function(body).is_some_and(Function::is_small_leaf);
+        (small && self.unit.job().assume(assumption)).then_some(body)
+    }
+
+    fn speculation(&self) -> Option<Speculation> {
+        Some(self.speculation.clone())
+    }
+
+    fn store_live(&mut self, address: ClifValue, places: &[(ClifType, i32)], values: &[ClifValue]) {
+        let live: Vec<_> = places.iter().map(|&(ty, offset)| LiveValue::new(ty, offset)).collect();
+        self.unit.store_live(address, &live, values);
+    }
+
+    fn call_runtime(&mut self, helper: Helper, args: &[ClifValue]) -> Results {
+        let signature = jit::helper_signature(helper, self.unit.isa().default_call_conv());
+        let function = self.unit.symbol(helper.symbol(), &signature);
+        let call = self.unit.builder().ins().call(function, args);
+        let results = self.unit.builder().inst_results(call);
+        [results[0], results[1]]
+    }
+}
