@@ -192,7 +192,7 @@ fn promotion_in_the_background_at_any_threshold_changes_no_result() {
 
 #[test]
 fn promotion_in_the_middle_of_a_run_changes_no_result() {
-    let in_the_middle = AtomicUsize::new(0);
+    let (in_the_middle, inside_loops) = (AtomicUsize::new(0), AtomicUsize::new(0));
     let mut ways = Vec::new();
     for (row, every) in [1, 7, 64].into_iter().enumerate() {
         for (column, threshold) in THRESHOLDS.into_iter().enumerate() {
@@ -209,6 +209,9 @@ fn promotion_in_the_middle_of_a_run_changes_no_result() {
         if vm.calls().hooks.first_native().is_some() {
             in_the_middle.fetch_add(1, Relaxed);
         }
+        if vm.calls().hooks.loops_entered() > 0 {
+            inside_loops.fetch_add(1, Relaxed);
+        }
         let outcomes = vec![first, outcome(&mut vm, args)];
         let stats = tiered.engine().stats();
         drop(vm);
@@ -216,6 +219,8 @@ fn promotion_in_the_middle_of_a_run_changes_no_result() {
     });
     let in_the_middle = in_the_middle.into_inner();
     assert!(in_the_middle > 50, "only {in_the_middle} runs went native");
+    let inside_loops = inside_loops.into_inner();
+    assert!(inside_loops > 50, "only {inside_loops} runs went native inside a loop");
     assert!(installed as usize > ways.len() * 10 && failed == 0, "{installed} installed, {failed} failed");
 }
 
