@@ -59,7 +59,7 @@ fn show(options: &Options) -> Result<(), Failure> {
     let default = ("nest.strand", include_str!("programs/nest.strand"));
     let (name, source) = source(options.program.as_deref(), default)?;
     let args = match (&options.program, &options.args[..]) {
-        (None, []) => vec![1600],
+        (None, []) => vec![1720],
         (_, given) => given.to_vec(),
     };
     let program = Arc::new(Program::parse(&name, &source)?);

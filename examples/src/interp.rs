@@ -241,7 +241,7 @@ impl<'p, C: Calls> Vm<'p, C> {
                     }
                     match self.calls.enter(func) {
                         Enter::Interpret => {
-                            let callee = self.definition(func).unwrap_or(callee);
+                            let callee = self.definition(func, callee);
                             self.frames.push(Frame { function, pc: pc as u32, base: base as u32 });
                             (function, base) = (callee, callee_base);
                             depth -= 1;

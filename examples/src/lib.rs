@@ -23,8 +23,10 @@
 //!
 //! # Layers
 //! [`lexer`] → [`parser`] ([`ast`]) → [`check`] ([`hir`]) → [`lower`] ([`bytecode`], [`function`]) → [`vm`] and the interpreter behind it,
-//! with [`heap`] for arrays. [`native`] is the calling convention, [`runtime`] what native code calls back, [`jit`] the Cranelift frontend,
-//! and [`calls`] where an engine hooks in.
+//! with [`heap`] for arrays and [`num`] for dynamic numbers. [`native`] is the calling convention, [`runtime`] what native code calls
+//! back, [`jit`] the Cranelift frontend, with [`liveness`] for what goes back to the interpreter when a guard fails, and [`calls`] where an
+//! engine hooks in. [`tiering`], [`frontend`] and [`dispatching`] connect the two; [`speculation`] remembers failed bets, and [`redefine`]
+//! changes functions that run.
 
 pub mod ast;
 pub mod bytecode;

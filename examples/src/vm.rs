@@ -173,7 +173,7 @@ impl<'p, C: Calls> Vm<'p, C> {
         }
         match self.calls.enter(callee) {
             Enter::Interpret => {
-                let function = self.definition(callee).unwrap_or(function);
+                let function = self.definition(callee, function);
                 let suspended = self.frames.len();
                 let result = self.interpret(function, 0, base, depth - 1);
                 self.frames.truncate(suspended);
@@ -187,10 +187,13 @@ impl<'p, C: Calls> Vm<'p, C> {
         }
     }
 
-    /// The function that has the callee's body now.
+    /// The function that has the body of `callee` now, which is `function` by itself.
     #[inline(always)]
-    pub(crate) fn definition(&self, callee: FuncIndex) -> Option<&'p Function> {
-        self.context.program.function(self.calls.definition(callee))
+    pub(crate) fn definition(&self, callee: FuncIndex, function: &'p Function) -> &'p Function {
+        match self.calls.definition(callee) {
+            own if own == callee => function,
+            body => self.context.program.function(body).unwrap_or(function),
+        }
     }
 
     /// Calls native code of `function`, whose arguments are in the stack from `base` on.
