@@ -6,7 +6,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use crate::block::{BlockToken, CodeBlock, CodeGroup};
 use crate::builder::{ArenaBuilder, Config};
 use crate::error::ArenaError;
-use crate::place::{self, Function, Placed};
+use crate::layout::Placed;
+use crate::place::{self, Function};
 use crate::state::State;
 use crate::stats::ArenaStats;
 

@@ -49,6 +49,7 @@ mod error;
 mod fork;
 #[allow(unsafe_code)]
 mod icache;
+mod layout;
 #[allow(unsafe_code)]
 mod mapping;
 mod perf;

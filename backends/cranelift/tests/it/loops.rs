@@ -4,7 +4,7 @@ use crate::rig::options;
 use beadwork::{Bead, BeadInfo, CompileError, Core, Engine, Manual, Tier, TierId};
 use beadwork_arena::Arena;
 use beadwork_cranelift::ir::condcodes::IntCC;
-use beadwork_cranelift::ir::{StackSlotData, StackSlotKind, Type, Value, types as t};
+use beadwork_cranelift::ir::{Type, Value, types as t};
 use beadwork_cranelift::types::I64;
 use beadwork_cranelift::{
     AbiParam, CraneliftBackend, CraneliftBuilder, Entry, Frontend, FunctionUnit, InstBuilder, LiveValue,
@@ -16,7 +16,7 @@ use std::sync::{Arc, Mutex};
 type Build = Box<dyn Fn(&mut FunctionUnit<'_, '_>, Bead) -> Result<(), CompileError> + Send + Sync>;
 
 /// Builds one function with whatever entries it likes, and keeps what went wrong with them.
-struct Loops {
+pub(crate) struct Loops {
     build: Build,
     failed: Arc<Mutex<Vec<(u64, String)>>>,
 }
@@ -32,15 +32,15 @@ impl Frontend for Loops {
     }
 }
 
-struct Rig {
-    engine: Engine,
-    backend: Arc<CraneliftBackend<Loops>>,
+pub(crate) struct Rig {
+    pub(crate) engine: Engine,
+    pub(crate) backend: Arc<CraneliftBackend<Loops>>,
     bead: Bead,
-    failed: Arc<Mutex<Vec<(u64, String)>>>,
+    pub(crate) failed: Arc<Mutex<Vec<(u64, String)>>>,
 }
 
 impl Rig {
-    fn new(
+    pub(crate) fn new(
         options: CraneliftBuilder,
         build: impl Fn(&mut FunctionUnit<'_, '_>, Bead) -> Result<(), CompileError> + Send + Sync + 'static,
     ) -> Rig {
@@ -60,12 +60,12 @@ impl Rig {
         self.engine.run_pending(usize::MAX);
     }
 
-    fn has(&self, site: u64) -> bool {
+    pub(crate) fn has(&self, site: u64) -> bool {
         self.engine.pin().osr_entry(self.bead, site).is_some()
     }
 
     /// Calls the entry for calls.
-    fn call(&self, x: i64) -> i64 {
+    pub(crate) fn call(&self, x: i64) -> i64 {
         let pinned = self.engine.pin();
         let code = pinned.code(self.bead).expect("the function is not compiled");
         // SAFETY: every function here is `i64 -> i64`; the mutator is pinned during the call.
@@ -84,20 +84,20 @@ impl Rig {
 }
 
 /// `i64 -> i64`, for calls and for loop entries alike: a frame's address is an `i64`, too.
-fn begin(unit: &mut FunctionUnit<'_, '_>) -> Value {
+pub(crate) fn begin(unit: &mut FunctionUnit<'_, '_>) -> Value {
     let mut signature = unit.new_signature();
     signature.params.push(AbiParam::new(I64));
     signature.returns.push(AbiParam::new(I64));
     unit.begin(&signature)[0]
 }
 
-fn answer(unit: &mut FunctionUnit<'_, '_>, value: Value) -> Result<(), CompileError> {
+pub(crate) fn answer(unit: &mut FunctionUnit<'_, '_>, value: Value) -> Result<(), CompileError> {
     unit.builder().ins().return_(&[value]);
     Ok(())
 }
 
 /// A function that answers its argument, with these loop entries.
-fn identity(unit: &mut FunctionUnit<'_, '_>, sites: &[u64]) -> Result<(), CompileError> {
+pub(crate) fn identity(unit: &mut FunctionUnit<'_, '_>, sites: &[u64]) -> Result<(), CompileError> {
     sites.iter().for_each(|&site| unit.add_loop_entry(site));
     let x = begin(unit);
     answer(unit, x)
@@ -268,77 +268,6 @@ fn a_frontend_that_asks_for_no_loop_entry_is_asked_for_none() {
         identity(unit, &[])
     });
     assert_eq!((rig.call(3), rig.has(0)), (3, false));
-}
-
-#[test]
-fn each_loop_entry_fails_for_itself_and_says_why() {
-    let limited = options().max_frame_bytes(1 << 10).symbol("near_null", std::ptr::without_provenance(16));
-    let rig = Rig::new(limited, |unit, _| {
-        let site = match unit.entry() {
-            Entry::Function => return identity(unit, &[0, 1, 2, 3, 4, 5, 6, 7]),
-            Entry::Loop(site) => site,
-        };
-        if site == 1 {
-            return Err(CompileError::failed("no such loop"));
-        }
-        let frame = begin(unit);
-        match site {
-            2 => panic!("a bug in loop {site}"),
-            3 => drop(unit.symbol_address("missing_thing")),
-            4 => drop(unit.builder().ins().ireduce(t::I32, frame)),
-            5 => return Ok(()),
-            6 => {
-                let data = StackSlotData::new(StackSlotKind::ExplicitSlot, 4096, 0);
-                let slot = unit.builder().create_sized_stack_slot(data);
-                unit.builder().ins().stack_store(I64, frame, slot, 0);
-            }
-            _ => {}
-        }
-        let value = if site == 4 { unit.builder().ins().ireduce(t::I32, frame) } else { frame };
-        answer(unit, value)
-    });
-    assert_eq!(rig.call(17), 17);
-    let entries: Vec<_> = (0..8).filter(|&site| rig.has(site)).collect();
-    assert_eq!(entries, [0, 7]);
-    let failed = rig.failed.lock().unwrap();
-    let expected = [
-        (1, "no such loop"),
-        (2, "a bug in loop 2"),
-        (3, "missing_thing"),
-        (4, "looped@4"),
-        (5, "no block"),
-        (6, "limit is 1024"),
-    ];
-    assert_eq!(failed.len(), expected.len(), "{failed:?}");
-    for ((site, error), (expected, text)) in failed.iter().zip(expected) {
-        assert_eq!(*site, expected);
-        assert!(error.contains(text), "{site}: {error}");
-    }
-    let stats = rig.backend.stats();
-    assert_eq!((stats.compiled, stats.failed), (1, 0));
-    assert_eq!((stats.loop_entries, stats.loop_entries_failed), (2, 6));
-}
-
-#[test]
-fn a_loop_entry_that_has_no_place_leaves_the_function_its_own() {
-    let options = options().symbol("near_null", std::ptr::without_provenance(16));
-    let rig = Rig::new(options, |unit, _| {
-        if unit.entry() == Entry::Function {
-            return identity(unit, &[1]);
-        }
-        let x = begin(unit);
-        let mut signature = unit.new_signature();
-        signature.params.push(AbiParam::new(I64));
-        // A 32-bit distance, which cannot reach it.
-        let near_null = unit.symbol("near_null", &signature);
-        unit.builder().func.dfg.ext_funcs[near_null].colocated = true;
-        unit.builder().ins().call(near_null, &[x]);
-        answer(unit, x)
-    });
-    assert_eq!((rig.call(4), rig.has(1)), (4, false));
-    let failed = rig.failed.lock().unwrap();
-    assert!(matches!(&failed[..], [(1, error)] if error.contains("looped@1")), "{failed:?}");
-    assert_eq!(rig.backend.stats().failed, 0);
 }
 
 #[test]

@@ -6,6 +6,7 @@ mod failures;
 mod flags;
 mod jit_module;
 mod lifetime;
+mod loop_failures;
 mod loops;
 mod parallel;
 mod rig;
