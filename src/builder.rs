@@ -37,6 +37,9 @@ pub const DEFAULT_RETIRED_LIMIT: usize = 64 << 20;
 /// The least an engine whose capacity was not given falls back to when address space is refused: 2^16.
 const LEAST_CAPACITY: u32 = 1 << 16;
 
+/// The most calls one may stand for.
+const MAX_SAMPLING: u32 = 1 << 20;
+
 /// Configures an [`Engine`]; made by [`Engine::builder`].
 pub struct EngineBuilder {
     capacity: Option<usize>,
@@ -214,12 +217,12 @@ impl EngineBuilder {
         self
     }
 
-    /// Counts one of every `calls` calls, which stands for all of them; 0 and 1 count all. Which one is drawn anew for each
+    /// Counts one of every `calls` calls (at most 1,048,576), which stands for all of them; 0 and 1 count all. Which one is drawn anew for each
     /// run of that many calls, so a call pattern cannot hide a function, and counts are right on average and in the sum.
     /// Saves the load and store of a budget for the calls passed over.
     #[must_use]
     pub fn sampling(mut self, calls: u32) -> Self {
-        self.sampling = calls.max(1);
+        self.sampling = calls.clamp(1, MAX_SAMPLING);
         self
     }
 
@@ -314,7 +317,7 @@ impl EngineBuilder {
             seed: self.seed,
             code_limit: self.code_limit,
             evict_idle: self.evict_idle,
-            cold_after: clock::millis(self.cold_after),
+            cold_after: clock::span(self.cold_after),
             fault_limit: self.fault_limit,
             eager_baseline: self.eager_baseline,
             sampling: self.sampling,

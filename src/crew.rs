@@ -16,7 +16,7 @@ use crate::queue::{Rank, Request};
 use crate::shared::Shared;
 use crate::state::Ticket;
 use crate::sync::{Arc, lock};
-use std::sync::atomic::Ordering::Acquire;
+use std::sync::atomic::Ordering::{Acquire, Relaxed};
 use std::thread::Thread;
 
 impl JobHost for Shared {
@@ -74,7 +74,7 @@ impl JobHost for Shared {
 
     fn finish(&self, ticket: Ticket, result: Result<CompiledCode, CompileError>) -> Outcome {
         self.give_up_overdue();
-        match result {
+        let outcome = match result {
             Ok(code) => match code.check() {
                 Ok(()) => self.installed(ticket, code),
                 Err(error) => {
@@ -89,7 +89,10 @@ impl JobHost for Shared {
             },
             Err(CompileError::AssumptionBroken(assumption)) => self.assumed_in_vain(ticket, assumption),
             Err(error) => self.failed(ticket, error),
-        }
+        };
+        let _no_fork = self.gate.enter();
+        self.drain.finished(ticket);
+        outcome
     }
 }
 
@@ -135,15 +138,22 @@ impl Crew for Shared {
     }
 
     fn now(&self) -> u32 {
-        // A clock that panics stands still.
-        contain(|| clock::millis((self.settings.clock)())).unwrap_or_else(|message| {
-            tracing::error!(target: "beadwork", message, "the engine's clock panicked");
-            0
-        })
+        // Relaxed: only where it last stood.
+        match contain(|| clock::millis((self.settings.clock)())) {
+            Ok(now) => {
+                self.last_now.store(now, Relaxed);
+                now
+            }
+            // A clock that panics stands still.
+            Err(message) => {
+                tracing::error!(target: "beadwork", message, "the engine's clock panicked");
+                self.last_now.load(Relaxed)
+            }
+        }
     }
 
     fn rank(&self, request: &Request, now: u32) -> Rank {
-        let waited = now.wrapping_sub(request.asked);
+        let waited = clock::since(now, request.asked);
         let speaks = self.table.state(request.index).load().stamp() == request.stamp;
         let calls = self.table.budgets.calls(request.index).saturating_sub(request.calls);
         let class = if self.waits.wants(request.index) {
@@ -164,7 +174,7 @@ impl Crew for Shared {
             (request.reason, request.calls) = (Reason::Resumed, 0);
         }
         let cold = request.reason == Reason::Hot
-            && now.wrapping_sub(request.asked) > self.settings.cold_after
+            && clock::since(now, request.asked) > self.settings.cold_after
             && self.table.budgets.calls(request.index) <= request.calls;
         if !cold {
             return state.claim(request.index, request.tier).map_or(Claim::Unwanted, Claim::Ticket);
@@ -234,16 +244,17 @@ impl Crew for Shared {
     }
 
     fn idle(&self) {
-        let mut waiters = {
+        let waiters = {
             let _no_fork = self.gate.enter();
-            let mut waiters = std::mem::take(&mut *lock(&self.waiters));
+            let here = std::thread::current().id();
+            // Who works while it waits looks again by itself, and goes on waiting.
+            let mut waiters: Vec<_> =
+                lock(&self.waiters).extract_if(.., |waiter| waiter.id() != here).collect();
             if self.drain.workers == 0 {
                 waiters.extend(self.waits.everybody());
             }
             waiters
         };
-        // Who works while it waits looks again by itself.
-        waiters.retain(|waiter| waiter.id() != std::thread::current().id());
         waiters.iter().for_each(Thread::unpark);
     }
 }

@@ -130,7 +130,7 @@ impl Deliveries {
             return None;
         }
         queue.drained_by = Some(current_thread());
-        Some(queue.waiting.len())
+        Some(queue.waiting.len() + usize::from(queue.lost > 0))
     }
 
     fn next(&self) -> Option<Delivery> {
@@ -205,14 +205,16 @@ impl Shared {
         };
         let Some(waiting) = begun else { return 0 };
         let _turn = Turn(&self.deliveries, &self.gate);
-        let mut handed = 0;
-        while handed < waiting {
+        let (mut taken, mut handed) = (0, 0);
+        // What is told of being lost counts too, or a busy producer could keep this thread for ever.
+        while taken < waiting {
             let next = {
                 let _no_fork = self.gate.enter();
                 self.deliveries.next()
             };
             // Fewer than there were: a limit dropped them meanwhile.
             let Some(next) = next else { break };
+            taken += 1;
             handed += usize::from(!matches!(next, Delivery::Lost { .. }));
             take(next);
         }

@@ -196,7 +196,8 @@ impl<T> Attached<T> {
         }
         let bits = bead.to_bits();
         for (_, entry) in lock(&self.all).range_mut((bits, tier)..=(bits, TierId::MAX)) {
-            entry.version = entry.version.map(|_| version);
+            // Several such changes can be noted out of their order.
+            entry.version = entry.version.map(|made| made.max(version));
         }
     }
 

@@ -15,12 +15,12 @@ use crate::nest;
 use crate::queue::{Lane, Lanes, Rank, Request, steal_into};
 use crate::state::Ticket;
 use crate::sync::deque::Worker;
-use crate::sync::{Arc, AtomicUsize, Mutex, RwLock, lock};
+use crate::sync::{Arc, AtomicBool, AtomicUsize, Mutex, RwLock, fence, lock};
 use crate::wake::{MAX_WORKERS, Wake};
 use seat::{Place, Public, Seat, Seated};
 #[cfg(all(unix, not(beadwork_loom)))]
 use std::sync::atomic::Ordering::Relaxed;
-use std::sync::atomic::Ordering::{AcqRel, Acquire};
+use std::sync::atomic::Ordering::{AcqRel, Acquire, Release, SeqCst};
 use std::time::Instant;
 
 /// Requests a worker moves from a lane into its own deque at once; also the most that ranking can be off by.
@@ -60,6 +60,8 @@ pub(crate) struct Drain {
     paused: AtomicUsize,
     /// Seats in use.
     busy: AtomicUsize,
+    /// Somebody who waits for idleness found a seat in use.
+    seen_busy: AtomicBool,
     seats: Mutex<Vec<Seat>>,
     publics: RwLock<Vec<Arc<Public>>>,
 }
@@ -74,6 +76,7 @@ impl Drain {
             workers,
             paused: AtomicUsize::new(0),
             busy: AtomicUsize::new(0),
+            seen_busy: AtomicBool::new(false),
             seats,
             publics,
         }
@@ -124,11 +127,19 @@ impl Drain {
     /// Works on the calling thread until nothing is left or `max` requests were taken; answers how many.
     pub(crate) fn work_inline(&self, crew: &dyn Crew, max: usize) -> usize {
         let taken = self.work_seated(crew, max);
-        // Without workers, who waits may find a place now that this thread gave one back.
-        if taken > 0 && (self.workers == 0 || self.is_idle()) {
+        // Without workers, who waits may find a place now that this thread gave one back; and who looked meanwhile has seen
+        // this thread busy.
+        let seen = self.seen_busy.swap(false, AcqRel);
+        if (taken > 0 && self.workers == 0) || (taken > 0 || seen) && self.is_idle() {
             crew.idle();
         }
         taken
+    }
+
+    /// Takes and compiles as much as the largest batch on the calling thread; answers how many requests.
+    pub(crate) fn work_once(&self, crew: &dyn Crew) -> usize {
+        let batch = self.lanes.all.iter().map(Lane::batch).max().unwrap_or(1);
+        self.work_inline(crew, batch)
     }
 
     fn work_seated(&self, crew: &dyn Crew, max: usize) -> usize {
@@ -149,12 +160,32 @@ impl Drain {
     pub(crate) fn is_idle(&self) -> bool {
         // Nobody works: who took what was waiting at the first look has finished it. And nothing was put back: a request
         // that follows a compile is pushed before the seat is given up. Acquire, edge WAKE, partner is `Seated::drop`.
-        self.queued() == 0 && self.others_busy() == 0 && self.queued() == 0
+        if self.queued() > 0 {
+            return false;
+        }
+        if self.others_busy() > 0 {
+            // AcqRel, edge WAKE: who is busy without finding anything to do tells it on leaving. If it left before this, a second
+            // look sees that.
+            self.seen_busy.store(true, Release);
+            fence(SeqCst);
+            if self.others_busy() > 0 {
+                return false;
+            }
+        }
+        self.queued() == 0
     }
 
     /// How many seats other threads have, helpers included. A thread that asks from inside of a compile does not wait for itself.
     pub(crate) fn others_busy(&self) -> usize {
         self.busy.load(Acquire).saturating_sub(nest::seats(self.address()))
+    }
+
+    /// A compile has ended, before its batch has.
+    pub(crate) fn finished(&self, ticket: Ticket) {
+        let publics = self.publics.read().unwrap_or_else(|e| e.into_inner());
+        for public in publics.iter() {
+            lock(&public.compiling).retain(|(of, _)| *of != ticket);
+        }
     }
 
     /// Requests that wait.
@@ -175,6 +206,7 @@ impl Drain {
         self.lanes.forget_workers();
         // Relaxed: the child has one thread.
         self.busy.store(0, Relaxed);
+        self.paused.store(0, Relaxed);
         let publics = self.publics.read().unwrap_or_else(|e| e.into_inner());
         publics
             .iter()
@@ -185,11 +217,11 @@ impl Drain {
 
     /// Takes one batch of the lowest admissible tier and compiles it; answers how many requests were taken.
     fn take_and_compile(&self, seat: &Seat, crew: &dyn Crew, max: usize) -> usize {
+        // The clock is foreign code, so it is read before anything is held, and before the pause is looked at.
+        let now = crew.now();
         if self.is_paused() {
             return 0;
         }
-        // The clock is foreign code, so it is read before anything is held.
-        let now = crew.now();
         for lane in self.lanes.in_order() {
             // Who helps from inside of a compile waits for what it helps with, so it needs a place in any case.
             let nested = nest::seats(self.address()) > 1;
@@ -199,8 +231,8 @@ impl Drain {
             // Gives the place back and ends the claims however this ends.
             let place = Place { drain: self, lane, seat, crew };
             let no_fork = crew.no_fork();
-            let batch = self.take(lane, seat, crew, now, max);
-            let (claimed, cooled) = self.claim(&batch, seat, crew, now);
+            let (batch, popped) = self.take(lane, seat, crew, now, max);
+            let (claimed, cooled) = self.claim(&batch, popped, seat, crew, now);
             drop(no_fork);
             if !seat.own(lane).is_empty() {
                 // What was moved here can be stolen, but whoever looked only at the lane has to look again.
@@ -221,11 +253,17 @@ impl Drain {
         0
     }
 
-    fn take(&self, lane: &Lane, seat: &Seat, crew: &dyn Crew, now: u32, max: usize) -> Vec<Request> {
+    /// Takes a batch; answers whether its tokens are popped already.
+    fn take(&self, lane: &Lane, seat: &Seat, crew: &dyn Crew, now: u32, max: usize) -> (Vec<Request>, bool) {
         let (own, most) = (seat.own(lane), lane.batch().min(max).max(1));
+        let express: Vec<_> = std::iter::from_fn(|| self.lanes.take_express(lane)).take(most).collect();
+        if !express.is_empty() {
+            // Alone: what is merely queued must not get ahead of lower tiers together with it.
+            return (express, true);
+        }
         if own.is_empty() {
             // A fair share of what waits, so that the other workers find work too.
-            let share = lane.len().div_ceil(self.workers.max(1)).clamp(1, CHUNK.max(most));
+            let share = lane.len().div_ceil(self.workers.max(1)).clamp(1, CHUNK.max(most)).min(max);
             lane.take_into(own, share, |request| crew.rank(request, now));
         }
         let mut batch = Vec::with_capacity(most.min(own.len()));
@@ -237,7 +275,7 @@ impl Drain {
         {
             batch.push(request);
         }
-        batch
+        (batch, false)
     }
 
     fn steal(&self, lane: &Lane, own: &Worker<Request>, limit: usize) -> Option<Request> {
@@ -259,6 +297,7 @@ impl Drain {
     fn claim(
         &self,
         batch: &[Request],
+        popped: bool,
         seat: &Seat,
         crew: &dyn Crew,
         now: u32,
@@ -266,7 +305,9 @@ impl Drain {
         let (mut claimed, mut cooled) = (Vec::with_capacity(batch.len()), Vec::new());
         for &(mut request) in batch {
             // First the token's bit, then the state; see `Lanes::push`.
-            self.lanes.pop_token(&request);
+            if !popped {
+                self.lanes.pop_token(&request);
+            }
             match crew.claim(&mut request, now) {
                 Claim::Ticket(ticket) => {
                     lock(&seat.public.compiling).push((ticket, now));
@@ -287,6 +328,9 @@ impl Drain {
             let _no_fork = crew.no_fork();
             let own = seat.own(lane);
             loop {
+                while let Some(request) = self.lanes.take_express(lane) {
+                    dropped.extend(crew.unqueue(&request));
+                }
                 lane.take_into(own, usize::MAX, |_| Rank { class: 0, rate: 0 });
                 let stolen = self.steal(lane, own, usize::MAX);
                 let mut rest = stolen.into_iter().chain(std::iter::from_fn(|| own.pop())).peekable();
@@ -317,8 +361,9 @@ impl Drain {
 
     /// Undoes one pause. The caller signals.
     pub(crate) fn resume(&self) {
-        // AcqRel, edge PAUSE: the signal after it is seen by workers that then see this.
-        self.paused.fetch_sub(1, AcqRel);
+        // AcqRel, edge PAUSE: the signal after it is seen by workers that then see this. Saturating: a forked child has forgotten
+        // all pauses.
+        let _ = self.paused.fetch_update(AcqRel, Acquire, |now| now.checked_sub(1));
     }
 }
 

@@ -141,8 +141,11 @@ pub enum CompileNowError {
     /// The compile failed.
     #[error(transparent)]
     Compile(CompileError),
-    /// It was asked for from inside of a compile of the same function, which would have waited for itself.
-    #[error("bead {0} is being compiled by the calling thread; it cannot wait for that")]
+    /// It was asked for from inside of a compile of the same function, or of another one of the same batch: the calling thread
+    /// would have waited for itself.
+    #[error(
+        "bead {0} is in the batch the calling thread compiles; it cannot wait for that (see Tier::batch)"
+    )]
     Within(Bead),
     /// The request was cancelled: by an invalidation, a demotion, or code the VM installed.
     #[error("the request for bead {0} was cancelled while it was waited for; ask again")]

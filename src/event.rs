@@ -50,7 +50,7 @@ pub enum Event {
         /// Calls until it may be asked for again.
         retry_after: u32,
     },
-    /// A tier was given up for a function after too many failures; lower tiers go on.
+    /// A tier, and those above it, was given up for a function after too many failures; lower tiers go on.
     /// [`Engine::fault`](crate::Engine::fault) keeps the reason.
     GaveUp {
         /// The function.

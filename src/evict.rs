@@ -72,7 +72,7 @@ impl Shared {
         let Some(idle) = self.eviction.idle else { return false };
         // Relaxed: only a hint.
         let swept = self.eviction.swept.load(Relaxed);
-        self.short_of_memory().is_some() && self.now().wrapping_sub(swept) >= clock::millis(idle) / 2
+        self.short_of_memory().is_some() && clock::since(self.now(), swept) >= clock::span(idle) / 2
     }
 
     /// Takes back code that was not called for a while, if memory is short.
@@ -93,7 +93,7 @@ impl Shared {
             self.eviction.swept.store(now, Relaxed);
             let mut sweeper = lock(&self.eviction.sweeper);
             for mark in std::mem::take(&mut sweeper.marks) {
-                if now.wrapping_sub(mark.at) < clock::millis(idle) {
+                if clock::since(now, mark.at) < clock::span(idle) {
                     sweeper.marks.push(mark);
                 } else if let Fate::Evict(mark) = self.judge(mark, excess) {
                     let size = self.table.code_bytes(mark.bead) as u64;

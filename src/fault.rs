@@ -24,8 +24,10 @@ pub struct Fault {
 
 struct Entry {
     fault: Fault,
-    /// The call at which it may be tried again. Kept here and not in the budget, which belongs to the mutators.
-    not_before: u32,
+    /// Calls to wait since that call. Kept here and not in the budget, which belongs to the mutators.
+    pause: u32,
+    /// The call at which it failed.
+    at: u32,
 }
 
 /// The failures by bead and tier; functions that never failed are not here.
@@ -43,12 +45,13 @@ impl Faults {
         let mut all = lock(&self.all);
         let entry = all.entry((bead, tier)).or_insert_with(|| Entry {
             fault: Fault { failures: 0, last: CompileError::Unfinished },
-            not_before: 0,
+            pause: 0,
+            at: 0,
         });
         entry.fault.failures = entry.fault.failures.saturating_add(1);
         let failures = entry.fault.failures;
         let retry_after = RETRY_AFTER_CALLS << (failures - 1).min(MAX_DOUBLINGS);
-        entry.not_before = calls.saturating_add(retry_after);
+        (entry.pause, entry.at) = (retry_after, calls);
         let replaced = std::mem::replace(&mut entry.fault.last, error);
         self.len.store(all.len(), Relaxed);
         // SeqCst, edge FAULT: between this and the caller's look at whether the bead still lives.
@@ -61,7 +64,11 @@ impl Faults {
         if self.len.load(Relaxed) == 0 {
             return 0;
         }
-        lock(&self.all).get(&(bead, tier)).map_or(0, |entry| entry.not_before.saturating_sub(calls))
+        lock(&self.all).get(&(bead, tier)).map_or(0, |entry| {
+            // Fewer than then: the function counts from zero since.
+            let since = calls.checked_sub(entry.at).unwrap_or(calls);
+            entry.pause.saturating_sub(since)
+        })
     }
 
     pub(crate) fn get(&self, bead: Bead, tier: TierId) -> Option<Fault> {
@@ -116,6 +123,7 @@ mod tests {
             [unfinished(), unfinished(), unfinished()],
             [(1, 1_000, 800), (2, 2_000, 1_800), (3, 4_000, 3_800)]
         );
+        assert_eq!(faults.wait(bead, TierId::BASELINE, 100), 3_900, "counts from zero since");
         assert_eq!(faults.forget(bead, TierId::BASELINE).unwrap().failures, 3);
         assert_eq!(faults.get(bead, TierId::BASELINE), None);
         assert_eq!(fail(CompileError::NullEntry), (1, 1_000, 800));

@@ -2,6 +2,7 @@
 
 use crate::column::Column;
 use crate::sync::AtomicU32;
+use std::f64::consts::LN_2;
 use std::sync::atomic::Ordering::Relaxed;
 
 /// Relaxed everywhere: heat is a hint, and threads that ask at the same time may lose a little of it.
@@ -30,7 +31,11 @@ impl Heat {
         let new = calls.saturating_sub(before.load(Relaxed));
         let age = f64::from(now.saturating_sub(at.load(Relaxed))) / f64::from(half_life.max(1));
         let faded = f64::from(heat.load(Relaxed)) * (-age).exp2();
-        let now_hot = (faded as u32).saturating_add(new);
+        // What is new came at a steady rate as far as anybody knows, so it has faded too: the mean of 2^-x for x from 0 to `age`.
+        // Where nothing was counted before, nobody knows when it began.
+        let share =
+            if age > 0.0 && before.load(Relaxed) > 0 { -(-age * LN_2).exp_m1() / (age * LN_2) } else { 1.0 };
+        let now_hot = (faded as u32).saturating_add((f64::from(new) * share).round() as u32);
         heat.store(now_hot, Relaxed);
         at.store(now, Relaxed);
         before.store(calls, Relaxed);
@@ -61,7 +66,7 @@ mod tests {
         let heat = Heat::reserve(16).unwrap();
         assert_eq!(heat.update(3, 800, 0, 100), 800);
         assert_eq!(heat.update(3, 800, 100, 100), 400);
-        assert_eq!(heat.update(3, 850, 300, 100), 150);
+        assert_eq!(heat.update(3, 850, 300, 100), 100 + 27, "fifty over two half-lives: 0.54 of them");
         heat.reset(3);
         assert_eq!(heat.update(3, 10, 300, 100), 10);
     }

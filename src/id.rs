@@ -219,6 +219,11 @@ pub enum Reason {
 }
 
 impl Reason {
+    /// Whether a request is taken before all that wait in its lane. Its token is a second one.
+    pub(crate) fn is_urgent(self) -> bool {
+        matches!(self, Reason::Now | Reason::Osr)
+    }
+
     /// What cannot wait comes before what is merely hot.
     pub(crate) fn class(self) -> u8 {
         match self {

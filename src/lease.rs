@@ -80,6 +80,9 @@ impl Engine {
     }
 
     fn entry(&self, bead: Bead) -> Option<u64> {
+        if bead.index() >= self.capacity() {
+            return None;
+        }
         // Acquire, edge PUBLISH: who gets the pointer sees the code.
         match CodeWord(self.shared().table.code.get(bead.index()).load(Acquire)).read(bead) {
             Reading::Ready(entry) | Reading::Counted(entry) => Some(entry),

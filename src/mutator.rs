@@ -82,6 +82,8 @@ pub struct Mutator {
     polled: Cell<u64>,
     /// How many native scopes are open.
     depth: Cell<u32>,
+    /// Callbacks that have this offline thread online.
+    guests: Cell<u32>,
     /// Every how-manieth call is counted; 1 counts all.
     sampling: u32,
     /// Calls to pass over until the next one is counted.
@@ -98,6 +100,9 @@ impl Mutator {
     /// `cell` is online and has seen the epoch `seen`.
     pub(crate) fn new(engine: Engine, cell: MutatorCell, seen: u64) -> Mutator {
         let table = &engine.shared().table;
+        let (sampling, random) = (engine.shared().settings.sampling, engine.shared().next_seed());
+        // Also in its first run of calls each has the same chance, however short a mutator's life is.
+        let first = crate::clock::random(random, 1, 0) % sampling;
         Mutator {
             code: table.code.clone(),
             budgets: table.budgets.clone(),
@@ -108,10 +113,11 @@ impl Mutator {
             seen: Cell::new(seen),
             polled: Cell::new(seen),
             depth: Cell::new(0),
-            sampling: engine.shared().settings.sampling,
-            skip: Cell::new(0),
-            place: Cell::new(0),
-            random: Cell::new(engine.shared().next_seed()),
+            guests: Cell::new(0),
+            sampling,
+            skip: Cell::new(first),
+            place: Cell::new(first),
+            random: Cell::new(random),
             engine: Some(engine),
             not_sync: PhantomData,
         }

@@ -7,7 +7,7 @@ use crate::id::{Bead, Reason, TierId};
 use crate::osr::{ITERATIONS_PER_CALL, Spent, Standing};
 use crate::policy::{Activity, HalfLife, Scale, Verdict};
 use crate::queue::Lane;
-use crate::shared::Shared;
+use crate::shared::{Shared, TierParts};
 use crate::state::{Pending, Requested, Snapshot};
 use crate::stats::read;
 use crate::tier::Candidate;
@@ -59,9 +59,10 @@ impl Shared {
     pub(crate) fn loop_spent(&self, spent: Spent) -> u32 {
         const RECHECK: u32 = RECHECK_CALLS * ITERATIONS_PER_CALL;
         let (bead, site) = (spent.bead, spent.site);
+        let mut ask = spent.ask;
         let (standing, now) = {
             let _no_fork = self.gate.enter();
-            let standing = self.loops.count(bead, site, spent.iterations);
+            let standing = self.loops.count(bead, site, spent.iterations, &mut ask);
             let now = self.table.live(bead);
             if now.is_err() {
                 // Removed, perhaps just now, and then nobody else forgets what was noted.
@@ -70,9 +71,6 @@ impl Shared {
             (standing, now)
         };
         let Ok(now) = now else { return u32::MAX };
-        if !spent.ask {
-            return 0;
-        }
         let iterations = match standing {
             Standing::Suppressed(wait) => return wait,
             Standing::Counting(iterations) => iterations,
@@ -85,6 +83,9 @@ impl Shared {
                 iterations
             }
         };
+        if !ask {
+            return 0;
+        }
         if now.pending != Pending::None && self.drain.wake.active() == 0 {
             self.wake();
         }
@@ -96,10 +97,28 @@ impl Shared {
         let calls = self.table.budgets.calls(bead.index());
         let (tier, wait) = self.consult(bead, &now, now.tier.below(), calls, iterations);
         let Some(tier) = tier else { return wait.saturating_mul(ITERATIONS_PER_CALL) };
-        let asked = self.request(bead, tier, Reason::Osr, calls);
-        {
+        let seen = self.table.state(bead.index()).load();
+        if self.table.osr.find(bead, site).is_some() {
+            // Installed meanwhile.
+            return 1;
+        }
+        let asked = self.request_anew(bead, tier, Reason::Osr, calls, Some(seen.version));
+        let now_at = self.now();
+        let fresh = {
             let _no_fork = self.gate.enter();
-            self.loops.want(bead, site, self.table.state(bead.index()).load().version);
+            let fresh = self.loops.want(bead, site, self.table.state(bead.index()).load().version);
+            if fresh && matches!(asked, Requested::Already) {
+                // It was asked for as merely hot.
+                self.hasten(bead, Reason::Osr, calls, now_at);
+            }
+            if self.table.live(bead).is_err() {
+                // Removed meanwhile, and then nobody else forgets what was noted.
+                self.loops.forget(bead);
+            }
+            fresh
+        };
+        if fresh {
+            self.wake();
         }
         if matches!(asked, Requested::Busy) { 1 } else { RECHECK }
     }
@@ -183,7 +202,7 @@ impl Shared {
             iterations: 0,
             size: self.info.size(bead.index()),
             queued: u32::try_from(lane.len()).unwrap_or(u32::MAX),
-            workers: lane.limit().min(self.drain.workers).max(1) as u32,
+            workers: self.drain.lanes.places(lane, self.drain.workers) as u32,
             code_bytes: read(&self.counters.code_bytes),
             code_limit: self.settings.code_limit,
             random: clock::random(self.settings.seed, bead.to_bits(), calls.into()),
@@ -192,16 +211,22 @@ impl Shared {
 
     /// The calls, faded as the policy of the next tier wants it.
     fn heat(&self, bead: Bead, tier: TierId, calls: u32) -> u32 {
-        // Lanes are in order of tiers, so the next tier's lane is the one at this tier's number.
-        let half_life = self.tiers.get(usize::from(tier.get())).and_then(|next| next.policy.half_life());
+        let half_life = |parts: &TierParts| {
+            contain(|| parts.policy.half_life()).unwrap_or_else(|message| {
+                tracing::error!(target: "beadwork", %bead, message, "a policy panicked");
+                None
+            })
+        };
+        // Lanes are in order of tiers, so the next tier's lane is the one at this tier's number. Where that does not fade and a
+        // higher one does, what is noted now says when its counts began.
+        let above = self.tiers.get(usize::from(tier.get())..).unwrap_or_default();
+        let next = above.first().and_then(half_life);
         let heat = &self.table.heat;
-        match half_life {
+        let faded = match next.or_else(|| if calls <= 1 { above.iter().find_map(half_life) } else { None }) {
             None => calls,
-            Some(HalfLife::Time(time)) => {
-                let now = clock::millis((self.settings.clock)());
-                heat.update(bead.index(), calls, now, clock::millis(time))
-            }
+            Some(HalfLife::Time(time)) => heat.update(bead.index(), calls, self.now(), clock::span(time)),
             Some(HalfLife::Ticks(ticks)) => heat.update(bead.index(), calls, self.ticks.load(Relaxed), ticks),
-        }
+        };
+        if next.is_some() { faded } else { calls }
     }
 }

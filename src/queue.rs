@@ -70,6 +70,9 @@ impl PartialEq for Ranked {
 
 impl Eq for Ranked {}
 
+/// The most second tokens a lane holds.
+const MAX_EXPRESS: usize = 4_096;
+
 /// Requests a lane keeps room for when fewer wait.
 const KEPT: usize = 256;
 
@@ -80,6 +83,13 @@ struct Heap {
     taken: usize,
 }
 
+/// A token that goes first.
+struct Express {
+    request: Request,
+    /// The bead's first token in this lane. If not, that lies in the heap or a deque, and this is a second one.
+    first: bool,
+}
+
 /// The queue of one compiled tier and its limits, which may change while it runs.
 pub(crate) struct Lane {
     pub(crate) tier: TierId,
@@ -88,8 +98,8 @@ pub(crate) struct Lane {
     /// The most workers in this lane at once.
     limit: AtomicUsize,
     enabled: AtomicBool,
-    /// Requests that are as urgent as any of the baseline's, and that no worker has come for yet.
-    urgent: AtomicUsize,
+    /// Tokens of requests that cannot wait until the heap is ranked anew.
+    express: Injector<Express>,
     injector: Injector<Request>,
     heap: Mutex<Heap>,
     /// Requests in `heap`.
@@ -106,7 +116,7 @@ impl Lane {
             batch: AtomicUsize::new(batch),
             limit: AtomicUsize::new(limit),
             enabled: AtomicBool::new(true),
-            urgent: AtomicUsize::new(0),
+            express: Injector::new(),
             injector: Injector::new(),
             heap: Mutex::new(Heap::default()),
             ranked: AtomicUsize::new(0),
@@ -151,7 +161,12 @@ impl Lane {
     /// signal is still to come.
     pub(crate) fn holds_some(&self) -> bool {
         // Acquire, edge WAKE: after the place was given back.
-        self.ranked.load(Acquire) > 0 || !self.injector.is_empty()
+        self.ranked.load(Acquire) > 0 || !self.injector.is_empty() || !self.express.is_empty()
+    }
+
+    /// Puts back what a worker had moved into its own deque.
+    pub(crate) fn put_back(&self, request: Request) {
+        self.injector.push(request);
     }
 
     /// Moves up to `most` of the most urgent requests into a worker's own deque.
@@ -185,11 +200,11 @@ pub(crate) fn steal_into(from: &Stealer<Request>, own: &Worker<Request>, limit: 
     until_settled(|| from.steal_batch_with_limit_and_pop(own, limit))
 }
 
-fn until_settled(mut steal: impl FnMut() -> Steal<Request>) -> Option<Request> {
+fn until_settled<T>(mut steal: impl FnMut() -> Steal<T>) -> Option<T> {
     let mut rounds = 0;
     loop {
         match steal() {
-            Steal::Success(request) => return Some(request),
+            Steal::Success(token) => return Some(token),
             Steal::Empty => return None,
             Steal::Retry => crate::sync::wait_a_little(&mut rounds),
         }
@@ -222,22 +237,29 @@ impl Lanes {
         if tier == TierId::INTERPRETER { None } else { self.all.get(tier.lane()) }
     }
 
-    /// A request that waits for `tier`, for which ranks put it first, is as urgent as the baseline's.
-    pub(crate) fn hurry(&self, tier: TierId) {
-        if let Some(lane) = self.get(tier) {
-            // Relaxed, as all about urgency: it decides who goes first, not whether.
-            lane.urgent.fetch_add(1, Relaxed);
+    /// Has a request that waits taken before all others of its lane, and in turn with the baseline's.
+    pub(crate) fn hasten(&self, request: Request) {
+        // More are not worth their memory: who asks so often while nobody works waits anyway.
+        if let Some(lane) = self.get(request.tier).filter(|lane| lane.express.len() < MAX_EXPRESS) {
+            lane.express.push(Express { request, first: false });
         }
     }
 
-    /// The lanes in the order in which a worker looks at them: lowest first; but every other time one with an urgent request
+    /// Takes what cannot wait. Its token has been popped then.
+    pub(crate) fn take_express(&self, lane: &Lane) -> Option<Request> {
+        let token = until_settled(|| lane.express.steal())?;
+        if token.first {
+            self.pop_token(&token.request);
+        }
+        Some(token.request)
+    }
+
+    /// The lanes in the order in which a worker looks at them: lowest first; but every other time one with something urgent
     /// before all others.
     pub(crate) fn in_order(&self) -> impl Iterator<Item = &Lane> {
-        let urgent = self.all.iter().skip(1).find(|lane| lane.urgent.load(Relaxed) > 0);
-        let first = urgent.filter(|lane| {
-            let turn = self.turn.fetch_add(1, Relaxed).is_multiple_of(2);
-            turn && lane.urgent.fetch_update(Relaxed, Relaxed, |now| now.checked_sub(1)).is_ok()
-        });
+        let urgent = self.all.iter().skip(1).find(|lane| !lane.express.is_empty());
+        // Relaxed: it decides who goes first, not whether.
+        let first = urgent.filter(|_| self.turn.fetch_add(1, Relaxed).is_multiple_of(2));
         first.into_iter().chain(self.all.iter())
     }
 
@@ -270,6 +292,19 @@ impl Lanes {
         entered
     }
 
+    /// Whether a worker that looked now would get a place, so that telling it of work is of use.
+    pub(crate) fn has_place(&self, lane: &Lane, workers: usize) -> bool {
+        let room = !self.optimizes(lane) || self.optimizing.load(Acquire) < reserved(workers);
+        // Acquire, edge WAKE: after the caller gave its own place back.
+        room && lane.is_enabled() && lane.running.load(Acquire) < lane.limit()
+    }
+
+    /// How many workers may be in a lane at once.
+    pub(crate) fn places(&self, lane: &Lane, workers: usize) -> usize {
+        let most = if self.optimizes(lane) { reserved(workers) } else { workers.max(1) };
+        lane.limit().min(most).max(1)
+    }
+
     /// Gives the place back; answers the lanes in which somebody, a worker or a helper, may have found none meanwhile.
     pub(crate) fn leave(&self, lane: &Lane) -> &[Lane] {
         // Saturating: a child forked inside a compile has forgotten all places.
@@ -292,7 +327,7 @@ impl Lanes {
         lane.tier > TierId::BASELINE
     }
 
-    /// Puts a token into the lane unless one is there. The caller has queued the bead in its state word before, and
+    /// Puts a token into the lane unless one is there, or a second one if it is urgent. The caller has queued the bead in its state word before, and
     /// signals afterwards if this answers true.
     #[must_use = "true means that the caller signals"]
     pub(crate) fn push(&self, request: Request) -> bool {
@@ -304,9 +339,16 @@ impl Lanes {
         // afterwards and sees this request.
         if self.queued.get(request.index).fetch_or(bit, AcqRel) & bit != 0 {
             lane.waiting.fetch_sub(1, AcqRel);
-            return false;
+            if request.reason.is_urgent() {
+                self.hasten(request);
+            }
+            return request.reason.is_urgent();
         }
-        lane.injector.push(request);
+        if request.reason.is_urgent() {
+            lane.express.push(Express { request, first: true });
+        } else {
+            lane.injector.push(request);
+        }
         true
     }
 

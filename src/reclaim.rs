@@ -16,6 +16,9 @@ use std::sync::atomic::Ordering::Relaxed;
 /// The VM's closure for code it frees itself.
 pub(crate) type HandBack = Arc<dyn Fn(HandedBack) + Send + Sync>;
 
+/// Retired pieces for which a worker is called, whether or not a mutator has passed a safepoint.
+const MANY_RETIRED: usize = 64;
+
 impl Shared {
     /// Frees retired code that nobody can be in, or hands it back. Answers how many pieces.
     pub(crate) fn reclaim(&self) -> usize {
@@ -34,8 +37,11 @@ impl Shared {
 
     /// Frees what can be freed on an engine that has no workers to do it.
     pub(crate) fn reclaim_without_workers(&self) {
-        if read(&self.counters.requested) == 0 {
+        if read(&self.counters.requested) == 0 || self.is_closed() {
             self.reclaim();
+        } else if self.table.grace.waiting().0 >= MANY_RETIRED {
+            // Perhaps no mutator passes a safepoint that would say so.
+            self.wake();
         }
     }
 
@@ -74,11 +80,13 @@ impl Shared {
     /// A mutator passed a safepoint or went, or a lease ended: perhaps it was what everything waited for. Freeing is a
     /// worker's business, if there are any yet; an engine that never asked for a compile frees where the VM says so.
     pub(crate) fn passed_by(&self) {
-        if self.table.grace.is_anything_to_look_at()
-            && read(&self.counters.requested) > 0
-            && !self.is_closed()
-        {
-            self.wake();
+        if self.table.grace.is_anything_to_look_at() && read(&self.counters.requested) > 0 {
+            if self.is_closed() {
+                // No worker comes any more.
+                self.reclaim();
+            } else {
+                self.wake();
+            }
         }
     }
 

@@ -1,6 +1,6 @@
 //! What becomes of a compile: installed, failed, overdue, cancelled; and who hears of it.
 
-use crate::backend::Outcome;
+use crate::backend::{JobHost, Outcome};
 use crate::clock;
 use crate::code::CompiledCode;
 use crate::contain::contain;
@@ -45,6 +45,10 @@ impl Shared {
                     self.loops.fail(bead, site);
                 }
                 self.suppress_loops(bead);
+                if self.table.live(bead).is_err() {
+                    // Removed meanwhile, and then nobody else forgets what was noted.
+                    self.loops.forget(bead);
+                }
             } else {
                 self.table.osr.discard(osr);
             }
@@ -114,7 +118,9 @@ impl Shared {
         let (ended, pushed) = {
             let _no_fork = self.gate.enter();
             // First: who waits and finds the compile ended looks for the reason.
-            self.waits.note_failure(bead, tier, &error);
+            if self.is_current(ticket) {
+                self.waits.note_failure(bead, tier, &error);
+            }
             let ended = self.table.state(bead.index()).abandon(ticket);
             let pushed = match ended {
                 Ended::Requeue(next) => self.push(bead, next, Reason::Resumed, 0, now),
@@ -142,7 +148,9 @@ impl Shared {
         add(&self.counters.failed, 1);
         self.emit(&Event::Failed { bead, tier, error: error.clone(), failures, retry_after });
         self.changed(bead);
-        if failures >= self.settings.fault_limit {
+        // Code of that tier that is there already, and was to be compiled anew for a loop, goes on.
+        let runs = self.table.live(bead).is_ok_and(|now| now.tier >= tier);
+        if failures >= self.settings.fault_limit && !runs {
             let cap = TierId::from_low_bits(u64::from(tier.get().saturating_sub(1)));
             if self.restrict(bead, |state| state.cap = state.cap.min(cap)).is_ok() {
                 self.emit(&Event::GaveUp { bead, tier, error });
@@ -162,7 +170,9 @@ impl Shared {
         });
         for (ticket, claimed) in compiling {
             let limit = self.tiers.get(ticket.tier.lane()).and_then(|parts| parts.timeout);
-            if let Some(limit) = limit.filter(|&limit| now.wrapping_sub(claimed) > clock::millis(limit)) {
+            // What was given up before goes on until its backend returns.
+            let limit = limit.filter(|_| self.is_current(ticket));
+            if let Some(limit) = limit.filter(|&limit| clock::since(now, claimed) > clock::span(limit)) {
                 self.failed(ticket, CompileError::TimedOut { limit });
             }
         }
@@ -207,8 +217,10 @@ impl Shared {
             self.loops.start_over(bead);
         }
         self.reclaim_without_workers();
-        self.emit(&Event::Invalidated { bead });
+        // Not of a function that was removed since: nothing is to follow that.
+        let callback = callback.filter(|_| self.table.live(bead).is_ok());
         self.call_back(callback, bead, Invalidation::Invalidated);
+        self.emit(&Event::Invalidated { bead });
     }
 
     /// Changes what a function may be compiled at; code and requests above that are taken back.

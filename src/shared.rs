@@ -28,7 +28,7 @@ use crate::reclaim::HandBack;
 use crate::snapshot::{self, Snapshots};
 #[cfg(all(unix, not(beadwork_loom)))]
 use crate::state::Ended;
-use crate::state::Requested;
+use crate::state::{Pending, Requested};
 use crate::stats::{Counters, add};
 use crate::sync::{Arc, AtomicBool, AtomicU32, AtomicU64, Mutex, fence, lock};
 use crate::table::Table;
@@ -102,6 +102,8 @@ pub(crate) struct Shared {
     pub(crate) settings: Settings,
     /// Ticks of [`Engine::decay_tick`](crate::Engine::decay_tick).
     pub(crate) ticks: AtomicU32,
+    /// What the clock last said. Not the shim's: no protocol depends on it.
+    pub(crate) last_now: std::sync::atomic::AtomicU32,
     /// Numbers given to mutators and to what comes with requests. Not the shim's: no protocol depends on it.
     numbers: std::sync::atomic::AtomicU64,
     /// The bits of the factor on all thresholds.
@@ -150,6 +152,7 @@ impl Shared {
             executor,
             settings,
             ticks: AtomicU32::new(0),
+            last_now: std::sync::atomic::AtomicU32::new(0),
             numbers: std::sync::atomic::AtomicU64::new(0),
             scale: AtomicU64::new(1f64.to_bits()),
             gate: Gate::new(),
@@ -167,10 +170,22 @@ impl Shared {
 
     /// Asks for a compile; the token is in its lane and a worker is awake when this answers `Queued`.
     pub(crate) fn request(&self, bead: Bead, tier: TierId, reason: Reason, calls: u32) -> Requested {
+        self.request_anew(bead, tier, reason, calls, None)
+    }
+
+    /// As `request`, and if `anew` is the version still, also for the tier that runs: its code lacks something.
+    pub(crate) fn request_anew(
+        &self,
+        bead: Bead,
+        tier: TierId,
+        reason: Reason,
+        calls: u32,
+        anew: Option<u32>,
+    ) -> Requested {
         if bead.index() >= self.table.capacity() {
             return Requested::Stale;
         }
-        let (asked, anew) = (self.now(), reason == Reason::Osr);
+        let asked = self.now();
         let snapshot = match self.snapshot_for(bead, tier, anew) {
             Ok(snapshot) => snapshot,
             Err(busy) => return busy,
@@ -203,20 +218,19 @@ impl Shared {
                     if !self.one_shots.has(bead, now.target) {
                         self.snapshots.rebind(bead, now.target, || state.insist(bead, now));
                     }
+                    if reason == Reason::Now {
+                        self.hasten(bead, reason, calls, asked);
+                    }
                     Vec::new()
                 }
                 _ => Vec::new(),
             };
             let queued = matches!(answer, Requested::Queued(_));
-            if reason == Reason::Osr {
-                self.drain.lanes.hurry(tier);
-            }
             (answer, queued && self.push(bead, tier, reason, calls, asked), replaced, dropped)
         };
         self.dispose((replaced, dropped));
         if matches!(answer, Requested::Queued(_)) {
-            add(&self.counters.requested, 1);
-            self.emit(&Event::Queued { bead, tier, reason, calls });
+            self.say_queued(bead, tier, reason, calls);
         }
         if pushed {
             self.wake();
@@ -230,10 +244,25 @@ impl Shared {
         self.drain.lanes.push(Request { index: bead.index(), calls, asked, stamp, tier, reason })
     }
 
+    /// A request that waits cannot wait any more; inside a section. The caller wakes.
+    pub(crate) fn hasten(&self, bead: Bead, reason: Reason, calls: u32, asked: u32) {
+        let Ok(now) = self.table.live(bead) else { return };
+        if now.pending == Pending::Queued {
+            let (index, stamp, tier) = (bead.index(), now.stamp(), now.target);
+            self.drain.lanes.hasten(Request { index, calls, asked, stamp, tier, reason });
+        }
+    }
+
+    /// A request is queued.
+    pub(crate) fn say_queued(&self, bead: Bead, tier: TierId, reason: Reason, calls: u32) {
+        add(&self.counters.requested, 1);
+        self.emit(&Event::Queued { bead, tier, reason, calls });
+    }
+
     /// A request that followed a compile is queued now.
     pub(crate) fn resumed(&self, bead: Bead, tier: Option<TierId>, pushed: bool) {
         if let Some(tier) = tier {
-            self.emit(&Event::Queued { bead, tier, reason: Reason::Resumed, calls: 0 });
+            self.say_queued(bead, tier, Reason::Resumed, 0);
         }
         if pushed {
             self.wake();
@@ -263,6 +292,11 @@ impl Shared {
         }
         if self.settings.foreground {
             self.drain.work_in_foreground(self);
+            return;
+        }
+        if self.drain.workers == 0 {
+            // Those who wait do the work.
+            self.idle();
             return;
         }
         if !self.drain.wake.signal(self.drain.workers) {

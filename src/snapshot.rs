@@ -165,7 +165,7 @@ impl Shared {
         &self,
         bead: Bead,
         tier: TierId,
-        anew: bool,
+        anew: Option<u32>,
     ) -> Result<Option<Snapshot>, Requested> {
         if !self.snapshots.is_on() {
             return Ok(None);

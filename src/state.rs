@@ -107,8 +107,8 @@ impl<'a> StateCell<'a> {
     }
 
     /// Asks for `target`. See [`Requested`]; a higher target replaces a queued one and follows a compiling one. `anew` asks for
-    /// the tier it has as well: its code lacks something.
-    pub(crate) fn request(self, bead: Bead, target: TierId, anew: bool) -> Requested {
+    /// the tier it has as well, if this is the version still: its code lacks something.
+    pub(crate) fn request(self, bead: Bead, target: TierId, anew: Option<u32>) -> Requested {
         loop {
             let now = self.load();
             if let Some(refused) = now.refuses(bead, target, anew) {
@@ -187,7 +187,11 @@ impl<'a> StateCell<'a> {
 
     /// Ends a claim without code. A request that followed the compile is queued now.
     pub(crate) fn abandon(self, ticket: Ticket) -> Ended {
-        self.end(ticket, |new| new.pending = new.pending.without_compile())
+        self.end(ticket, |new| {
+            // A request that follows was for a higher tier; if a cap lowered it to this one, it has just been served.
+            let served = new.target == ticket.tier;
+            new.pending = if served { Pending::None } else { new.pending.without_compile() };
+        })
     }
 
     /// Gives a claimed bead back to its lane, or to that of the higher tier asked for meanwhile.

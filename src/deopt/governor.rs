@@ -142,7 +142,7 @@ impl Bucket {
     fn admits(&mut self, now: u32) -> bool {
         const ONE: u32 = 1_000;
         // A bailout a second is a thousandth a millisecond.
-        let leaked = now.wrapping_sub(self.at).saturating_mul(DEOPT_KEEP_PER_SECOND);
+        let leaked = crate::clock::since(now, self.at).saturating_mul(DEOPT_KEEP_PER_SECOND);
         (self.level, self.at) = (self.level.saturating_sub(leaked), now);
         let admitted = self.level + ONE <= DEOPT_KEEP_BURST * ONE;
         if admitted {

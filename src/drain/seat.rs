@@ -59,11 +59,26 @@ impl<'d> Seated<'d> {
 impl Drop for Seated<'_> {
     fn drop(&mut self) {
         self.here = None;
+        let left_over = self.seat.as_ref().is_some_and(|seat| {
+            let _no_fork = self.crew.no_fork();
+            // Nobody may sit here for long, and what lies here is stolen last.
+            let mut left_over = false;
+            for (lane, own) in self.drain.lanes.all.iter().zip(&seat.deques) {
+                while let Some(request) = own.pop() {
+                    lane.put_back(request);
+                    left_over = true;
+                }
+            }
+            left_over
+        });
         {
             let _no_fork = self.crew.no_fork();
             lock(&self.drain.seats).extend(self.seat.take());
             // Saturating: a child forked inside a compile has forgotten all workers. AcqRel, edge WAKE.
             let _ = self.drain.busy.fetch_update(AcqRel, Acquire, |now| now.checked_sub(1));
+        }
+        if left_over {
+            self.crew.signal();
         }
         if self.crew.is_closed() {
             // Who closed the engine waits for seats.
@@ -89,7 +104,10 @@ impl Drop for Place<'_> {
         let waited_for = self.drain.lanes.leave(self.lane);
         let waits = {
             let _no_fork = self.crew.no_fork();
-            waited_for.iter().any(|lane| self.drain.holds_some(lane))
+            // Only where there is a place: a signal for a lane that is full or switched off would have its hearers look in vain, and
+            // signal in turn. Whoever leaves it, or switches it on, signals.
+            let of_use = |lane: &Lane| self.drain.lanes.has_place(lane, self.drain.workers);
+            waited_for.iter().any(|lane| of_use(lane) && self.drain.holds_some(lane))
         };
         if waits {
             self.crew.signal();

@@ -64,7 +64,8 @@ impl Engine {
     }
 
     /// Installs code the VM has compiled itself, in any state of the function. A compile in flight is superseded:
-    /// its late result is dropped. Native [loop entries](CompiledCode::osr) come with the code, in the same step.
+    /// its late result is dropped. Blacklisting and caps are about compiles: what the VM installs is accepted all the same, and goes
+    /// with the next change of them that bars its tier. Native [loop entries](CompiledCode::osr) come with the code, in the same step.
     ///
     /// # Errors
     /// [`InstallError`] if the function is not live, there is no such tier, or the entry is null or wider than 48
@@ -114,9 +115,7 @@ impl Engine {
             (owner, installed, pushed, dropped)
         };
         shared.dispose(dropped);
-        if pushed {
-            shared.wake();
-        }
+        shared.resumed(bead, installed.as_ref().ok().and_then(|installed| installed.requeue), pushed);
         shared.reclaim_without_workers();
         match installed {
             Ok(installed) => {

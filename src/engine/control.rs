@@ -7,12 +7,12 @@ use crate::id::TierId;
 use crate::queue::Lane;
 use std::fmt;
 use std::sync::atomic::Ordering::Relaxed;
-use std::thread::Thread;
 use std::time::{Duration, Instant};
 
 impl Engine {
-    /// Takes no more work until the guard is dropped. Nests, never blocks, and starts no thread; compiles in flight finish,
-    /// requests go on to be queued.
+    /// Takes no more work until the guard is dropped. Nests, never blocks, and starts no thread; compiles in flight finish (a
+    /// worker that is taking a batch at this moment counts as such), requests go on to be queued. A forked child is not
+    /// paused: the guard may be on a thread that it does not have.
     pub fn pause(&self) -> PauseGuard {
         self.shared().drain.pause();
         PauseGuard(self.clone())
@@ -101,7 +101,8 @@ impl Engine {
     /// Wakes workers for `waiting` requests; each signal starts one.
     fn wake_for(&self, waiting: usize) {
         let shared = self.shared();
-        let workers = if shared.settings.foreground { 1 } else { shared.drain.workers };
+        // Without workers, this wakes those who wait and do the work themselves.
+        let workers = shared.drain.workers.max(1);
         (0..workers.min(waiting)).for_each(|_| shared.wake());
     }
 }
@@ -114,13 +115,13 @@ impl Drop for PauseGuard {
     fn drop(&mut self) {
         let shared = self.0.shared();
         shared.drain.resume();
-        let (waiting, threads) = {
+        let waiting = {
             let _no_fork = shared.no_fork();
-            (shared.drain.queued(), shared.waits.everybody())
+            shared.drain.queued()
         };
         self.0.wake_for(waiting);
-        // On an inline engine, those who wait do the work.
-        threads.iter().for_each(Thread::unpark);
+        // On a thread of the pool, who waits works too.
+        shared.idle();
     }
 }
 

@@ -23,10 +23,11 @@ impl Engine {
     /// request stays queued then).
     pub fn compile_now(&self, bead: Bead, tier: TierId, timeout: Duration) -> Result<u32, CompileNowError> {
         let (shared, start) = (self.shared(), Instant::now());
-        if crate::nest::is_compiling(shared.drain.address(), bead) {
+        let wait = Announced::new(shared, bead, tier);
+        let there = || shared.table.live(bead).is_ok_and(|now| now.tier >= tier);
+        if crate::nest::is_compiling(shared.drain.address(), bead) && !there() {
             return Err(CompileNowError::Within(bead));
         }
-        let wait = Announced::new(shared, bead, tier);
         let _ = self.ask(bead, tier, Reason::Now)?;
         loop {
             if let Some(answer) = wait.answer(bead, tier)? {
@@ -126,6 +127,9 @@ impl Engine {
         }
         if let Some(demoted) = demoted {
             shared.over(bead, TierId::MAX, demoted.version);
+            if demoted.queued {
+                shared.say_queued(bead, tier, Reason::Asked, 0);
+            }
         }
         shared.tell_taken(taken);
         Ok(())

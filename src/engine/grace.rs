@@ -65,6 +65,8 @@ impl Engine {
     pub unsafe fn forget_other_mutators(&self, survivors: &[&Mutator]) {
         let cells: Vec<&MutatorCell> = survivors.iter().map(|mutator| mutator.cell()).collect();
         let _no_fork = self.shared().gate.enter();
+        // Parked cells are forgotten too, so nobody must come online in one of them.
+        lock(&self.0.parked).clear();
         self.shared().table.grace.forget_all_but(&cells);
     }
 }
@@ -86,8 +88,11 @@ impl Drop for Pinned {
     fn drop(&mut self) {
         if let Some(mutator) = self.0.take() {
             let (engine, cell) = mutator.park();
-            let _no_fork = engine.shared().gate.enter();
-            lock(&engine.0.parked).push(cell);
+            {
+                let _no_fork = engine.shared().gate.enter();
+                lock(&engine.0.parked).push(cell);
+            }
+            engine.shared().passed_by();
         }
     }
 }

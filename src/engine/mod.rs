@@ -67,7 +67,12 @@ impl Engine {
     /// were taken.
     pub fn run_pending(&self, max: usize) -> usize {
         let shared = self.shared();
-        shared.drain.work_inline(shared, max)
+        let taken = shared.drain.work_inline(shared, max);
+        if shared.settings.foreground && shared.drain.queued() > 0 {
+            // Somebody may have found this thread in the place that was needed.
+            shared.wake();
+        }
+        taken
     }
 
     /// Frees retired code that no mutator can be in any more, on the calling thread. Answers how many pieces.
@@ -97,11 +102,13 @@ impl Engine {
         let pool_thread = shared.is_pool_thread();
         let mut woken = false;
         let result = loop {
-            if shared.drain.workers == 0 || pool_thread {
-                self.run_pending(usize::MAX);
-            }
-            // Announced anew before each look, since who is woken is struck off the list.
+            // Announced anew before each round, since who is woken is struck off the list; and before working, since what wakes
+            // may come while this thread finds nothing to do.
             shared.announce_waiter();
+            if shared.drain.workers == 0 || pool_thread {
+                // Batch by batch, so that the time is looked at in between.
+                while start.elapsed() < timeout && shared.drain.work_once(shared) > 0 {}
+            }
             if shared.drain.is_idle() {
                 break Ok(());
             }

@@ -106,9 +106,12 @@ impl<'n> Reentered<'n> {
         // SAFETY: by the first promise the mutator is there and only shared references to it are in use; what changes
         // through them is in cells, and the mutator is not `Sync`, so they are of this thread.
         let mutator: &'n Mutator = unsafe { raw.0.as_ref() };
-        let was_offline = mutator.is_offline();
+        let was_offline = mutator.is_offline() || mutator.guests.get() > 0;
         if was_offline {
-            mutator.come_back();
+            if mutator.guests.get() == 0 {
+                mutator.come_back();
+            }
+            mutator.guests.set(mutator.guests.get() + 1);
         }
         Reentered { mutator, was_offline }
     }
@@ -141,9 +144,14 @@ impl Deref for Reentered<'_> {
 
 impl Drop for Reentered<'_> {
     fn drop(&mut self) {
+        let left = self.mutator.guests.get().saturating_sub(1);
         if self.was_offline {
-            self.mutator.leave();
-            self.mutator.engine().shared().passed_by();
+            self.mutator.guests.set(left);
+            // The last of them, whichever that is.
+            if left == 0 {
+                self.mutator.leave();
+                self.mutator.engine().shared().passed_by();
+            }
         }
     }
 }

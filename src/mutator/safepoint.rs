@@ -103,6 +103,8 @@ impl Mutator {
         struct Back<'m>(&'m Mutator);
         impl Drop for Back<'_> {
             fn drop(&mut self) {
+                // A jump may have passed over some of them.
+                self.0.guests.set(0);
                 self.0.come_back();
             }
         }

@@ -17,6 +17,10 @@ const RETRY_AFTER: u32 = 1_000 * ITERATIONS_PER_CALL;
 /// Doublings after which the wait stays the same.
 const MAX_DOUBLINGS: u32 = 16;
 
+/// Iterations told in passing after which the policies are asked all the same: loops that push each other out of a mutator's
+/// places, or run a little in each of many mutators, never use up a grant.
+const UNASKED: u32 = 64 * ITERATIONS_PER_CALL;
+
 /// The most loops of a function that are kept; the one with the fewest iterations goes first.
 const MAX_LOOPS: usize = 256;
 
@@ -30,6 +34,10 @@ struct Record {
     failures: u32,
     /// The iteration from which on the entry may be used again.
     not_before: u32,
+    /// Iterations told in passing since the last question.
+    unasked: u32,
+    /// The next count told began before the function last started over.
+    stale: bool,
     /// The function's version when a native entry was asked for; 0 if none was, since a request raises the version.
     wanted: u32,
 }
@@ -73,7 +81,9 @@ impl Loops {
             Some(place) => place,
             None => {
                 if records.len() >= MAX_LOOPS {
-                    let coldest = (0..records.len()).min_by_key(|&place| records[place].iterations);
+                    // One that is suppressed last: nobody would allow its entry again.
+                    let coldest = (0..records.len())
+                        .min_by_key(|&place| (records[place].not_before > 0, records[place].iterations));
                     coldest.map(|place| records.swap_remove(place));
                 }
                 records.push(Record { site, ..Record::default() });
@@ -83,9 +93,15 @@ impl Loops {
         change(&mut records[place])
     }
 
-    /// Adds iterations.
-    pub(crate) fn count(&self, bead: Bead, site: u64, iterations: u32) -> Standing {
+    /// Adds iterations. `ask` is set if they are so many without a question that it is time for one.
+    pub(crate) fn count(&self, bead: Bead, site: u64, iterations: u32, ask: &mut bool) -> Standing {
         self.with(bead, site, |record| {
+            record.unasked = if *ask { 0 } else { record.unasked.saturating_add(iterations) };
+            if record.unasked >= UNASKED {
+                (record.unasked, *ask) = (0, true);
+            }
+            // Iterations from before the code was taken back must not pay for what is to be waited since.
+            let iterations = if std::mem::take(&mut record.stale) { 0 } else { iterations };
             record.iterations = record.iterations.saturating_add(iterations);
             let wait = record.not_before.saturating_sub(record.iterations);
             if wait > 0 {
@@ -99,12 +115,15 @@ impl Loops {
     }
 
     /// Notes that a native entry is asked for, of code newer than `version`.
-    pub(crate) fn want(&self, bead: Bead, site: u64, version: u32) {
+    /// Answers whether it was not asked for before.
+    pub(crate) fn want(&self, bead: Bead, site: u64, version: u32) -> bool {
         self.with(bead, site, |record| {
-            if record.wanted == 0 {
+            let fresh = record.wanted == 0;
+            if fresh {
                 record.wanted = version;
             }
-        });
+            fresh
+        })
     }
 
     /// The loops whose entries were asked for before `version`, most iterations first.
@@ -151,7 +170,7 @@ impl Loops {
         }
         for record in lock(self.shard(bead)).get_mut(&bead.to_bits()).into_iter().flatten() {
             let wait = record.not_before.saturating_sub(record.iterations);
-            *record = Record { not_before: wait, iterations: 0, wanted: 0, ..*record };
+            *record = Record { not_before: wait, iterations: 0, wanted: 0, stale: true, ..*record };
         }
     }
 
@@ -174,23 +193,24 @@ mod tests {
         let loops = Loops::new();
         let waits: Vec<_> = (0..4).map(|_| loops.fail(B, 1)).collect();
         assert_eq!(waits, [8_000, 16_000, 32_000, 64_000]);
-        assert_eq!(loops.count(B, 1, 63_999), Standing::Suppressed(1));
-        assert_eq!(loops.count(B, 2, 10), Standing::Counting(10));
+        assert_eq!(loops.count(B, 1, 63_999, &mut true), Standing::Suppressed(1));
+        assert_eq!(loops.count(B, 2, 10, &mut true), Standing::Counting(10));
         assert_eq!(loops.suppressed(B), [1]);
-        assert_eq!(loops.count(B, 1, 1), Standing::Allowed(64_000));
-        assert_eq!(loops.count(B, 1, 1), Standing::Counting(64_001));
+        assert_eq!(loops.count(B, 1, 1, &mut true), Standing::Allowed(64_000));
+        assert_eq!(loops.count(B, 1, 1, &mut true), Standing::Counting(64_001));
         assert_eq!((loops.failures(B, 1), loops.failures(B, 2)), (4, 0));
     }
 
     #[test]
     fn what_failed_is_remembered_when_code_is_taken_back_and_forgotten_with_the_function() {
         let loops = Loops::new();
-        loops.count(B, 1, 500);
+        loops.count(B, 1, 500, &mut true);
         loops.want(B, 1, 1);
         loops.fail(B, 1);
         loops.start_over(B);
         assert_eq!((loops.wanted(B, 9), loops.suppressed(B)), (vec![], vec![1]));
-        assert_eq!(loops.count(B, 1, 1), Standing::Suppressed(7_999));
+        assert_eq!(loops.count(B, 1, 5_000, &mut true), Standing::Suppressed(8_000), "began before");
+        assert_eq!(loops.count(B, 1, 1, &mut true), Standing::Suppressed(7_999));
         loops.forget(B);
         assert_eq!((loops.suppressed(B), loops.len.load(Relaxed)), (vec![], 0));
     }
@@ -199,10 +219,10 @@ mod tests {
     fn the_loops_asked_for_come_hottest_first() {
         let loops = Loops::new();
         for (site, iterations) in [(1, 10), (2, 1_000), (3, 100)] {
-            loops.count(B, site, iterations);
+            loops.count(B, site, iterations, &mut true);
             loops.want(B, site, 7);
         }
-        loops.count(B, 4, 1_000_000);
+        loops.count(B, 4, 1_000_000, &mut true);
         assert_eq!(loops.wanted(B, 8), [2, 3, 1]);
         assert_eq!(loops.wanted(B, 7), [], "asked for after that compile began");
     }
@@ -210,11 +230,11 @@ mod tests {
     #[test]
     fn a_function_with_endless_sites_keeps_the_hottest_and_bounded_memory() {
         let loops = Loops::new();
-        loops.count(B, u64::MAX, 1_000);
+        loops.count(B, u64::MAX, 1_000, &mut true);
         for site in 0..100_000 {
-            loops.count(B, site, 1);
+            loops.count(B, site, 1, &mut true);
         }
-        assert_eq!(loops.count(B, u64::MAX, 1), Standing::Counting(1_001));
+        assert_eq!(loops.count(B, u64::MAX, 1, &mut true), Standing::Counting(1_001));
         assert_eq!(loops.filtered(B, |_| true).len(), MAX_LOOPS);
     }
 }

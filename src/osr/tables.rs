@@ -147,10 +147,14 @@ impl Tables {
             return Some(offset);
         }
         let (offset, len) = (room.used, 1 << class);
-        if len > self.cells - offset {
-            return None;
+        if len <= self.cells - offset {
+            room.used += len;
+            return Some(offset);
         }
-        room.used += len;
+        // A longer run, halved until it fits. Halves are not joined again: tables are small, and there are many.
+        let longer = (class + 1..CLASSES).find(|&longer| !room.free[longer].is_empty())?;
+        let offset = room.free[longer].pop()?;
+        (class..longer).for_each(|half| room.free[half].push(offset + (1 << half)));
         Some(offset)
     }
 
@@ -277,6 +281,20 @@ mod tests {
         let again = make().unwrap();
         tables.discard(again);
         assert!(make().is_ok(), "never published, so free at once");
+    }
+
+    #[test]
+    fn a_long_run_that_is_free_makes_room_for_short_ones() {
+        let (tables, grace) = (Tables::reserve(16, 16).unwrap(), Grace::new());
+        let bead = Bead::new(1, 0);
+        let make = |len| tables.make(bead, entries(0..len), &grace, |_| false);
+        tables.discard(make(16).unwrap());
+        let mut runs: Vec<_> =
+            [1, 2, 3, 1, 5].map(|len| make(len).unwrap()).iter().map(|word| word.offset()).collect();
+        runs.sort();
+        runs.dedup();
+        assert_eq!(runs.len(), 5, "each has its own");
+        assert_eq!(make(1), Err(Refused));
     }
 
     #[test]

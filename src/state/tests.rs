@@ -11,7 +11,7 @@ fn word(change: impl FnOnce(&mut Snapshot)) -> AtomicU64 {
 }
 
 fn claimed(word: &AtomicU64) -> Ticket {
-    assert!(matches!(StateCell(word).request(B, T1, false), Requested::Queued(_)));
+    assert!(matches!(StateCell(word).request(B, T1, None), Requested::Queued(_)));
     StateCell(word).claim(0, T1).unwrap()
 }
 
@@ -46,10 +46,10 @@ fn register_fresh_makes_the_first_generation_live() {
 fn request_queues_once_and_a_higher_target_replaces_a_queued_one() {
     let w = word(|_| ());
     let cell = StateCell(&w);
-    assert!(matches!(cell.request(B, T1, false), Requested::Queued(_)));
-    assert_eq!(cell.request(B, T1, false), Requested::Already);
-    assert!(matches!(cell.request(B, T2, false), Requested::Queued(_)));
-    assert_eq!(cell.request(B, T1, false), Requested::Already);
+    assert!(matches!(cell.request(B, T1, None), Requested::Queued(_)));
+    assert_eq!(cell.request(B, T1, None), Requested::Already);
+    assert!(matches!(cell.request(B, T2, None), Requested::Queued(_)));
+    assert_eq!(cell.request(B, T1, None), Requested::Already);
     assert_eq!(cell.load().target, T2);
     assert_eq!(cell.claim(0, T1), None, "the token of the lower tier finds nothing to do");
     assert!(cell.claim(0, T2).is_some());
@@ -60,9 +60,9 @@ fn request_follows_a_compile_and_is_queued_when_it_ends() {
     let w = word(|_| ());
     let cell = StateCell(&w);
     let ticket = claimed(&w);
-    assert_eq!(cell.request(B, T1, false), Requested::Already);
-    assert!(matches!(cell.request(B, T2, false), Requested::Follows(_)));
-    assert_eq!(cell.request(B, T2, false), Requested::Already);
+    assert_eq!(cell.request(B, T1, None), Requested::Already);
+    assert!(matches!(cell.request(B, T2, None), Requested::Follows(_)));
+    assert_eq!(cell.request(B, T2, None), Requested::Already);
     assert_eq!(cell.abandon(ticket), Ended::Requeue(T2));
     assert_eq!(cell.abandon(ticket), Ended::Superseded);
     assert_eq!(cell.load().pending, Pending::Queued);
@@ -71,18 +71,18 @@ fn request_follows_a_compile_and_is_queued_when_it_ends() {
 #[test]
 fn request_is_refused_for_what_is_barred_stale_busy_or_there_already() {
     let w = word(|s| s.blacklisted = true);
-    assert_eq!(StateCell(&w).request(B, T1, false), Requested::Barred(TierId::INTERPRETER));
+    assert_eq!(StateCell(&w).request(B, T1, None), Requested::Barred(TierId::INTERPRETER));
     let w = word(|s| s.cap = T1);
-    assert_eq!(StateCell(&w).request(B, T2, false), Requested::Barred(T1));
+    assert_eq!(StateCell(&w).request(B, T2, None), Requested::Barred(T1));
     let w = word(|s| s.tier = T1);
-    assert_eq!(StateCell(&w).request(B, T1, false), Requested::Already);
+    assert_eq!(StateCell(&w).request(B, T1, None), Requested::Already);
     let w = word(|s| s.publishing = true);
-    assert_eq!(StateCell(&w).request(B, T1, false), Requested::Busy);
+    assert_eq!(StateCell(&w).request(B, T1, None), Requested::Busy);
     assert_eq!(StateCell(&w).load().pending, Pending::None);
     let w = word(|s| s.live = false);
-    assert_eq!(StateCell(&w).request(B, T1, false), Requested::Stale);
+    assert_eq!(StateCell(&w).request(B, T1, None), Requested::Stale);
     let w = word(|s| s.tag = 1);
-    assert_eq!(StateCell(&w).request(B, T1, false), Requested::Stale);
+    assert_eq!(StateCell(&w).request(B, T1, None), Requested::Stale);
 }
 
 #[test]
@@ -92,12 +92,12 @@ fn p2_a_claim_lasts_until_it_is_installed_or_failed() {
     let ticket = claimed(&w);
     assert_eq!(cell.claim(0, T1), None);
     assert_eq!(
-        cell.request(B, T1, false),
+        cell.request(B, T1, None),
         Requested::Already,
         "no second compile between dequeue and install"
     );
     assert_eq!(cell.abandon(ticket), Ended::Idle);
-    assert!(matches!(cell.request(B, T1, false), Requested::Queued(_)));
+    assert!(matches!(cell.request(B, T1, None), Requested::Queued(_)));
 }
 
 #[test]
@@ -172,7 +172,7 @@ fn a_bead_at_the_end_of_its_versions_gets_no_ticket() {
     let ticket = claimed(&w);
     assert_eq!(ticket.version, VERSION_MAX - 1);
     assert_eq!(StateCell(&w).abandon(ticket), Ended::Idle);
-    assert_eq!(StateCell(&w).request(B, T1, false), Requested::Barred(TierId::INTERPRETER));
+    assert_eq!(StateCell(&w).request(B, T1, None), Requested::Barred(TierId::INTERPRETER));
     let w = word(|s| (s.version, s.pending, s.target) = (VERSION_MAX - 1, Pending::Queued, T1));
     assert_eq!(StateCell(&w).claim(0, T1), None);
     assert_eq!(StateCell(&w).load().pending, Pending::None);
@@ -182,8 +182,9 @@ fn a_bead_at_the_end_of_its_versions_gets_no_ticket() {
 fn a_request_for_the_tier_that_is_there_is_taken_only_if_it_is_wanted_anew() {
     let w = word(|s| s.tier = T2);
     let cell = StateCell(&w);
-    assert_eq!(cell.request(B, T1, true), Requested::Already, "lower");
-    assert_eq!(cell.request(B, T2, false), Requested::Already);
-    assert!(matches!(cell.request(B, T2, true), Requested::Queued(_)));
-    assert_eq!(cell.request(B, T2, true), Requested::Already, "once");
+    assert_eq!(cell.request(B, T1, Some(0)), Requested::Already, "lower");
+    assert_eq!(cell.request(B, T2, None), Requested::Already);
+    assert_eq!(cell.request(B, T2, Some(1)), Requested::Already, "installed since");
+    assert!(matches!(cell.request(B, T2, Some(0)), Requested::Queued(_)));
+    assert_eq!(cell.request(B, T2, Some(1)), Requested::Already, "once");
 }

@@ -151,14 +151,14 @@ impl Snapshot {
     }
 
     /// How a request for `target` would be refused now; see [`StateCell::request`](super::StateCell::request).
-    pub(crate) fn refuses(&self, bead: Bead, target: TierId, anew: bool) -> Option<Requested> {
+    pub(crate) fn refuses(&self, bead: Bead, target: TierId, anew: Option<u32>) -> Option<Requested> {
         if !self.is(bead) {
             return Some(Requested::Stale);
         }
         if let Some(cap) = self.bars(target) {
             return Some(Requested::Barred(cap));
         }
-        let there = target < self.tier || (target == self.tier && !anew);
+        let there = target < self.tier || (target == self.tier && anew != Some(self.version));
         if there || (self.pending != Pending::None && target <= self.target) {
             return Some(Requested::Already);
         }
