@@ -65,7 +65,7 @@ pub struct Stats {
     pub evicted: u64,
     /// Installs whose native loop entries found no room, and that went without them.
     pub loop_tables_refused: u64,
-    /// Requests that wait.
+    /// Requests that wait. Cancelled ones count until a worker comes to their place in the queue.
     pub queued: u64,
     /// Functions being compiled.
     pub compiling: u64,

@@ -105,7 +105,7 @@ impl Deopts {
         record.history = record.history.after(tier, info, repeats);
         record.history.note(decision);
         record.ledger = ledger;
-        self.counters.count(decision, ruling != proposal);
+        self.counters.count(decision, self.governed && ruling != proposal);
         Some((decision, done))
     }
 

@@ -59,7 +59,10 @@ impl Engine {
             baseline: shared.can_queue(bead, TierId::BASELINE),
         };
         let (now, callback) = (shared.now(), shared.callback_of(bead));
-        let mut notes = Notes { snapshot: shared.take_snapshot(bead), ..Notes::default() };
+        // Only where a compile is likely to be asked for; if the governor asks for one all the same, it goes without.
+        let asks = matches!(proposal, Recovery::Recompile | Recovery::Revert | Recovery::Cap(_));
+        let snapshot = if asks { shared.take_snapshot(bead) } else { None };
+        let mut notes = Notes { snapshot, ..Notes::default() };
         let done = {
             let _no_fork = shared.gate.enter();
             let mut order = shared.deliveries.order();
