@@ -339,6 +339,8 @@ impl EngineBuilder {
                 policy: tier.policy,
                 filter: tier.filter,
                 timeout: tier.timeout,
+                counts: tier.counts,
+                callees: tier.callees,
             })
             .collect();
         Ok(Engine::start(|me| {

@@ -67,6 +67,17 @@ impl Budgets {
         }
     }
 
+    /// The address of what is left, for native code to count down. Such code follows the rule of [`count`](Budgets::count): it
+    /// tests before it stores, and stores nothing where it reads 1 or less.
+    pub(crate) fn address(&self, index: u32) -> usize {
+        std::ptr::from_ref(self.left.get(index)).expose_provenance()
+    }
+
+    #[cfg(beadwork_loom)]
+    pub(crate) fn left(&self, index: u32) -> u32 {
+        self.left.get(index).load(Relaxed)
+    }
+
     pub(crate) fn resident_bytes(&self) -> usize {
         self.left.resident_bytes() + self.granted.resident_bytes()
     }
