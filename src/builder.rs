@@ -1,6 +1,7 @@
 //! Building an engine.
 
 use crate::clock::{self, Clock};
+use crate::counter::MAX_GRANT;
 use crate::deopt::{DeoptPolicy, Deopts, TieredDeopt};
 use crate::engine::Engine;
 use crate::error::BuildError;
@@ -214,12 +215,12 @@ impl EngineBuilder {
         self
     }
 
-    /// Counts one of every `calls` calls, which stands for all of them; 0 and 1 count all. Which one is drawn anew for each
+    /// Counts one of every `calls` calls, at most 2^30, which stands for all of them; 0 and 1 count all. Which one is drawn anew for each
     /// run of that many calls, so a call pattern cannot hide a function, and counts are right on average and in the sum.
     /// Saves the load and store of a budget for the calls passed over.
     #[must_use]
     pub fn sampling(mut self, calls: u32) -> Self {
-        self.sampling = calls.max(1);
+        self.sampling = calls.clamp(1, MAX_GRANT);
         self
     }
 

@@ -101,19 +101,15 @@ impl Shared {
 /// The stable address of a function's budget: the number of calls until the policies are asked again.
 ///
 /// # What native code does with it
-/// At the function's entry, without atomic instructions: load the 32-bit budget; if it is 1 or less (unsigned), store
-/// **nothing** and have [`Mutator::native_call`](crate::Mutator::native_call) called for the function; else store it less one.
-/// On x86-64 that is six instructions:
+/// At the function's entry, without atomic instructions: subtract one from the budget, 32 bits, and store that; if it is 0 or less
+/// (signed), have [`Mutator::native_call`](crate::Mutator::native_call) called for the function, which grants another. On x86-64:
 /// ```asm
 /// mov  rax, budget
-/// mov  ecx, [rax]
-/// cmp  ecx, 1
-/// jbe  slow            ; out of line; comes back behind the store
-/// dec  ecx
-/// mov  [rax], ecx
+/// sub  dword ptr [rax], 1
+/// jle  slow            ; out of line; comes back here
 /// ```
-/// Threads that count at the same time can lose a count to each other. Storing before testing would let the budget wrap, and
-/// promotions would be lost. A store that comes late, when the function has been removed, is harmless: as long as code that
+/// or, where the code generator keeps no flags, six instructions: address, load, subtraction, store, compare, jump. Threads
+/// that count at the same time can lose a count to each other. A store that comes late, when the function has been removed, is harmless: as long as code that
 /// embeds the address exists, the index is not used again, and the budget is reset when it is.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct BudgetSlot(pub(crate) usize);

@@ -19,9 +19,10 @@ fn t2() -> TierId {
 fn native_entry(m: &Mutator, bead: Bead, budget: BudgetSlot) {
     // SAFETY: the engine that owns the cell is alive: the mutator keeps it.
     let cell = unsafe { &*budget.as_ptr() };
-    match cell.load(Relaxed) {
-        0 | 1 => m.native_call(bead),
-        left => cell.store(left - 1, Relaxed),
+    let left = cell.load(Relaxed).wrapping_sub(1);
+    cell.store(left, Relaxed);
+    if left.cast_signed() <= 0 {
+        m.native_call(bead);
     }
 }
 

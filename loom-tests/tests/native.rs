@@ -80,6 +80,35 @@ fn a_late_native_count_is_not_inherited_by_the_next_function_of_the_index() {
 }
 
 #[test]
+fn a_budget_that_threads_overdraw_at_the_same_time_is_granted_anew_and_none_is_stuck() {
+    in_both_roles(|| {
+        let (engine, bead, m) = counted(Memory::new());
+        // Spent by the next native call, whoever makes it.
+        engine.set_budget(bead, 1);
+        let (same, other) = (engine.clone(), engine.clone());
+        let native = move || {
+            for _ in 0..2 {
+                if same.count_natively(bead) {
+                    m.native_call(bead);
+                }
+            }
+        };
+        let dispatches = move || {
+            let m = other.mutator();
+            if other.count_natively(bead) {
+                m.native_call(bead);
+            }
+        };
+        let afterwards = move || {
+            // The policy of these models waits for 1,000 calls.
+            let left = engine.budget_left(bead);
+            assert!((1..1_000).contains(&left), "{left}");
+        };
+        (native, dispatches, afterwards)
+    });
+}
+
+#[test]
 fn counters_given_out_again_are_not_raised_by_code_of_the_function_before() {
     in_both_roles(|| {
         let memories = [Memory::new(), Memory::new()];

@@ -59,10 +59,16 @@ impl Engine {
 impl Engine {
     /// Counts a call as code does that embeds the budget of the index, whosever it is by now; answers whether it was spent.
     pub fn count_natively(&self, bead: Bead) -> bool {
-        self.shared().table.budgets.count(bead.index(), 1)
+        self.shared().table.budgets.count_natively(bead.index())
     }
 
-    /// What such code would load.
+    /// Leaves so many calls.
+    pub fn set_budget(&self, bead: Bead, calls: u32) {
+        let budgets = &self.shared().table.budgets;
+        budgets.grant(bead.index(), budgets.calls(bead.index()), calls);
+    }
+
+    /// What such code would load, if it is positive.
     pub fn budget_left(&self, bead: Bead) -> u32 {
         self.shared().table.budgets.left(bead.index())
     }

@@ -12,7 +12,9 @@ impl Mutator {
     /// A compile may be requested, and on an engine with [`foreground`](crate::EngineBuilder::foreground) it runs in here.
     #[cold]
     pub fn native_call(&self, bead: Bead) {
-        self.engine().shared().budget_spent(bead, 1);
+        // The code has counted the call that came to 0.
+        let counted = self.budgets.is_zero(bead.index());
+        self.engine().shared().budget_spent(bead, u32::from(!counted));
     }
 
     /// A loop of native code went round `iterations` times more. For the VM's runtime to call every now and then (after 1,024
