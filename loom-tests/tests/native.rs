@@ -82,29 +82,27 @@ fn a_late_native_count_is_not_inherited_by_the_next_function_of_the_index() {
 #[test]
 fn a_budget_that_threads_overdraw_at_the_same_time_is_granted_anew_and_none_is_stuck() {
     in_both_roles(|| {
-        let (engine, bead, m) = counted(Memory::new());
+        let engine = engine(1, unused);
+        let (bead, m) = (bead(&engine), engine.mutator());
         // Spent by the next native call, whoever makes it.
         engine.set_budget(bead, 1);
         let (same, other) = (engine.clone(), engine.clone());
-        let native = move || {
-            for _ in 0..2 {
-                if same.count_natively(bead) {
-                    m.native_call(bead);
+        let calls = |engine: Engine, m: Mutator, times: u32| {
+            move || {
+                for _ in 0..times {
+                    if engine.count_natively(bead) {
+                        m.native_call(bead);
+                    }
                 }
             }
         };
-        let dispatches = move || {
-            let m = other.mutator();
-            if other.count_natively(bead) {
-                m.native_call(bead);
-            }
-        };
+        let (twice, once) = (calls(same, m, 2), calls(other.clone(), other.mutator(), 1));
         let afterwards = move || {
             // The policy of these models waits for 1,000 calls.
             let left = engine.budget_left(bead);
-            assert!((1..1_000).contains(&left), "{left}");
+            assert!((1..=1_000).contains(&left), "{left}");
         };
-        (native, dispatches, afterwards)
+        (twice, once, afterwards)
     });
 }
 

@@ -26,7 +26,8 @@ const LOOKED_AT: usize = 32;
 pub(crate) struct Cells {
     cells: Column<AtomicU64>,
     len: u32,
-    room: Mutex<Room>,
+    /// Boxed, since engines are built on small stacks too.
+    room: Box<Mutex<Room>>,
 }
 
 #[derive(Default)]
@@ -49,7 +50,7 @@ struct Limbo {
 impl Cells {
     /// Address space for `len` counters, a power of two.
     pub(crate) fn reserve(len: u32) -> std::io::Result<Cells> {
-        Ok(Cells { cells: Column::reserve(len)?, len, room: Mutex::default() })
+        Ok(Cells { cells: Column::reserve(len)?, len, room: Box::default() })
     }
 
     /// The cell of that number; a number outside is masked.

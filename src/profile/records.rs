@@ -39,7 +39,7 @@ impl Record {
 /// Counters and call records of all functions that asked for some.
 pub(crate) struct Profiles {
     cells: Cells,
-    shards: [Mutex<HashMap<u64, Record>>; SHARDS],
+    shards: Box<[Mutex<HashMap<u64, Record>>]>,
     /// How many records there are, so that nobody takes a lock while there is none.
     len: AtomicUsize,
 }
@@ -47,7 +47,7 @@ pub(crate) struct Profiles {
 impl Profiles {
     /// Address space for `cells` counters, a power of two.
     pub(crate) fn reserve(cells: u32) -> std::io::Result<Profiles> {
-        let shards = std::array::from_fn(|_| Mutex::new(HashMap::new()));
+        let shards = (0..SHARDS).map(|_| Mutex::new(HashMap::new())).collect();
         Ok(Profiles { cells: Cells::reserve(cells)?, shards, len: AtomicUsize::new(0) })
     }
 

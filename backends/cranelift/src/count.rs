@@ -28,14 +28,15 @@ pub(crate) struct Counting {
 /// Where iterations are counted.
 #[derive(Clone, Copy, Default)]
 enum Iterations {
-    /// Nowhere: the tier does not count itself.
+    /// No loop was there yet.
     #[default]
+    Unknown,
+    /// Nowhere: the tier does not count itself.
     Off,
     /// In a value, and so in a register.
     In(Variable),
-    /// In the frame: an allocator that gives registers block by block would store and load the value in each. The slot is made by the
-    /// first loop.
-    Frame(Option<StackSlot>),
+    /// In the frame: an allocator that gives registers block by block would store and load the value in each.
+    Frame(StackSlot),
 }
 
 /// Counting. What is emitted here costs a few plain instructions; everything else is out of line, in cold blocks, and calls a
@@ -102,8 +103,8 @@ impl FunctionUnit<'_, '_> {
     ///
     /// An unknown symbol fails this function after the frontend returned.
     pub fn count_iteration(&mut self, site: u64, symbol: &str, context: &[Value]) {
-        let count = match self.counting.iterations {
-            Iterations::Off => return,
+        let count = match self.iterations() {
+            Iterations::Unknown | Iterations::Off => return,
             Iterations::In(variable) => {
                 let builder = self.builder();
                 let before = builder.use_var(variable);
@@ -112,7 +113,6 @@ impl FunctionUnit<'_, '_> {
                 count
             }
             Iterations::Frame(slot) => {
-                let slot = slot.unwrap_or_else(|| self.open_slot());
                 let (pointer, builder) = (self.pointer_type(), self.builder());
                 let place = builder.ins().stack_addr(pointer, slot, 0);
                 let before = builder.ins().load(types::I32, MemFlagsData::trusted(), place, 0);
@@ -164,20 +164,19 @@ impl FunctionUnit<'_, '_> {
         self.call_runtime(symbol, context, &[site, callee]);
     }
 
-    /// Opens the function's count of iterations, in its entry block.
-    pub(crate) fn begin_counting(&mut self) {
-        if !self.job().counts() {
-            return;
+    /// Where iterations of this function are counted.
+    fn iterations(&mut self) -> Iterations {
+        if let Iterations::Unknown = self.counting.iterations {
+            self.counting.iterations = if !self.job().counts() {
+                Iterations::Off
+            } else if self.isa().flags().regalloc_algorithm() == RegallocAlgorithm::SinglePass {
+                Iterations::Frame(self.open_slot())
+            } else {
+                // Never defined outside of loops, which for the builder means that it is 0 there.
+                Iterations::In(self.builder().declare_var(types::I32))
+            };
         }
-        if self.isa().flags().regalloc_algorithm() == RegallocAlgorithm::SinglePass {
-            self.counting.iterations = Iterations::Frame(None);
-        } else {
-            let builder = self.builder();
-            let iterations = builder.declare_var(types::I32);
-            let none = builder.ins().iconst(types::I32, 0);
-            builder.def_var(iterations, none);
-            self.counting.iterations = Iterations::In(iterations);
-        }
+        self.counting.iterations
     }
 
     /// Makes the place for iterations in the frame, and clears it where the function is entered.
@@ -190,7 +189,6 @@ impl FunctionUnit<'_, '_> {
             let none = cursor.ins().iconst(types::I32, 0);
             cursor.ins().stack_store(pointer, none, slot, 0);
         }
-        self.counting.iterations = Iterations::Frame(Some(slot));
         slot
     }
 
@@ -203,10 +201,12 @@ impl FunctionUnit<'_, '_> {
         context: &[Value],
         args: impl FnOnce(&mut Self) -> Vec<Value>,
     ) {
+        self.builder().seal_block(slow);
         self.builder().switch_to_block(slow);
         let args = args(self);
         self.call_runtime(symbol, context, &args);
         self.builder().ins().jump(done, &[]);
+        self.builder().seal_block(done);
         self.builder().switch_to_block(done);
     }
 

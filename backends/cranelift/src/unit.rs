@@ -105,7 +105,6 @@ impl<'u, 'e> FunctionUnit<'u, 'e> {
         let entry = self.builder.create_block();
         self.builder.append_block_params_for_function_params(entry);
         self.builder.switch_to_block(entry);
-        self.begin_counting();
         let hidden = usize::from(self.env.pass_callee_bits);
         self.builder.block_params(entry)[hidden..].to_vec()
     }
