@@ -6,6 +6,7 @@ use crate::contain::contain;
 use crate::error::{CompileError, CoreError, Stale};
 use crate::id::{Bead, Core, Reason, TierId};
 use crate::moving::Inside;
+use crate::native::CountingHost;
 use crate::queue::Request;
 use crate::snapshot::Snapshot;
 use crate::state::Ticket;
@@ -96,7 +97,7 @@ pub enum Outcome {
 }
 
 /// What the engine does for a job. The tests of a backend can stand in for an engine.
-pub(crate) trait JobHost: Sync {
+pub(crate) trait JobHost: CountingHost {
     fn core(&self, bead: Bead) -> Result<Core, Stale>;
     /// Keeps a moving collector away.
     fn enter_core(&self) -> Result<Inside<'_>, CoreError>;
@@ -273,6 +274,11 @@ impl<'e> Job<'e> {
         // What no code has taken over.
         self.host.unpin(&embeds);
         self.host.finish(self.ticket, result)
+    }
+
+    /// Whether the callee is pinned already.
+    pub(crate) fn embeds_slot_of(&self, callee: Bead) -> bool {
+        self.embeds.contains(&callee)
     }
 
     pub(crate) fn host(&self) -> &'e dyn JobHost {

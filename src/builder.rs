@@ -1,6 +1,7 @@
 //! Building an engine.
 
 use crate::clock::{self, Clock};
+use crate::counter::MAX_GRANT;
 use crate::deopt::{DeoptPolicy, Deopts, TieredDeopt};
 use crate::engine::Engine;
 use crate::error::BuildError;
@@ -36,9 +37,6 @@ pub const DEFAULT_RETIRED_LIMIT: usize = 64 << 20;
 
 /// The least an engine whose capacity was not given falls back to when address space is refused: 2^16.
 const LEAST_CAPACITY: u32 = 1 << 16;
-
-/// The most calls one may stand for.
-const MAX_SAMPLING: u32 = 1 << 20;
 
 /// Configures an [`Engine`]; made by [`Engine::builder`].
 pub struct EngineBuilder {
@@ -217,12 +215,12 @@ impl EngineBuilder {
         self
     }
 
-    /// Counts one of every `calls` calls (at most 1,048,576), which stands for all of them; 0 and 1 count all. Which one is drawn anew for each
+    /// Counts one of every `calls` calls, at most 2^30, which stands for all of them; 0 and 1 count all. Which one is drawn anew for each
     /// run of that many calls, so a call pattern cannot hide a function, and counts are right on average and in the sum.
     /// Saves the load and store of a budget for the calls passed over.
     #[must_use]
     pub fn sampling(mut self, calls: u32) -> Self {
-        self.sampling = calls.clamp(1, MAX_SAMPLING);
+        self.sampling = calls.clamp(1, MAX_GRANT);
         self
     }
 
@@ -342,6 +340,8 @@ impl EngineBuilder {
                 policy: tier.policy,
                 filter: tier.filter,
                 timeout: tier.timeout,
+                counts: tier.counts,
+                callees: tier.callees,
             })
             .collect();
         Ok(Engine::start(|me| {

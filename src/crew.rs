@@ -12,6 +12,7 @@ use crate::event::Event;
 use crate::gate::Inside;
 use crate::id::{Bead, Core, Reason, TierId};
 use crate::moving;
+use crate::promotion::RECHECK_CALLS;
 use crate::queue::{Rank, Request};
 use crate::shared::Shared;
 use crate::state::Ticket;
@@ -158,6 +159,9 @@ impl Crew for Shared {
         let calls = self.table.budgets.calls(request.index).saturating_sub(request.calls);
         let class = if self.waits.wants(request.index) {
             Reason::Now.class()
+        } else if speaks && request.reason == Reason::Speculative && calls >= RECHECK_CALLS {
+            // It would be hot by now, but its policy does not ask for what is asked for already.
+            Reason::Hot.class()
         } else if speaks {
             request.reason.class()
         } else {
@@ -173,7 +177,7 @@ impl Crew for Shared {
             // The token was put there by an earlier request, perhaps of an earlier function.
             (request.reason, request.calls) = (Reason::Resumed, 0);
         }
-        let cold = request.reason == Reason::Hot
+        let cold = request.reason.is_a_guess()
             && clock::since(now, request.asked) > self.settings.cold_after
             && self.table.budgets.calls(request.index) <= request.calls;
         if !cold {

@@ -9,6 +9,7 @@ use crate::clock;
 use crate::drain::Crew;
 use crate::event::Event;
 use crate::id::{Bead, TierId};
+use crate::native::CountingHost;
 use crate::shared::Shared;
 use crate::state::Pending;
 use crate::stats::{add, read};
@@ -115,7 +116,7 @@ impl Shared {
         if !called && excess > 0 && self.table.code_version(mark.bead) == mark.code_version {
             return Fate::Evict(mark);
         }
-        self.table.count_dispatches(mark.bead, mark.code_version, None, self.drain.lanes.top());
+        self.table.count_dispatches(mark.bead, mark.code_version, None, |tier| self.ticks(tier));
         Fate::Keep
     }
 
@@ -129,10 +130,10 @@ impl Shared {
             let index = sweeper.hand % used;
             sweeper.hand = index + 1;
             let state = self.table.state(index).load();
-            // Calls through slots are not counted; and what waits for a higher tier is not cold.
+            // Calls through slots are not counted, except by code that does so itself; and what waits for a higher tier is not cold.
             if !state.live
                 || state.tier == TierId::INTERPRETER
-                || state.slotted
+                || (state.slotted && !self.counts(state.tier))
                 || state.pending != Pending::None
             {
                 continue;
@@ -142,7 +143,9 @@ impl Shared {
                 continue;
             }
             let code_version = self.table.code_version(bead);
-            self.table.count_dispatches(bead, code_version, Some(true), self.drain.lanes.top());
+            // Code that counts its calls itself needs no flag.
+            let counted = Some(!self.counts(state.tier));
+            self.table.count_dispatches(bead, code_version, counted, |tier| self.ticks(tier));
             let calls = self.table.budgets.calls(index);
             sweeper.marks.push(Mark { bead, code_version, calls, at: now });
         }

@@ -204,6 +204,8 @@ impl fmt::Debug for Core {
 pub enum Reason {
     /// A policy said so when a budget ran out.
     Hot,
+    /// A function that calls it was promoted: see [`Tier::speculate_on_callees`](crate::Tier::speculate_on_callees).
+    Speculative,
     /// [`Engine::promote`](crate::Engine::promote).
     Asked,
     /// [`Engine::compile_now`](crate::Engine::compile_now): somebody waits for it.
@@ -227,11 +229,17 @@ impl Reason {
     /// What cannot wait comes before what is merely hot.
     pub(crate) fn class(self) -> u8 {
         match self {
-            Reason::Hot | Reason::Asked => 0,
-            Reason::Resumed | Reason::Osr | Reason::Reload => 1,
-            Reason::Deopt => 2,
-            Reason::Now => 3,
+            Reason::Speculative => 0,
+            Reason::Hot | Reason::Asked => 1,
+            Reason::Resumed | Reason::Osr | Reason::Reload => 2,
+            Reason::Deopt => 3,
+            Reason::Now => 4,
         }
+    }
+
+    /// Nobody insists on it, so it may be dropped when the function has gone cold.
+    pub(crate) fn is_a_guess(self) -> bool {
+        matches!(self, Reason::Hot | Reason::Speculative)
     }
 }
 

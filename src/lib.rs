@@ -110,12 +110,14 @@ mod info;
 mod lease;
 mod moving;
 mod mutator;
+mod native;
 mod nest;
 mod osr;
 mod owner;
 mod pins;
 mod policy;
 mod preset;
+mod profile;
 mod promotion;
 pub mod protocol;
 mod queue;
@@ -124,6 +126,7 @@ mod register;
 mod results;
 mod shared;
 mod snapshot;
+mod speculate;
 mod state;
 mod stats;
 mod sync;
@@ -158,6 +161,7 @@ pub use info::BeadInfo;
 pub use lease::Lease;
 pub use moving::GcPause;
 pub use mutator::{Mutator, RawMutator, Reentered};
+pub use native::BudgetSlot;
 pub use osr::ITERATIONS_PER_CALL;
 pub use owner::{CodeOwner, Reclaim};
 pub use policy::{
@@ -166,6 +170,7 @@ pub use policy::{
     Tiered, Verdict,
 };
 pub use preset::{Preset, PresetValues};
+pub use profile::{BlockCounters, CALL_TARGETS, CallProfile, CallSite, CallSites, Profile};
 pub use reclaim::HandedBack;
 pub use register::BeadRuns;
 pub use stats::Stats;

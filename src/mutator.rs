@@ -15,6 +15,7 @@ use std::fmt;
 use std::marker::PhantomData;
 use std::sync::atomic::Ordering::Acquire;
 
+mod native;
 mod reentry;
 mod safepoint;
 
@@ -74,6 +75,7 @@ pub struct Mutator {
     budgets: Budgets,
     osr: Probe,
     loops: Local,
+    counters: Column<AtomicU64>,
     epoch: Arc<CachePadded<AtomicU64>>,
     cell: MutatorCell,
     /// The epoch of the last safepoint; or 0, which the epoch never is, where the next safepoint has to let go of addresses.
@@ -108,6 +110,7 @@ impl Mutator {
             budgets: table.budgets.clone(),
             osr: table.osr.probe(),
             loops: Local::default(),
+            counters: table.profiles.column(),
             epoch: table.grace.epoch(),
             cell,
             seen: Cell::new(seen),

@@ -68,6 +68,11 @@ impl Pins {
         }
     }
 
+    /// Whether code or the VM holds an address of this index.
+    pub(crate) fn pinned(&self, index: u32) -> bool {
+        lock(&self.0).get(&index).is_some_and(|pin| !pin.free())
+    }
+
     fn change(&self, index: u32, change: impl FnOnce(&mut Pin)) -> bool {
         let mut pins = lock(&self.0);
         let Entry::Occupied(mut pin) = pins.entry(index) else { return false };

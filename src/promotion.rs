@@ -15,7 +15,7 @@ use std::num::NonZeroU32;
 use std::sync::atomic::Ordering::Relaxed;
 
 /// Calls until a function that waits for its compile is looked at again.
-const RECHECK_CALLS: u32 = 1_000;
+pub(crate) const RECHECK_CALLS: u32 = 1_000;
 
 /// Calls until a function is looked at again for which a tier is switched off or barred: that can change.
 const RECHECK_BARRED: u32 = 10_000;
@@ -47,12 +47,13 @@ impl Shared {
         let wait = if now.pending == Pending::None { wait } else { wait.min(RECHECK_CALLS) };
         // If it is promoted: until a higher tier is due, or it is looked at again.
         budgets.grant(bead.index(), calls, if tier.is_some() { wait.min(RECHECK_CALLS) } else { wait });
-        if let Some(tier) = tier
-            && matches!(self.request(bead, tier, Reason::Hot, calls), Requested::Busy)
-        {
+        let Some(tier) = tier else { return };
+        let asked = self.request(bead, tier, Reason::Hot, calls);
+        if matches!(asked, Requested::Busy) {
             // A publisher is at work. The budget is spent again, so the next call asks again.
             budgets.grant(bead.index(), calls.saturating_sub(1), 1);
         }
+        self.speculate(bead, tier, asked);
     }
 
     /// A loop without a native entry went round. Answers after how many further iterations this is to be called again.
@@ -125,7 +126,7 @@ impl Shared {
 
     /// Asks the policies of the tiers above `above`, the highest first, so that a function that is hot enough skips tiers.
     /// Answers the tier it is to be promoted to, and the calls after which to ask again.
-    fn consult(
+    pub(crate) fn consult(
         &self,
         bead: Bead,
         now: &Snapshot,

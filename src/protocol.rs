@@ -28,6 +28,7 @@
 //! | held baseline code | under its lock, which goes before the publishing bit | the same |
 //! | core | the registrar before the bead is live; the holder of the publishing bit | everybody, checked against the state afterwards |
 //! | budget, granted | everybody, Relaxed, lossy; reset at reuse | everybody |
+//! | counters of a profile | native code and mutators, Relaxed, lossy; cleared when given out | everybody |
 //! | `queued` bits | who pushed the state to queued; the drain that popped the token | the same |
 //! | mutator's cell and held addresses | its mutator | who asks what may be freed |
 //! | leases | whoever takes or drops one, under their lock | who frees, under the same lock |
@@ -120,6 +121,17 @@
 //! stores to the budget, which is why the budget is reset at reuse and not at removal. An index whose slot address is
 //! embedded in code that is not reclaimed yet stays out of use (see `pins`).
 //!
+//! What native code stores by itself, into its budget and its counters, comes to an end in the same way: code that embeds such
+//! an address pins the index of the function it belongs to, its own included, until it is freed itself. Counters are given to
+//! another function only when every mutator has passed since, and the index is not pinned or was used again (`profile::cells`).
+//!
+//! ## BUDGET
+//! Budgets are Relaxed and lossy; what must not happen is one that is never spent again. A budget is positive because it was granted
+//! (at most 2³⁰) or counted down from such a value, and negative only because native code counted down from 0 or less. Everybody
+//! takes a value of 1 or less, as signed, for spent. A dispatch that reads one stores nothing; native code stores first, and has then stored 0 or
+//! less. So whatever stores of different threads overtake each other, a store that is not a grant never leaves more than what was
+//! once granted, and each thread that stored 0 or less goes on to the slow path, where it grants, unless the bead is not live any more.
+//!
 //! ## CORE
 //! Cores are stored with Release, at reuse after the generation moved on. `Table::core` loads the core (Acquire), then
 //! the state: if the core was a later generation's, the state shows that generation, and the answer is stale.
@@ -159,6 +171,7 @@
 //! ## FAULT
 //! A worker notes a failure, then (SeqCst fence) looks whether the bead still lives; `remove` ends the bead, then (SeqCst fence) looks
 //! whether any failure is noted. In the order of the fences one sees the other's store, so no failure outlives its function.
+//! Who provides counters for a compile does the same (`profile::records`), so none outlive theirs.
 //!
 //! ## DEOPT
 //! A bailout names the version an install gave the code, and `Table::deoptimize` compares it under the publishing bit with the

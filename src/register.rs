@@ -166,6 +166,7 @@ impl Engine {
             faults = shared.faults.forget_all(bead);
             shared.loops.forget(bead);
             shared.deopts.forget(bead);
+            shared.table.profiles.forget(bead, &shared.table.grace);
         })?;
         let dropped = note(&mut order);
         drop(order);

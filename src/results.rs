@@ -20,7 +20,7 @@ impl Shared {
     pub(crate) fn installed(&self, ticket: Ticket, code: CompiledCode) -> Outcome {
         let (bead, tier, bytes) = (ticket.bead, ticket.tier, code.bytes);
         let compile_time = code.compile_time.unwrap_or_default();
-        let tick = tier < self.drain.lanes.top();
+        let tick = self.ticks(tier);
         let (entry, pieces, now) = (code.entry, code.pieces(), self.now());
         let (owner, installed, requeue, pushed, in_vain, dropped) = {
             let _no_fork = self.gate.enter();

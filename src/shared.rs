@@ -52,6 +52,10 @@ pub(crate) struct TierParts {
     pub(crate) policy: Arc<dyn Policy>,
     pub(crate) filter: Option<Filter>,
     pub(crate) timeout: Option<Duration>,
+    /// Its code counts its calls itself.
+    pub(crate) counts: bool,
+    /// How many callees are asked for speculatively.
+    pub(crate) callees: usize,
 }
 
 /// What the builder was told and never changes.
@@ -211,7 +215,7 @@ impl Shared {
                     dropped.extend(self.snapshots.purge(bead, tier.below(), from..=version));
                     self.one_shots.purge(bead, tier.below(), from..=version)
                 }
-                Requested::Already if reason != Reason::Hot => {
+                Requested::Already if !reason.is_a_guess() => {
                     // It may have been asked for as merely hot; now somebody insists. What comes with a request was never
                     // merely hot.
                     let now = state.load();

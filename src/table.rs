@@ -13,6 +13,7 @@ use crate::id::{Bead, TierId};
 use crate::osr::{OsrWord, Tables};
 use crate::owner::OwnerWord;
 use crate::pins::Pins;
+use crate::profile::Profiles;
 use crate::state::{Publishing, RETIRED_TAG, Snapshot, StateCell};
 use crate::sync::{AtomicU32, AtomicU64, AtomicUsize};
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
@@ -120,6 +121,7 @@ pub(crate) struct Table {
     /// The version an install gave its code; what a bailout names.
     code_version: Column<AtomicU32>,
     pub(crate) osr: Tables,
+    pub(crate) profiles: Profiles,
     /// Indices ever handed out; the end of the table.
     used: AtomicU32,
     /// Of these, how many are not live: removed, parked behind a pin, or retired.
@@ -140,6 +142,10 @@ const CHUNK: u32 = 4096;
 const LEAST_LOOPS: u32 = if cfg!(beadwork_loom) { 16 } else { 1 << 12 };
 const MOST_LOOPS: u32 = 1 << 24;
 
+/// Room for what native code counts of itself: one counter for each bead, but at least and at most so many.
+const LEAST_COUNTERS: u32 = if cfg!(beadwork_loom) { 4 } else { 1 << 12 };
+const MOST_COUNTERS: u32 = 1 << 22;
+
 impl Table {
     /// Address space for `capacity` beads, a power of two.
     pub(crate) fn reserve(capacity: u32, fallback: u64) -> std::io::Result<Table> {
@@ -154,6 +160,7 @@ impl Table {
             owner: Column::reserve(capacity)?,
             code_version: Column::reserve(capacity)?,
             osr: Tables::reserve(capacity, (capacity / 4).clamp(LEAST_LOOPS, MOST_LOOPS))?,
+            profiles: Profiles::reserve(capacity.clamp(LEAST_COUNTERS, MOST_COUNTERS))?,
             used: AtomicU32::new(0),
             not_live: AtomicU32::new(0),
             free: FreeList::default(),
@@ -172,6 +179,8 @@ impl Table {
             + size_of::<u64>() / 2
             + 2 * size_of::<usize>()
             + size_of::<u32>()
+            // A counter, at the most.
+            + size_of::<u64>()
             + Budgets::BYTES
             + Heat::BYTES;
 
@@ -182,6 +191,7 @@ impl Table {
             + self.slot.resident_bytes()
             + self.code_version.resident_bytes()
             + self.osr.resident_bytes()
+            + self.profiles.resident_bytes()
             + self.budgets.resident_bytes()
             + self.heat.resident_bytes()
     }

@@ -21,6 +21,8 @@ pub struct Tier {
     pub(crate) max_parallel: usize,
     pub(crate) filter: Option<Filter>,
     pub(crate) timeout: Option<Duration>,
+    pub(crate) counts: bool,
+    pub(crate) callees: usize,
 }
 
 impl Tier {
@@ -35,6 +37,8 @@ impl Tier {
             max_parallel: usize::MAX,
             filter: None,
             timeout: None,
+            counts: false,
+            callees: 0,
         }
     }
 
@@ -68,6 +72,25 @@ impl Tier {
     #[must_use]
     pub fn timeout(mut self, time: Duration) -> Tier {
         self.timeout = Some(time);
+        self
+    }
+
+    /// States that the tier's code counts its calls (by [`Job::budget_slot`](crate::Job::budget_slot)) and iterations itself, so that
+    /// calls from native code and native loops drive promotion too. Dispatches of it are not counted then. False by default.
+    /// Backends ask [`Job::counts`](crate::Job::counts), which is false in the highest tier in any case.
+    #[must_use]
+    pub fn counts_itself(mut self, counts: bool) -> Tier {
+        self.counts = counts;
+        self
+    }
+
+    /// When a policy promotes a function to this tier, asks for up to `callees` of its most frequent callees too, by its
+    /// [call profile](crate::Engine::callees), ahead of their policies and behind all other requests of the tier
+    /// ([`Reason::Speculative`](crate::Reason::Speculative)). Callees with less than a hundredth of the calls counted are left
+    /// out, and theirs are asked for only when they are hot themselves. 0 by default: none.
+    #[must_use]
+    pub fn speculate_on_callees(mut self, callees: usize) -> Tier {
+        self.callees = callees;
         self
     }
 

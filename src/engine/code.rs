@@ -102,7 +102,7 @@ impl Engine {
             let (installed, dropped) = shared.deliveries.install(bead, tier, code.payload, || {
                 checked?;
                 let osr = shared.loop_table(bead, code.osr);
-                let ready = Ready { entry, tick: tier < tiers, owner, osr };
+                let ready = Ready { entry, tick: shared.ticks(tier), owner, osr };
                 shared
                     .vm_install(bead, tier, ready, &code.assumed)
                     .inspect_err(|_| shared.table.osr.discard(osr))
@@ -172,8 +172,8 @@ impl Engine {
         })
     }
 
-    /// Promises that no code and no thread of the VM uses the address [`slot`](Engine::slot) gave for this function
-    /// any more, so that its index may be reused once the function is removed.
+    /// Promises that no code and no thread of the VM uses the addresses [`slot`](Engine::slot) and
+    /// [`budget_slot`](Engine::budget_slot) gave for this function any more, so that its index may be reused once the function is removed.
     ///
     /// # Safety
     /// The promise has to be true: a native caller that kept the address would call another function through it.

@@ -19,6 +19,7 @@ mod direct;
 mod grace;
 mod look;
 mod osr;
+mod profile;
 mod recovery;
 mod reload;
 

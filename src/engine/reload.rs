@@ -81,6 +81,8 @@ impl Engine {
         };
         let (taken, told) = shared.take_back(bead, reload, |taken| taken.had_code)?;
         shared.dispose(dropped);
+        // What the old source's blocks counted says nothing of the new one's.
+        let _ = self.reset_profile(bead);
         if taken.was_pending {
             // Who waits looks at the state, and goes on waiting if it is queued again.
             shared.over(bead, TierId::MAX, taken.version);

@@ -62,6 +62,26 @@ impl Local {
         Some(Spent { bead, site, iterations, ask: true })
     }
 
+    /// Counts many iterations; answers what is to be told: of a loop that lost its place, and of this one.
+    pub(crate) fn add(&self, bead: Bead, site: u64, iterations: u32) -> [Option<Spent>; 2] {
+        let place = self.place(bead, site);
+        let mut lost = None;
+        if place.bead.get() != bead.to_bits() || place.site.get() != site {
+            lost = place.take();
+            place.bead.set(bead.to_bits());
+            place.site.set(site);
+            place.grant(FIRST_GRANT);
+        }
+        let left = place.left.get();
+        if left > iterations {
+            place.left.set(left - iterations);
+            return [lost, None];
+        }
+        let counted = place.granted.get().saturating_sub(left).saturating_add(iterations);
+        place.grant(1);
+        [lost, Some(Spent { bead, site, iterations: counted, ask: true })]
+    }
+
     /// Grants a loop that asked so many iterations until it asks again.
     pub(crate) fn grant(&self, bead: Bead, site: u64, iterations: u32) {
         let place = self.place(bead, site);
@@ -106,6 +126,25 @@ mod tests {
         local.grant(B, 7, 1_000);
         assert_eq!(asks(999), []);
         assert_eq!(asks(1), [spent(1_000)]);
+    }
+
+    #[test]
+    fn iterations_counted_many_at_a_time_ask_like_those_counted_one_by_one_and_none_is_lost() {
+        let local = Local::default();
+        let spent = |iterations| Some(Spent { bead: B, site: 7, iterations, ask: true });
+        assert_eq!(local.add(B, 7, FIRST_GRANT - 1), [None, None]);
+        assert_eq!(local.add(B, 7, 1_000), [None, spent(FIRST_GRANT + 999)]);
+        local.grant(B, 7, 5_000);
+        assert_eq!(local.add(B, 7, 4_999), [None, None]);
+        assert_eq!(local.count(B, 7), spent(5_000));
+        let (mut told, loops, rounds) = (0, 5_000u64, 40u64);
+        let sum = |told: [Option<Spent>; 2]| {
+            told.iter().flatten().map(|spent| u64::from(spent.iterations)).sum::<u64>()
+        };
+        local.flush().count();
+        (0..rounds).for_each(|_| (0..loops).for_each(|site| told += sum(local.add(B, site, 3))));
+        told += local.flush().map(|spent| u64::from(spent.iterations)).sum::<u64>();
+        assert_eq!(told, 3 * loops * rounds);
     }
 
     #[test]

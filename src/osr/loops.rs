@@ -114,6 +114,14 @@ impl Loops {
         })
     }
 
+    /// Adds iterations of a native loop; answers all there were.
+    pub(crate) fn add(&self, bead: Bead, site: u64, iterations: u32) -> u32 {
+        self.with(bead, site, |record| {
+            record.iterations = record.iterations.saturating_add(iterations);
+            record.iterations
+        })
+    }
+
     /// Notes that a native entry is asked for, of code newer than `version`.
     /// Answers whether it was not asked for before.
     pub(crate) fn want(&self, bead: Bead, site: u64, version: u32) -> bool {

@@ -328,13 +328,19 @@ impl Table {
     }
 
     /// Has dispatches of the code of that version counted or not; `None` means as an install would have them.
-    pub(crate) fn count_dispatches(&self, bead: Bead, version: u32, counted: Option<bool>, top: TierId) {
+    pub(crate) fn count_dispatches(
+        &self,
+        bead: Bead,
+        version: u32,
+        counted: Option<bool>,
+        ticks: impl Fn(TierId) -> bool,
+    ) {
         let Some(held) = self.publishing(bead, |_| true) else { return };
         let (index, before) = (bead.index(), held.before());
         // Relaxed: these change only under the bit.
         let word = CodeWord(self.code.get(index).load(Relaxed));
         if word.entry() != 0 && self.code_version.get(index).load(Relaxed) == version {
-            let tick = counted.unwrap_or(before.tier < top);
+            let tick = counted.unwrap_or_else(|| ticks(before.tier));
             // Release, edge PUBLISH: it is the same code, but who reads this word may not have read the one before.
             self.code.get(index).store(CodeWord::ready(before.tag, word.entry(), tick).0, Release);
         }

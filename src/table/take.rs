@@ -74,6 +74,15 @@ impl Table {
         now.tier == TierId::INTERPRETER || self.code_version.get(bead.index()).load(Relaxed) != version
     }
 
+    /// Whether code that embeds addresses of this bead may still run: its index is pinned, and not because it was used again, which
+    /// it is only when no such code is left (edge REUSE).
+    pub(crate) fn code_may_remain(&self, bead: Bead) -> bool {
+        let now = self.state(bead.index()).load();
+        let tag = u64::from(now.tag);
+        let used_again = tag > bead.tag() + 1 || (now.live && tag != bead.tag());
+        !used_again && self.pins.pinned(bead.index())
+    }
+
     /// Takes back code, and compiles of it, because the source changed; queues the bead again for the tier it had or waited
     /// for, the higher of them, if `again` and that tier is not barred. Counts stay. A bead without any of it is left as it is.
     pub(crate) fn reload(&self, bead: Bead, again: bool) -> Result<Taken, Stale> {

@@ -93,6 +93,7 @@
 
 mod backend;
 mod builder;
+mod count;
 mod env;
 mod error;
 mod flags;
@@ -113,6 +114,7 @@ mod unwind;
 
 pub use backend::{CraneliftBackend, PlacementError};
 pub use builder::CraneliftBuilder;
+pub use count::ITERATIONS_PER_REPORT;
 pub use error::CraneliftError;
 pub use frontend::Frontend;
 pub use loops::{Entry, LiveValue};

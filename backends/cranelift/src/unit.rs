@@ -1,5 +1,6 @@
 //! What a frontend builds one function with.
 
+use crate::count::Counting;
 use crate::env::Environment;
 use crate::loops::Entry;
 use crate::name;
@@ -27,6 +28,7 @@ pub struct FunctionUnit<'u, 'e> {
     pub(crate) entry: Entry,
     /// Loop entries to be built after this one.
     pub(crate) loops: Vec<u64>,
+    pub(crate) counting: Counting,
     data: Vec<Constant>,
     deferred: Option<CompileError>,
 }
@@ -63,6 +65,7 @@ impl<'u, 'e> FunctionUnit<'u, 'e> {
             slots,
             entry,
             loops: Vec::new(),
+            counting: Counting::default(),
             data: Vec::new(),
             deferred: None,
         }
@@ -233,7 +236,7 @@ impl<'u, 'e> FunctionUnit<'u, 'e> {
     }
 
     /// The first mistake is what the VM's author wants to see.
-    fn defer(&mut self, error: CompileError) {
+    pub(crate) fn defer(&mut self, error: CompileError) {
         self.deferred.get_or_insert(error);
     }
 

@@ -2,6 +2,7 @@
 #![allow(unsafe_code)] // Calling compiled code is what is tested.
 
 mod calls;
+mod counting;
 mod failures;
 mod flags;
 mod jit_module;
