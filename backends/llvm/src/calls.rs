@@ -88,13 +88,14 @@ impl<'c> FunctionUnit<'c, '_> {
     pub fn symbol(&mut self, name: &str, ty: FunctionType<'c>) -> FunctionValue<'c> {
         self.symbol_value(name);
         if let Some(known) = self.module().get_function(name) {
-            if known.get_type() != ty {
-                self.defer(CompileError::failed(format_args!(
-                    "the runtime symbol `{name}` is used with two types: {} and {ty}",
-                    known.get_type()
-                )));
+            if known.get_type() == ty {
+                return known;
             }
-            return known;
+            // What is answered then has the type asked for, and another name.
+            self.defer(CompileError::failed(format_args!(
+                "the runtime symbol `{name}` is used with two types: {} and {ty}",
+                known.get_type()
+            )));
         }
         let function = self.module().add_function(name, ty, Some(Linkage::External));
         // A call through a cell beside the code, rather than a jump to it.

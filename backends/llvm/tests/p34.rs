@@ -3,6 +3,7 @@
 #![allow(unsafe_code)] // Calling compiled code is what is tested.
 
 use beadwork::{Bead, Engine, Manual, Tier, TierId};
+use beadwork_llvm::inkwell::values::BasicValue;
 use beadwork_llvm::{FunctionUnit, LlvmBackend, Passes};
 use std::sync::Arc;
 
@@ -10,24 +11,14 @@ fn build(unit: &mut FunctionUnit<'_, '_>) -> Result<(), beadwork_llvm::BuildErro
     let n = unit.job().core()?.get() as u64;
     let word = unit.context().i64_type();
     let x = unit.begin(word.fn_type(&[word.into()], false))[0].into_int_value();
-    // A constant in memory and a call of the library: both have to live as long as the code.
+    // A constant in memory, which has to live as long as the code.
     let table = unit.data(&n.to_le_bytes(), 8);
     let n = unit.builder().build_load(word, table, "")?;
-    let load = n.as_instruction_value_or_panic();
-    load.set_volatile(true)?;
+    // Or else the constant would be part of the instruction.
+    n.as_instruction_value().expect("a load").set_volatile(true)?;
     let sum = unit.builder().build_int_add(x, n.into_int_value(), "")?;
     unit.builder().build_return(Some(&sum))?;
     Ok(())
-}
-
-trait Instruction<'c> {
-    fn as_instruction_value_or_panic(self) -> beadwork_llvm::inkwell::values::InstructionValue<'c>;
-}
-
-impl<'c> Instruction<'c> for beadwork_llvm::inkwell::values::BasicValueEnum<'c> {
-    fn as_instruction_value_or_panic(self) -> beadwork_llvm::inkwell::values::InstructionValue<'c> {
-        beadwork_llvm::inkwell::values::BasicValue::as_instruction_value(&self).expect("a load")
-    }
 }
 
 fn call(engine: &Engine, bead: Bead, x: i64) -> i64 {
