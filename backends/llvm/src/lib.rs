@@ -1,6 +1,6 @@
 //! LLVM as a [beadwork](https://docs.rs/beadwork) backend.
 //!
-//! The VM gives a [`Frontend`] (a closure will do) that builds one function in LLVM IR, by [inkwell](https://docs.rs/inkwell); this crate
+//! The VM gives a `Frontend` (a closure will do) that builds one function in LLVM IR, by [inkwell](https://docs.rs/inkwell); this crate
 //! optimizes and compiles batches of them in parallel, links the objects into executable memory, and frees code function by function.
 //!
 //! # It is empty without a feature

@@ -162,7 +162,10 @@ fn expected_table(x: i64) -> i64 {
     (0..64).map(|n| (n * n - 40) * x).sum()
 }
 
-fn program() -> Vec<(Body, fn(i64) -> i64)> {
+/// A function with what it should answer.
+type Case = (Body, fn(i64) -> i64);
+
+fn program() -> Vec<Case> {
     vec![
         (body(|unit, _, _| Ok(number(unit, -7_000_000_000))), |_| -7_000_000_000),
         (plus(1 << 40), |x| x + (1 << 40)),
