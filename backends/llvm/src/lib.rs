@@ -46,6 +46,9 @@
 #![cfg_attr(feature = "_llvm", doc = include_str!("manual.md"))]
 
 #[cfg(feature = "_llvm")]
+#[allow(unsafe_code)]
+mod address;
+#[cfg(feature = "_llvm")]
 mod backend;
 #[cfg(feature = "_llvm")]
 mod builder;

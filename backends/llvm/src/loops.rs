@@ -93,11 +93,7 @@ impl<'c> FunctionUnit<'c, '_> {
     }
 
     fn place(&self, frame: PointerValue<'c>, offset: i32) -> Result<PointerValue<'c>, BuildError> {
-        // Through an integer: a `getelementptr` with an offset is unsafe to build, since it may promise too much.
-        let word = self.context().i64_type();
-        let address = self.builder().build_ptr_to_int(frame, word, "")?;
-        let offset = word.const_int(i64::from(offset).cast_unsigned(), true);
-        let address = self.builder().build_int_add(address, offset, "")?;
-        Ok(self.builder().build_int_to_ptr(address, frame.get_type(), "")?)
+        let offset = self.context().i64_type().const_int(i64::from(offset).cast_unsigned(), true);
+        self.offset(frame, offset)
     }
 }
