@@ -77,7 +77,19 @@ impl Tiered {
     ///
     /// # Errors
     /// [`ConnectError`] if the engine or a tier cannot be built, or the functions not registered.
-    pub fn new<E: Into<ConnectError>>(
+    pub fn new(
+        program: &Arc<Program>,
+        linking: Linking,
+        configure: impl FnOnce(EngineBuilder, BytecodeFrontend) -> Result<EngineBuilder, CraneliftError>,
+    ) -> Result<Tiered, ConnectError> {
+        Tiered::with(program, linking, configure)
+    }
+
+    /// The same with tiers of any compilers.
+    ///
+    /// # Errors
+    /// As [`new`](Tiered::new).
+    pub fn with<E: Into<ConnectError>>(
         program: &Arc<Program>,
         linking: Linking,
         configure: impl FnOnce(EngineBuilder, BytecodeFrontend) -> Result<EngineBuilder, E>,
