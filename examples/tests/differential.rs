@@ -344,5 +344,5 @@ fn generated_programs_do_the_same_by_llvm_and_mixed_with_other_tiers() {
         }
         transfers += tiers.transfers;
     }
-    assert!(transfers > 0, "no loop went native half-way");
+    assert!(transfers >= 20, "only {transfers} loops went native half-way");
 }

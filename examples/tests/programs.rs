@@ -63,7 +63,7 @@ fn every_program_gives_the_promised_results_by_llvm_and_mixed_with_other_tiers()
         }
         transfers += tiers.transfers;
     }
-    assert!(transfers >= 5, "{transfers} loops went native");
+    assert!(transfers >= 20, "only {transfers} loops went native half-way");
 }
 
 #[cfg(feature = "_llvm")]

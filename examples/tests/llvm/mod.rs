@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use beadwork::{Bead, Engine, EngineBuilder, Manual, Threshold, Tier, TierId};
 use beadwork_cranelift::{CraneliftBackend, OptLevel};
-use beadwork_llvm::{LlvmBackend, Passes};
+use beadwork_llvm::{BuildError, Frontend, FunctionUnit, LlvmBackend, Passes};
 use strand::llvm::llvm;
 use strand::tiering::{BytecodeFrontend, ConnectError, Dispatching, Linking, Tiered, cranelift};
 use strand::{Calls, Edge, Enter, FuncIndex, Limits, Program, Vm};
@@ -28,13 +28,15 @@ fn alone(program: &Arc<Program>, linking: Linking, passes: Passes) -> Tiered {
 struct AtOnce {
     hooks: Dispatching,
     engine: Engine,
+    /// Calls are interpreted, so that only loops go native.
+    loops_only: bool,
     transfers: u64,
 }
 
 impl Calls for AtOnce {
     fn enter(&mut self, callee: FuncIndex) -> Enter {
         self.engine.run_pending(usize::MAX);
-        self.hooks.enter(callee)
+        if self.loops_only { Enter::Interpret } else { self.hooks.enter(callee) }
     }
     fn back_edge(&mut self, function: FuncIndex, site: u16) -> Edge {
         self.engine.run_pending(usize::MAX);
@@ -56,9 +58,10 @@ impl Calls for AtOnce {
     }
 }
 
-fn run(program: &Program, tiered: &Tiered, args: &[i64]) -> (Outcome, u64) {
+fn run(program: &Program, tiered: &Tiered, loops_only: bool, args: &[i64]) -> (Outcome, u64) {
     let output = Output::default();
-    let mut calls = AtOnce { hooks: tiered.hooks(), engine: tiered.engine().clone(), transfers: 0 };
+    let engine = tiered.engine().clone();
+    let mut calls = AtOnce { hooks: tiered.hooks(), engine, loops_only, transfers: 0 };
     let result = strand::on_vm_stack(|| {
         let mut vm = Vm::new(program, Limits::default(), &mut calls).unwrap();
         vm.set_output(output.clone());
@@ -90,7 +93,8 @@ impl LlvmTiers {
             (name, tiered)
         });
         let mut tiers = Vec::from(tiers);
-        tiers.push(("LLVM in hot loops", hot(program)));
+        tiers.push(("LLVM, what is hot", hot(program)));
+        tiers.push((LOOPS_ONLY, loops(program)));
         tiers.push(("Cranelift and LLVM", mixed(program)));
         LlvmTiers { program: program.clone(), tiers, transfers: 0 }
     }
@@ -99,12 +103,39 @@ impl LlvmTiers {
     pub fn run(&mut self, args: &[i64]) -> Vec<(&'static str, Outcome)> {
         let mut outcomes = Vec::new();
         for (name, tiered) in &self.tiers {
-            let (outcome, transfers) = run(&self.program, tiered, args);
+            let (outcome, transfers) = run(&self.program, tiered, *name == LOOPS_ONLY, args);
             self.transfers += transfers;
             outcomes.push((*name, outcome));
         }
         outcomes
     }
+}
+
+const LOOPS_ONLY: &str = "LLVM in all loops";
+
+/// Builds entries for all loops.
+struct AllLoops {
+    frontend: BytecodeFrontend,
+    program: Arc<Program>,
+}
+
+impl Frontend for AllLoops {
+    fn build(&self, unit: &mut FunctionUnit<'_, '_>) -> Result<(), BuildError> {
+        let function = &self.program.functions()[unit.job().core()?.get()];
+        (0..function.loops.len() as u64).for_each(|site| unit.add_loop_entry(site));
+        Frontend::build(&self.frontend, unit)
+    }
+}
+
+fn loops(program: &Arc<Program>) -> Tiered {
+    let configure = |builder: EngineBuilder, frontend: BytecodeFrontend| -> Result<_, ConnectError> {
+        let frontend = AllLoops { frontend, program: program.clone() };
+        let backend = llvm(LlvmBackend::builder().passes(Passes::O3)).build(frontend)?;
+        Ok(builder.tier(Tier::new(backend).policy(Manual)).inline().capacity(64))
+    };
+    let tiered = Tiered::with(program, Linking::Slots, configure).unwrap();
+    promote(&tiered, TierId::BASELINE, |_| true);
+    tiered
 }
 
 /// Compiles some functions, all of which LLVM has to be able to compile.
