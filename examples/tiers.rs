@@ -4,6 +4,9 @@
 //!
 //! `cargo run --release --example tiers -- --help`
 //!
+//! With `--features llvm` there is a third tier: `cargo run --release --features llvm --example tiers` goes on to code LLVM
+//! made (`-O3`, T3).
+//!
 //! Only calls from the interpreter are counted: compiled code calls compiled code through its slot without asking the
 //! engine. So a function that is hot in T1 code alone stays at T1, and the last table shows it.
 
@@ -33,8 +36,9 @@ struct Options {
     #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=10_000))]
     runs: u32,
     /// Calls at which a function is compiled for T1, and for T2
-    #[arg(long, value_name = "A,B", default_value = "500,10000", value_parser = parse_thresholds)]
-    thresholds: [u32; 2],
+    /// (with LLVM, and for T3)
+    #[arg(long, value_name = "A,B", default_value = DEFAULT_THRESHOLDS, value_parser = parse_thresholds)]
+    thresholds: Thresholds,
     /// Arguments of the program's main, integers; for life 64 2000 if none are given
     #[arg(value_name = "ARG", allow_negative_numbers = true)]
     args: Vec<i64>,

@@ -42,6 +42,8 @@ mod interp;
 pub mod jit;
 pub mod lexer;
 pub mod liveness;
+#[cfg(feature = "_llvm")]
+pub mod llvm;
 pub mod lower;
 pub mod native;
 pub mod num;

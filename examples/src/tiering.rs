@@ -49,6 +49,10 @@ pub enum ConnectError {
     /// Cranelift refused its options.
     #[error(transparent)]
     Cranelift(#[from] CraneliftError),
+    /// LLVM refused its options.
+    #[cfg(feature = "_llvm")]
+    #[error(transparent)]
+    Llvm(#[from] beadwork_llvm::LlvmError),
     /// The engine could not be built.
     #[error(transparent)]
     Build(#[from] beadwork::BuildError),
@@ -78,6 +82,18 @@ impl Tiered {
         linking: Linking,
         configure: impl FnOnce(EngineBuilder, BytecodeFrontend) -> Result<EngineBuilder, CraneliftError>,
     ) -> Result<Tiered, ConnectError> {
+        Tiered::with(program, linking, configure)
+    }
+
+    /// The same with tiers of any compilers.
+    ///
+    /// # Errors
+    /// As [`new`](Tiered::new).
+    pub fn with<E: Into<ConnectError>>(
+        program: &Arc<Program>,
+        linking: Linking,
+        configure: impl FnOnce(EngineBuilder, BytecodeFrontend) -> Result<EngineBuilder, E>,
+    ) -> Result<Tiered, ConnectError> {
         let failed_guards = Arc::new(FailedGuards::new(program.functions().len()));
         let definitions = Arc::new(Definitions::new(program.functions().len()));
         let frontend = BytecodeFrontend {
@@ -90,7 +106,7 @@ impl Tiered {
         };
         let beads = frontend.beads.clone();
         let fallback = Engine::builder().fallback(entry_stub());
-        let engine = configure(fallback, frontend)?.build()?;
+        let engine = configure(fallback, frontend).map_err(Into::into)?.build()?;
         definitions.connect(&engine);
         let functions = program.functions().iter().map(|function| {
             let info = BeadInfo::named(&function.signature.name).size(function.code.len() as u32);

@@ -1,6 +1,8 @@
 //! Generated programs do the same in every tier: same result, same output, same error on the same line.
 
 mod common;
+#[cfg(feature = "_llvm")]
+mod llvm;
 
 use std::fmt::Write;
 
@@ -321,4 +323,26 @@ fn a_copy_of_a_callee_takes_a_frame_like_the_call() {
             assert!(text.starts_with(expected), "{tier}, {n}: {text}");
         }
     }
+}
+
+#[cfg(feature = "_llvm")]
+#[test]
+fn generated_programs_do_the_same_by_llvm_and_mixed_with_other_tiers() {
+    let mut transfers = 0;
+    for seed in 1..=20 {
+        let source = Generator::program(seed);
+        let program = std::sync::Arc::new(Program::parse("generated", &source).unwrap());
+        let mut tiers = llvm::LlvmTiers::new(&program);
+        for args in [[3, -2, 5], [i64::MIN, i64::MAX, 0]] {
+            let text = |(result, output): common::Outcome| {
+                (result.map_or_else(|e| e.to_string(), |v| v.to_string()), output)
+            };
+            let expected = text(common::interpret(&program, &args));
+            for (tier, outcome) in tiers.run(&args) {
+                assert_eq!(text(outcome), expected, "seed {seed}, {args:?}, {tier}\n{source}");
+            }
+        }
+        transfers += tiers.transfers;
+    }
+    assert!(transfers >= 20, "only {transfers} loops went native half-way");
 }

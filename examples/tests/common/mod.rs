@@ -320,6 +320,11 @@ fn run<C: Calls + Send>(program: &Program, args: &[i64], calls: &mut C) -> Outco
     (result.unwrap(), output.text())
 }
 
+/// What the interpreter alone answers and prints.
+pub fn interpret(program: &Program, args: &[i64]) -> Outcome {
+    run(program, args, &mut InterpretAll)
+}
+
 /// A program in every tier: interpreted, native with direct calls, native through slots, mixtures in which interpreted
 /// and native functions call each other, and transfers into native code in the middle of loops.
 pub struct Tiers<'p> {

@@ -1,0 +1,149 @@
+//! How the code of a function reaches what lies outside it: other functions, the VM's runtime, its own constants.
+
+use crate::error::BuildError;
+use crate::unit::FunctionUnit;
+use beadwork::{Bead, CompileError};
+use inkwell::AddressSpace;
+use inkwell::AtomicOrdering;
+use inkwell::module::Linkage;
+use inkwell::types::FunctionType;
+use inkwell::values::{BasicMetadataValueEnum, CallSiteValue, FunctionValue, PointerValue, UnnamedAddress};
+
+impl<'c> FunctionUnit<'c, '_> {
+    /// Calls a function of the engine through its slot: whatever code is installed when the call runs, or the
+    /// engine's [fallback](beadwork::EngineBuilder::fallback) while there is none. Recursion is such a call, too.
+    ///
+    /// `signature` and `args` are the guest's. If the backend
+    /// [passes callee bits](crate::LlvmBuilder::pass_callee_bits), `callee.to_bits()` is passed before them. The
+    /// call costs a load of a constant address more than a direct one.
+    ///
+    /// **Without a fallback the slot of a function without code holds null**, and this call jumps there. Give the engine
+    /// one, or check [`code_pointer`](FunctionUnit::code_pointer) first.
+    ///
+    /// A callee that is not live any more fails this function after the frontend returned.
+    ///
+    /// # Errors
+    /// As inkwell's builder, if it has no position.
+    pub fn call_bead(
+        &mut self,
+        callee: Bead,
+        signature: FunctionType<'c>,
+        args: &[BasicMetadataValueEnum<'c>],
+    ) -> Result<CallSiteValue<'c>, BuildError> {
+        let target = self.code_pointer(callee)?;
+        let native = self.native_signature(signature);
+        let mut passed = Vec::with_capacity(args.len() + 1);
+        if self.env.pass_callee_bits {
+            passed.push(self.context().i64_type().const_int(callee.to_bits(), false).into());
+        }
+        passed.extend_from_slice(args);
+        Ok(self.builder().build_indirect_call(native, target, &passed, "")?)
+    }
+
+    /// Loads the callee's code pointer, which can change at any time: its code, or else the engine's fallback, or else
+    /// null. Use it at once; a pointer kept across a safepoint may have been freed.
+    ///
+    /// A callee that is not live any more fails this function after the frontend returned.
+    ///
+    /// # Errors
+    /// As inkwell's builder, if it has no position.
+    pub fn code_pointer(&mut self, callee: Bead) -> Result<PointerValue<'c>, BuildError> {
+        let slot = self.slot(callee);
+        let pointer = self.context().ptr_type(AddressSpace::default());
+        let loaded = self.builder().build_load(pointer, slot, "")?.into_pointer_value();
+        // Installs change the slot meanwhile: an atomic load is neither torn nor moved out of loops. What the code consists of was
+        // written before its address; the jump depends on the address.
+        if let Some(load) = loaded.as_instruction() {
+            load.set_alignment(8)?;
+            load.set_atomic_ordering(AtomicOrdering::Monotonic)?;
+        }
+        Ok(loaded)
+    }
+
+    /// The address of the callee's code pointer, constant as long as this function's code exists.
+    ///
+    /// A callee that is not live any more fails this function after the frontend returned.
+    pub fn slot(&mut self, callee: Bead) -> PointerValue<'c> {
+        let address = match self.slots.get(&callee) {
+            Some(&address) => address,
+            None => {
+                let address = match self.job().slot(callee) {
+                    Ok(slot) => slot.addr(),
+                    Err(stale) => {
+                        self.defer(CompileError::failed(format_args!("a callee cannot be called: {stale}")));
+                        0
+                    }
+                };
+                self.slots.insert(callee, address);
+                address
+            }
+        };
+        self.address(address as u64)
+    }
+
+    /// A function of the VM's runtime, given to the backend under `name`, to be called with
+    /// `builder().build_call(…)`. The type is taken as it is; nothing hidden is passed.
+    ///
+    /// An unknown name, or one asked for before with another type, fails this function after the frontend returned.
+    pub fn symbol(&mut self, name: &str, ty: FunctionType<'c>) -> FunctionValue<'c> {
+        self.symbol_value(name);
+        if let Some(known) = self.module().get_function(name) {
+            if known.get_type() == ty {
+                return known;
+            }
+            // What is answered then has the type asked for, and another name.
+            self.defer(CompileError::failed(format_args!(
+                "the runtime symbol `{name}` is used with two types: {} and {ty}",
+                known.get_type()
+            )));
+        }
+        let function = self.module().add_function(name, ty, Some(Linkage::External));
+        // A call through a cell beside the code, rather than a jump to it.
+        self.attribute(function, "nonlazybind", 0);
+        function
+    }
+
+    /// The address of a runtime symbol, as a constant.
+    ///
+    /// An unknown name fails this function after the frontend returned.
+    pub fn symbol_address(&mut self, name: &str) -> PointerValue<'c> {
+        let address = self.symbol_value(name);
+        self.address(address)
+    }
+
+    fn symbol_value(&mut self, name: &str) -> u64 {
+        self.env.symbols.address_of(name).unwrap_or_else(|| {
+            self.defer(CompileError::failed(format_args!(
+                "unknown runtime symbol `{name}`; give its address with LlvmBuilder::symbol"
+            )));
+            0
+        })
+    }
+
+    /// The address of read-only data that lives as long as the function's code: a string, a table. `align` is a power
+    /// of two of at most 4096 bytes.
+    ///
+    /// Another alignment fails this function after the frontend returned.
+    pub fn data(&mut self, bytes: &[u8], align: u32) -> PointerValue<'c> {
+        let bytes = self.context().const_string(bytes, false);
+        let data = self.module().add_global(bytes.get_type(), None, "data");
+        data.set_initializer(&bytes);
+        data.set_constant(true);
+        data.set_linkage(Linkage::Private);
+        data.set_unnamed_address(UnnamedAddress::Global);
+        if align.is_power_of_two() && align <= 4096 {
+            data.set_alignment(align);
+        } else {
+            self.defer(CompileError::failed(format_args!(
+                "data cannot be aligned to {align}; use a power of two of at most 4096"
+            )));
+        }
+        data.as_pointer_value()
+    }
+
+    /// An address known while compiling, as a constant.
+    pub fn address(&self, address: u64) -> PointerValue<'c> {
+        let pointer = self.context().ptr_type(AddressSpace::default());
+        self.context().i64_type().const_int(address, false).const_to_pointer(pointer)
+    }
+}

@@ -1,0 +1,39 @@
+//! The VM's side: what turns a function into LLVM IR.
+
+use crate::error::BuildError;
+use crate::unit::FunctionUnit;
+use beadwork::{Bead, CompileError};
+
+/// Fills the body of one function, or of an entry into one of its loops. A closure
+/// `Fn(&mut FunctionUnit<'_, '_>) -> Result<(), BuildError>` is a frontend.
+///
+/// It is called on worker threads, by several at once. Which function is wanted, at which tier and why, says
+/// [`FunctionUnit::job`].
+///
+/// An error fails this function only. So does a panic: it leaves the backend intact, the engine contains it, and
+/// compiles the other functions of the batch again.
+pub trait Frontend: Send + Sync + 'static {
+    /// Declares the signature with [`FunctionUnit::begin`] and builds the body. LLVM's verifier looks at the result before
+    /// anything else does, and what it says is the function's error.
+    ///
+    /// # Errors
+    /// Whatever makes the function impossible to compile: it goes on as before, and is asked for again later.
+    fn build(&self, unit: &mut FunctionUnit<'_, '_>) -> Result<(), BuildError>;
+
+    /// Hears that an entry at the header of a loop was left out, though
+    /// [`add_loop_entry`](FunctionUnit::add_loop_entry) asked for it, and why; the rest of the function goes on. Called on the
+    /// worker thread. Ignored by default; [`LlvmStats::loop_entries_failed`](crate::LlvmStats::loop_entries_failed)
+    /// counts it in any case.
+    fn loop_failed(&self, bead: Bead, site: u64, error: &CompileError) {
+        let _ = (bead, site, error);
+    }
+}
+
+impl<F> Frontend for F
+where
+    F: Fn(&mut FunctionUnit<'_, '_>) -> Result<(), BuildError> + Send + Sync + 'static,
+{
+    fn build(&self, unit: &mut FunctionUnit<'_, '_>) -> Result<(), BuildError> {
+        self(unit)
+    }
+}

@@ -1,0 +1,144 @@
+//! One function from job to relocatable machine code, on one thread, without a lock.
+
+use crate::env::Environment;
+use crate::frontend::Frontend;
+use crate::link::{self, Linked};
+use crate::loops::Entry;
+use crate::passes;
+use crate::unit::{Built, FunctionUnit, Slots};
+use crate::worker::Worker;
+use beadwork::{CompileError, Job};
+use beadwork_arena::Target;
+use inkwell::targets::FileType;
+use std::any::Any;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::time::{Duration, Instant};
+
+/// A compiled function that has no place yet.
+pub(crate) struct Staged {
+    pub(crate) function: Part,
+    /// Its loop entries, by site.
+    pub(crate) loops: Vec<(u64, Part)>,
+    /// What building and compiling took.
+    pub(crate) took: Duration,
+}
+
+/// The code of one entry.
+pub(crate) struct Part {
+    pub(crate) name: String,
+    pub(crate) linked: Linked,
+}
+
+impl Staged {
+    pub(crate) fn parts(&self) -> impl Iterator<Item = &Part> {
+        std::iter::once(&self.function).chain(self.loops.iter().map(|(_, part)| part))
+    }
+
+    pub(crate) fn parts_mut(&mut self) -> impl Iterator<Item = &mut Part> {
+        std::iter::once(&mut self.function).chain(self.loops.iter_mut().map(|(_, part)| part))
+    }
+}
+
+impl Part {
+    /// References of code to itself need its position in the batch.
+    pub(crate) fn set_position(&mut self, position: u32) {
+        for relocation in &mut self.linked.relocations {
+            if let Target::Local(index, _) = &mut relocation.target {
+                *index = position;
+            }
+        }
+    }
+}
+
+/// What a compile tells of besides its result.
+pub(crate) trait Hears {
+    /// A loop entry was left out.
+    fn loop_failed(&self, site: u64, error: CompileError);
+    /// A context was made.
+    fn new_context(&self);
+}
+
+/// Has the frontend build the function and the loop entries it asks for, and compiles them.
+pub(crate) fn stage(
+    env: &Environment,
+    frontend: &impl Frontend,
+    worker: &mut Worker,
+    job: &mut Job<'_>,
+    hears: &impl Hears,
+) -> Result<Staged, CompileError> {
+    let started = Instant::now();
+    let name = match job.name() {
+        Some(name) => name.to_string(),
+        None => job.bead().to_string(),
+    };
+    let mut slots = Slots::new();
+    let mut compile = |worker: &mut Worker, entry, name| {
+        if worker.recycle(env.recycle_after) {
+            hears.new_context();
+        }
+        worker.session.compiled += 1;
+        compile(env, frontend, worker, job, &mut slots, entry, name)
+    };
+    let (function, wanted) = compile(worker, Entry::Function, name.clone())?;
+    let mut loops = Vec::with_capacity(wanted.len());
+    for site in wanted {
+        let name = format!("{name}@{site}");
+        // A panic must not take the entry for calls along, which is there already.
+        let entry = catch_unwind(AssertUnwindSafe(|| compile(worker, Entry::Loop(site), name)));
+        match entry {
+            Ok(Ok((part, _))) => loops.push((site, part)),
+            Ok(Err(error)) => hears.loop_failed(site, error),
+            Err(payload) => hears.loop_failed(site, CompileError::Panicked(message_of(payload))),
+        }
+    }
+    Ok(Staged { function, loops, took: started.elapsed() })
+}
+
+/// Builds and compiles one entry; answers the loop entries it asked for, too. The module lives no longer than this.
+fn compile(
+    env: &Environment,
+    frontend: &impl Frontend,
+    worker: &Worker,
+    job: &mut Job<'_>,
+    slots: &mut Slots,
+    entry: Entry,
+    name: String,
+) -> Result<(Part, Vec<u64>), CompileError> {
+    worker.session.take_remarks();
+    worker.session.listen();
+    let mut unit = FunctionUnit::new(env, job, worker, slots, entry);
+    frontend.build(&mut unit)?;
+    let Built { module, symbol, loops } = unit.finish()?;
+    let failed =
+        |reason: &dyn std::fmt::Display| CompileError::Failed(format!("function `{name}`: {reason}"));
+    worker.session.listen();
+    module.verify().map_err(|error| failed(&format_args!("invalid IR: {}", error.to_string_lossy())))?;
+    let run = module.run_passes(env.passes.pipeline(), &worker.machine, passes::options());
+    run.map_err(|error| failed(&error.to_string_lossy()))?;
+    let object = worker.machine.write_to_memory_buffer(&module, FileType::Object);
+    let object = object.map_err(|error| failed(&error.to_string_lossy()))?;
+    // What is merely remarked upon is none of ours, but for the size of the frame.
+    let limit = env.max_frame_bytes;
+    let remarks = worker.session.take_remarks().into_iter();
+    let mut refused =
+        remarks.filter(|it| it.is_error || (limit.is_some() && it.text.contains("stack frame size")));
+    if let Some(remark) = refused.next() {
+        return Err(failed(&remark.text));
+    }
+    let linked = link::link(env, object.as_slice(), &symbol).map_err(|error| failed(&error))?;
+    Ok((Part { name, linked }, loops))
+}
+
+/// A payload that is no text is forgotten: its drop is foreign code that could panic again.
+fn message_of(payload: Box<dyn Any + Send>) -> String {
+    match payload.downcast::<&str>() {
+        Ok(text) => text.to_string(),
+        Err(payload) => payload.downcast::<String>().map_or_else(
+            |other| {
+                std::mem::forget(other);
+                "a payload that is no text".to_owned()
+            },
+            |text| *text,
+        ),
+    }
+}

@@ -1,0 +1,12 @@
+//! Tests of the backend against a real engine.
+#![cfg(feature = "_llvm")]
+#![allow(unsafe_code)]
+
+mod calls;
+mod code;
+mod failures;
+mod lifetime;
+mod loops;
+mod parallel;
+mod rig;
+mod unwind;
