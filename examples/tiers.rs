@@ -20,10 +20,10 @@ use std::time::{Duration, Instant};
 
 use beadwork::{Bead, Engine, EngineBuilder, Event, Reason, Threshold, Tier, TierId};
 use beadwork_arena::Arena;
-use beadwork_cranelift::{CraneliftBackend, CraneliftError, OptLevel};
+use beadwork_cranelift::{CraneliftBackend, OptLevel};
 use clap::Parser;
 use common::{Failure, check, exit, list, median, source, start_logging};
-use strand::tiering::{BytecodeFrontend, Linking, Tiered, cranelift};
+use strand::tiering::{BytecodeFrontend, ConnectError, Linking, Tiered, cranelift};
 use strand::{Calls, Enter, FuncIndex, InterpretAll, Limits, Program, Value, Vm, on_vm_stack};
 
 /// Runs a strand program through interpreter, baseline and optimizing tier, and tells what was promoted when and why.
@@ -44,25 +44,47 @@ struct Options {
     args: Vec<i64>,
 }
 
-fn parse_thresholds(text: &str) -> Result<[u32; 2], String> {
+/// The compilers of the tiers, in order.
+#[derive(Clone, Copy)]
+enum Compiler {
+    Cranelift(OptLevel),
+    #[cfg(feature = "_llvm")]
+    Llvm,
+}
+
+const COMPILERS: &[(Compiler, &str)] = &[
+    (Compiler::Cranelift(OptLevel::None), "Cranelift, OptLevel::None"),
+    (Compiler::Cranelift(OptLevel::Speed), "Cranelift, OptLevel::Speed"),
+    #[cfg(feature = "_llvm")]
+    (Compiler::Llvm, "LLVM, O3"),
+];
+
+const TIERS: usize = COMPILERS.len();
+const DEFAULT_THRESHOLDS: &str = if TIERS == 2 { "500,10000" } else { "500,2000,10000" };
+
+type Thresholds = [u32; TIERS];
+
+fn parse_thresholds(text: &str) -> Result<Thresholds, String> {
     let number = |text: &str| text.trim().parse().map_err(|e| format!("`{text}`: {e}"));
-    let (first, second) = text.split_once(',').ok_or("two numbers with a comma between them are needed")?;
-    Ok([number(first)?, number(second)?])
+    let numbers = text.split(',').map(number).collect::<Result<Vec<u32>, _>>()?;
+    numbers.try_into().map_err(|_| format!("{TIERS} numbers with commas between them are needed"))
 }
 
 #[derive(Clone, Copy)]
 enum How {
     Interpreter,
     /// All functions compiled before the run.
-    Precompiled(OptLevel),
-    /// Compiled in the background when they are hot, first for T1, then for T2.
+    Precompiled(Compiler),
+    /// Compiled in the background when they are hot, first for T1, then for the tiers above.
     Tiered,
 }
 
-const CONFIGURATIONS: [(&str, How); 4] = [
+const CONFIGURATIONS: &[(&str, How)] = &[
     ("interpreter only", How::Interpreter),
-    ("T1 only, pre-compiled", How::Precompiled(OptLevel::None)),
-    ("T2 only, pre-compiled", How::Precompiled(OptLevel::Speed)),
+    ("T1 only, pre-compiled", How::Precompiled(COMPILERS[0].0)),
+    ("T2 only, pre-compiled", How::Precompiled(COMPILERS[1].0)),
+    #[cfg(feature = "_llvm")]
+    ("T3 only, pre-compiled", How::Precompiled(COMPILERS[2].0)),
     ("tiered", How::Tiered),
 ];
 
@@ -101,14 +123,14 @@ fn show(options: &Options) -> Result<(), Failure> {
     };
     let program = Arc::new(Program::parse(&name, &source)?);
     let (expected, calls) = count_calls(&program, &args)?;
-    let [first, second] = options.thresholds;
     println!("program     {name}, main({}) = {expected}, {} calls", list(&args), calls.iter().sum::<u64>());
-    println!("tiers       T1: Cranelift, OptLevel::None, after {first} calls");
-    println!(
-        "            T2: Cranelift, OptLevel::Speed, after {second} calls; one worker compiles for both"
-    );
+    for ((number, (_, compiler)), after) in (1..).zip(COMPILERS).zip(options.thresholds) {
+        let head = if number == 1 { "tiers       " } else { "            " };
+        println!("{head}T{number}: {compiler}, after {after} calls");
+    }
+    println!("            one worker compiles for all");
 
-    let mut runs: [Vec<Run>; 4] = Default::default();
+    let mut runs: Vec<Vec<Run>> = CONFIGURATIONS.iter().map(|_| Vec::new()).collect();
     for _ in 0..options.runs {
         for ((name, how), runs) in CONFIGURATIONS.iter().zip(&mut runs) {
             let (value, run) = run(*how, &program, &args, options.thresholds)?;
@@ -119,9 +141,10 @@ fn show(options: &Options) -> Result<(), Failure> {
     for runs in &mut runs {
         runs.sort_by_key(|run| run.time);
     }
-    let tiered = &runs[3][runs[3].len() / 2];
-    timeline(tiered);
-    endings(tiered, &calls, second);
+    if let Some(tiered) = runs.last().and_then(|runs| runs.get(runs.len() / 2)) {
+        timeline(tiered);
+        endings(tiered, &calls, options.thresholds[TIERS - 1]);
+    }
     table(&runs);
     Ok(())
 }
@@ -144,7 +167,7 @@ fn run(
     how: How,
     program: &Arc<Program>,
     args: &[i64],
-    thresholds: [u32; 2],
+    thresholds: Thresholds,
 ) -> Result<(Value, Run), Failure> {
     if let How::Interpreter = how {
         let mut vm = Vm::new(program, Limits::default(), InterpretAll)?;
@@ -184,29 +207,41 @@ fn run(
 fn connect(
     how: How,
     program: &Arc<Program>,
-    thresholds: [u32; 2],
+    thresholds: Thresholds,
     events: Arc<Mutex<Vec<(Instant, Event)>>>,
 ) -> Result<Tiered, Failure> {
     let arena = Arena::builder().build()?;
-    let configure = |builder: EngineBuilder, frontend: BytecodeFrontend| -> Result<_, CraneliftError> {
-        let tier = |level, calls| {
-            let options = CraneliftBackend::builder().opt_level(level).arena(arena.clone());
-            let backend = cranelift(options).build(frontend.clone())?;
-            Ok::<_, CraneliftError>(Tier::new(backend).policy(Threshold::new(calls)))
+    let configure = |builder: EngineBuilder, frontend: BytecodeFrontend| -> Result<_, ConnectError> {
+        let tier = |compiler, calls| {
+            let tier = match compiler {
+                Compiler::Cranelift(level) => {
+                    let options = CraneliftBackend::builder().opt_level(level).arena(arena.clone());
+                    Tier::new(cranelift(options).build(frontend.clone())?)
+                }
+                #[cfg(feature = "_llvm")]
+                Compiler::Llvm => {
+                    let options = beadwork_llvm::LlvmBackend::builder().arena(arena.clone());
+                    Tier::new(strand::llvm::llvm(options).build(frontend.clone())?)
+                }
+            };
+            Ok::<_, ConnectError>(tier.policy(Threshold::new(calls)))
         };
-        let builder = match how {
-            How::Precompiled(level) => builder.tier(tier(level, 1)?),
+        let mut builder = builder;
+        match how {
+            How::Precompiled(compiler) => builder = builder.tier(tier(compiler, 1)?),
             _ => {
-                builder.tier(tier(OptLevel::None, thresholds[0])?).tier(tier(OptLevel::Speed, thresholds[1])?)
+                for (&(compiler, _), calls) in COMPILERS.iter().zip(thresholds) {
+                    builder = builder.tier(tier(compiler, calls)?);
+                }
             }
-        };
+        }
         let listen = move |event: &Event| {
             let now = Instant::now();
             events.lock().unwrap_or_else(PoisonError::into_inner).push((now, event.clone()));
         };
         Ok(builder.workers(1).on_event(listen))
     };
-    Ok(Tiered::new(program, Linking::Slots, configure)?)
+    Ok(Tiered::with(program, Linking::Slots, configure)?)
 }
 
 fn endings_of(engine: &Engine, program: &Program, beads: &[Bead]) -> Result<Vec<Ended>, Failure> {
@@ -294,12 +329,12 @@ fn describe(event: &Event) -> (Option<Bead>, String) {
 }
 
 /// Where each function ended, and what the engine saw of its calls.
-fn endings(run: &Run, calls: &[u64], second: u32) {
+fn endings(run: &Run, calls: &[u64], last: u32) {
     println!("\n{:16} {:>4} {:>13} {:>13}", "function", "tier", "calls", "of them seen");
     let mut unseen = false;
     for (function, &calls) in run.functions.iter().zip(calls) {
         let Ended { name, tier, counted, .. } = function;
-        let stays = tier.get() < 2 && calls >= second.into() && *counted < second;
+        let stays = usize::from(tier.get()) < TIERS && calls >= last.into() && *counted < last;
         unseen |= stays;
         let mark = if stays { " *" } else { "" };
         println!("{name:16} {:>4} {calls:>13} {counted:>13}{mark}", tier.to_string());
@@ -312,7 +347,7 @@ fn endings(run: &Run, calls: &[u64], second: u32) {
     }
 }
 
-fn table(runs: &[Vec<Run>; 4]) {
+fn table(runs: &[Vec<Run>]) {
     let seconds = |runs: &[Run]| median(runs, |run| run.time.as_secs_f64());
     let interpreter = seconds(&runs[0]);
     println!("\n{:22} {:>9} {:>9} {:>11} {:>10}", "", "time ms", "x interp", "compile µs", "code bytes");

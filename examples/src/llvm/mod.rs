@@ -298,7 +298,7 @@ impl<'t, 'c, 'e> Translation<'t, 'c, 'e> {
     }
 
     fn set_float_bits(&mut self, register: Reg, bits: IntValue<'c>) -> Result<()> {
-        let value = self.from_bits(bits)?;
+        let value = self.float_of(bits)?;
         self.set_float(register, value)
     }
 
@@ -306,7 +306,7 @@ impl<'t, 'c, 'e> Translation<'t, 'c, 'e> {
         Ok(self.b().build_bit_cast(value, self.word(), "")?.into_int_value())
     }
 
-    fn from_bits(&self, bits: IntValue<'c>) -> Result<FloatValue<'c>> {
+    fn float_of(&self, bits: IntValue<'c>) -> Result<FloatValue<'c>> {
         Ok(self.b().build_bit_cast(bits, self.float(), "")?.into_float_value())
     }
 }

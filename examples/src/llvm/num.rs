@@ -124,7 +124,7 @@ impl<'c> Translation<'_, 'c, '_> {
         let is_int = self.are_ints(a, a)?;
         let int = self.to_narrow(a)?;
         let int = self.to_wide(int)?;
-        let float = self.from_bits(a)?;
+        let float = self.float_of(a)?;
         let float = self.to_int(float)?;
         let value = self.select(is_int, int, float)?;
         self.set(dst, value)
@@ -135,7 +135,7 @@ impl<'c> Translation<'_, 'c, '_> {
         let is_int = self.are_ints(word, word)?;
         let int = self.to_narrow(word)?;
         let int = self.b().build_signed_int_to_float(int, self.float(), "")?;
-        let float = self.from_bits(word)?;
+        let float = self.float_of(word)?;
         Ok(self.b().build_select(is_int, int, float, "")?.into_float_value())
     }
 
