@@ -4,8 +4,9 @@
 //!
 //! `cargo run --release --example tiers -- --help`
 //!
-//! Only calls from the interpreter are counted: compiled code calls compiled code through its slot without asking the
-//! engine. So a function that is hot in T1 code alone stays at T1, and the last table shows it.
+//! Compiled code calls compiled code through its slot without asking the engine, so T1 code counts its calls and iterations
+//! itself, and a function that is hot in T1 code alone gets to T2 as well. What that costs is a line of the last table;
+//! `--no-counting` shows what it is good for.
 
 mod common;
 
@@ -15,7 +16,7 @@ use std::process::ExitCode;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use beadwork::{Bead, Engine, EngineBuilder, Event, Reason, Threshold, Tier, TierId};
+use beadwork::{Bead, Engine, EngineBuilder, Event, Manual, Reason, Threshold, Tier, TierId};
 use beadwork_arena::Arena;
 use beadwork_cranelift::{CraneliftBackend, CraneliftError, OptLevel};
 use clap::Parser;
@@ -35,6 +36,9 @@ struct Options {
     /// Calls at which a function is compiled for T1, and for T2
     #[arg(long, value_name = "A,B", default_value = "500,10000", value_parser = parse_thresholds)]
     thresholds: [u32; 2],
+    /// Have T1 code not count itself, so that only calls from the interpreter are seen
+    #[arg(long)]
+    no_counting: bool,
     /// Arguments of the program's main, integers; for life 64 2000 if none are given
     #[arg(value_name = "ARG", allow_negative_numbers = true)]
     args: Vec<i64>,
@@ -51,15 +55,20 @@ enum How {
     Interpreter,
     /// All functions compiled before the run.
     Precompiled(OptLevel),
+    /// The same at T1, and the code counts itself for a T2 that never comes.
+    Counting,
     /// Compiled in the background when they are hot, first for T1, then for T2.
-    Tiered,
+    Tiered {
+        counting: bool,
+    },
 }
 
-const CONFIGURATIONS: [(&str, How); 4] = [
+const CONFIGURATIONS: [(&str, How); 5] = [
     ("interpreter only", How::Interpreter),
     ("T1 only, pre-compiled", How::Precompiled(OptLevel::None)),
+    ("the same, counting", How::Counting),
     ("T2 only, pre-compiled", How::Precompiled(OptLevel::Speed)),
-    ("tiered", How::Tiered),
+    ("tiered", How::Tiered { counting: true }),
 ];
 
 /// What one run showed.
@@ -104,10 +113,14 @@ fn show(options: &Options) -> Result<(), Failure> {
         "            T2: Cranelift, OptLevel::Speed, after {second} calls; one worker compiles for both"
     );
 
-    let mut runs: [Vec<Run>; 4] = Default::default();
+    let mut runs: [Vec<Run>; CONFIGURATIONS.len()] = Default::default();
     for _ in 0..options.runs {
         for ((name, how), runs) in CONFIGURATIONS.iter().zip(&mut runs) {
-            let (value, run) = run(*how, &program, &args, options.thresholds)?;
+            let how = match how {
+                How::Tiered { .. } => How::Tiered { counting: !options.no_counting },
+                other => *other,
+            };
+            let (value, run) = run(how, &program, &args, options.thresholds)?;
             check(name, value, expected)?;
             runs.push(run);
         }
@@ -115,7 +128,7 @@ fn show(options: &Options) -> Result<(), Failure> {
     for runs in &mut runs {
         runs.sort_by_key(|run| run.time);
     }
-    let tiered = &runs[3][runs[3].len() / 2];
+    let tiered = &runs[4][runs[4].len() / 2];
     timeline(tiered);
     endings(tiered, &calls, second);
     table(&runs);
@@ -151,7 +164,7 @@ fn run(
     let events = Arc::new(Mutex::new(Vec::new()));
     let tiered = connect(how, program, thresholds, events.clone())?;
     let engine = tiered.engine();
-    if let How::Precompiled(_) = how {
+    if let How::Precompiled(_) | How::Counting = how {
         for &bead in tiered.beads() {
             engine.promote(bead, TierId::BASELINE)?;
         }
@@ -192,8 +205,14 @@ fn connect(
         };
         let builder = match how {
             How::Precompiled(level) => builder.tier(tier(level, 1)?),
-            _ => {
-                builder.tier(tier(OptLevel::None, thresholds[0])?).tier(tier(OptLevel::Speed, thresholds[1])?)
+            How::Counting => {
+                let second = tier(OptLevel::Speed, 1)?.policy(Manual);
+                builder.tier(tier(OptLevel::None, 1)?.counts_itself(true)).tier(second)
+            }
+            How::Interpreter => builder,
+            How::Tiered { counting } => {
+                let first = tier(OptLevel::None, thresholds[0])?.counts_itself(counting);
+                builder.tier(first).tier(tier(OptLevel::Speed, thresholds[1])?)
             }
         };
         let listen = move |event: &Event| {
@@ -300,15 +319,13 @@ fn endings(run: &Run, calls: &[u64], second: u32) {
         let mark = if stays { " *" } else { "" };
         println!("{name:16} {:>4} {calls:>13} {counted:>13}{mark}", tier.to_string());
     }
-    println!("seen: calls from the interpreter, as long as a higher tier was to be reached");
+    println!("seen: calls as long as a higher tier was to be reached; each thread can lose a few to another");
     if unseen {
-        println!(
-            "*: hot, but nearly all of its calls come from compiled code, which the engine does not count"
-        );
+        println!("*: hot, but nearly all of its calls come from compiled code, which does not count them");
     }
 }
 
-fn table(runs: &[Vec<Run>; 4]) {
+fn table(runs: &[Vec<Run>; CONFIGURATIONS.len()]) {
     let seconds = |runs: &[Run]| median(runs, |run| run.time.as_secs_f64());
     let interpreter = seconds(&runs[0]);
     println!("\n{:22} {:>9} {:>9} {:>11} {:>10}", "", "time ms", "x interp", "compile µs", "code bytes");
@@ -321,6 +338,7 @@ fn table(runs: &[Vec<Run>; 4]) {
             median(runs, |run| run.code_bytes as f64),
         );
     }
+    println!("counting makes T1 code take {:.3} times as long", seconds(&runs[2]) / seconds(&runs[1]));
     println!(
         "medians of {} runs; pre-compiled code is not compiled within its time, tiered code is",
         runs[0].len()
