@@ -7,8 +7,9 @@
 //! With `--features llvm` there is a third tier: `cargo run --release --features llvm --example tiers` goes on to code LLVM
 //! made (`-O3`, T3).
 //!
-//! Only calls from the interpreter are counted: compiled code calls compiled code through its slot without asking the
-//! engine. So a function that is hot in T1 code alone stays at T1, and the last table shows it.
+//! Compiled code calls compiled code through its slot without asking the engine, so T1 code counts its calls and iterations
+//! itself, and a function that is hot in T1 code alone gets to T2 as well. What that costs is a line of the last table;
+//! `--no-counting` shows what it is good for.
 
 mod common;
 
@@ -18,7 +19,7 @@ use std::process::ExitCode;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use beadwork::{Bead, Engine, EngineBuilder, Event, Reason, Threshold, Tier, TierId};
+use beadwork::{Bead, Engine, EngineBuilder, Event, Manual, Reason, Threshold, Tier, TierId};
 use beadwork_arena::Arena;
 use beadwork_cranelift::{CraneliftBackend, OptLevel};
 use clap::Parser;
@@ -39,6 +40,9 @@ struct Options {
     /// (with LLVM, and for T3)
     #[arg(long, value_name = "A,B", default_value = DEFAULT_THRESHOLDS, value_parser = parse_thresholds)]
     thresholds: Thresholds,
+    /// Have T1 code not count itself, so that only calls from the interpreter are seen
+    #[arg(long)]
+    no_counting: bool,
     /// Arguments of the program's main, integers; for life 64 2000 if none are given
     #[arg(value_name = "ARG", allow_negative_numbers = true)]
     args: Vec<i64>,
@@ -75,17 +79,22 @@ enum How {
     Interpreter,
     /// All functions compiled before the run.
     Precompiled(Compiler),
+    /// The same at T1, and the code counts itself for a T2 that never comes.
+    Counting,
     /// Compiled in the background when they are hot, first for T1, then for the tiers above.
-    Tiered,
+    Tiered {
+        counting: bool,
+    },
 }
 
 const CONFIGURATIONS: &[(&str, How)] = &[
     ("interpreter only", How::Interpreter),
     ("T1 only, pre-compiled", How::Precompiled(COMPILERS[0].0)),
+    ("the same, counting", How::Counting),
     ("T2 only, pre-compiled", How::Precompiled(COMPILERS[1].0)),
     #[cfg(feature = "_llvm")]
     ("T3 only, pre-compiled", How::Precompiled(COMPILERS[2].0)),
-    ("tiered", How::Tiered),
+    ("tiered", How::Tiered { counting: true }),
 ];
 
 /// What one run showed.
@@ -133,7 +142,11 @@ fn show(options: &Options) -> Result<(), Failure> {
     let mut runs: Vec<Vec<Run>> = CONFIGURATIONS.iter().map(|_| Vec::new()).collect();
     for _ in 0..options.runs {
         for ((name, how), runs) in CONFIGURATIONS.iter().zip(&mut runs) {
-            let (value, run) = run(*how, &program, &args, options.thresholds)?;
+            let how = match how {
+                How::Tiered { .. } => How::Tiered { counting: !options.no_counting },
+                other => *other,
+            };
+            let (value, run) = run(how, &program, &args, options.thresholds)?;
             check(name, value, expected)?;
             runs.push(run);
         }
@@ -178,7 +191,7 @@ fn run(
     let events = Arc::new(Mutex::new(Vec::new()));
     let tiered = connect(how, program, thresholds, events.clone())?;
     let engine = tiered.engine();
-    if let How::Precompiled(_) = how {
+    if let How::Precompiled(_) | How::Counting = how {
         for &bead in tiered.beads() {
             engine.promote(bead, TierId::BASELINE)?;
         }
@@ -229,9 +242,14 @@ fn connect(
         let mut builder = builder;
         match how {
             How::Precompiled(compiler) => builder = builder.tier(tier(compiler, 1)?),
-            _ => {
-                for (&(compiler, _), calls) in COMPILERS.iter().zip(thresholds) {
-                    builder = builder.tier(tier(compiler, calls)?);
+            How::Counting => {
+                let second = tier(COMPILERS[1].0, 1)?.policy(Manual);
+                builder = builder.tier(tier(COMPILERS[0].0, 1)?.counts_itself(true)).tier(second);
+            }
+            How::Interpreter => (),
+            How::Tiered { counting } => {
+                for (position, (&(compiler, _), calls)) in COMPILERS.iter().zip(thresholds).enumerate() {
+                    builder = builder.tier(tier(compiler, calls)?.counts_itself(counting && position == 0));
                 }
             }
         }
@@ -339,11 +357,9 @@ fn endings(run: &Run, calls: &[u64], last: u32) {
         let mark = if stays { " *" } else { "" };
         println!("{name:16} {:>4} {calls:>13} {counted:>13}{mark}", tier.to_string());
     }
-    println!("seen: calls from the interpreter, as long as a higher tier was to be reached");
+    println!("seen: calls as long as a higher tier was to be reached; each thread can lose a few to another");
     if unseen {
-        println!(
-            "*: hot, but nearly all of its calls come from compiled code, which the engine does not count"
-        );
+        println!("*: hot, but nearly all of its calls come from compiled code, which does not count them");
     }
 }
 
@@ -360,6 +376,7 @@ fn table(runs: &[Vec<Run>]) {
             median(runs, |run| run.code_bytes as f64),
         );
     }
+    println!("counting makes T1 code take {:.3} times as long", seconds(&runs[2]) / seconds(&runs[1]));
     println!(
         "medians of {} runs; pre-compiled code is not compiled within its time, tiered code is",
         runs[0].len()

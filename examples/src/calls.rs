@@ -58,6 +58,18 @@ pub trait Calls {
         let _ = (function, pc, version);
     }
 
+    /// Native code that counts its calls has used up its budget. `callee_bits` are those of the function.
+    #[cold]
+    fn native_call(&mut self, callee_bits: u64) {
+        let _ = callee_bits;
+    }
+
+    /// Loops of native code that counts its iterations went round `iterations` times more; the last one was that of `site`.
+    #[cold]
+    fn native_iterations(&mut self, callee_bits: u64, site: u64, iterations: u32) {
+        let _ = (callee_bits, site, iterations);
+    }
+
     /// The function whose body `callee` has now; asked for each call that is interpreted. The default is for hosts that
     /// redefine nothing. It has to have the same signature.
     #[inline(always)]
@@ -89,6 +101,12 @@ impl<C: Calls> Calls for &mut C {
     }
     fn bailout(&mut self, function: FuncIndex, pc: u16, version: u64) {
         (**self).bailout(function, pc, version);
+    }
+    fn native_call(&mut self, callee_bits: u64) {
+        (**self).native_call(callee_bits);
+    }
+    fn native_iterations(&mut self, callee_bits: u64, site: u64, iterations: u32) {
+        (**self).native_iterations(callee_bits, site, iterations);
     }
     fn definition(&self, callee: FuncIndex) -> FuncIndex {
         (**self).definition(callee)

@@ -131,6 +131,18 @@ impl Calls for Dispatching {
         let _ = self.mutator.engine().bailout(bead, info);
     }
 
+    fn native_call(&mut self, callee_bits: u64) {
+        if let Some(bead) = Bead::from_bits(callee_bits) {
+            self.mutator.native_call(bead);
+        }
+    }
+
+    fn native_iterations(&mut self, callee_bits: u64, site: u64, iterations: u32) {
+        if let Some(bead) = Bead::from_bits(callee_bits) {
+            self.mutator.native_iterations(bead, site, iterations);
+        }
+    }
+
     #[inline]
     fn definition(&self, callee: FuncIndex) -> FuncIndex {
         self.definitions.body(callee)

@@ -7,6 +7,7 @@ use beadwork_cranelift::{Entry, Frontend, FunctionUnit, LiveValue};
 use cranelift_codegen::ir::{InstBuilder, Type as ClifType, Value as ClifValue};
 use cranelift_frontend::FunctionBuilder;
 
+use crate::counting;
 use crate::function::Function;
 use crate::hir::FuncIndex;
 use crate::jit::{self, CallEmitter, Results, Speculation};
@@ -127,6 +128,14 @@ impl<'u> CallEmitter<'u> for Emitter<'_, 'u, '_> {
         };
         let results = self.unit.builder().inst_results(call);
         [results[0], results[1]]
+    }
+
+    fn count_call(&mut self, context: ClifValue) {
+        self.unit.count_call(counting::CALL, &[context]);
+    }
+
+    fn count_iteration(&mut self, site: u64, context: ClifValue) {
+        self.unit.count_iteration(site, counting::ITERATIONS, &[context]);
     }
 
     fn load_live(&mut self, registers: ClifValue, places: &[(ClifType, i32)]) -> Vec<ClifValue> {

@@ -32,6 +32,7 @@ pub mod ast;
 pub mod bytecode;
 pub mod calls;
 pub mod check;
+mod counting;
 pub mod dispatching;
 pub mod error;
 pub mod frontend;

@@ -37,6 +37,7 @@ use std::mem::{offset_of, transmute};
 use std::ptr::NonNull;
 
 use crate::bytecode::PrintKind;
+use crate::counting::{CountCall, CountIterations};
 use crate::error::Trap;
 use crate::heap::Heap;
 use crate::hir::FuncIndex;
@@ -112,6 +113,9 @@ pub struct Context<'p> {
     pub(crate) enter_interpreter: NativeFn,
     /// The same for functions that have returned [`DEOPT`].
     pub(crate) resume: ResumeFn,
+    /// The ways to the hooks for native code that counts itself.
+    pub(crate) count_call: CountCall,
+    pub(crate) count_iterations: CountIterations,
 }
 
 impl Context<'_> {

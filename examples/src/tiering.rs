@@ -7,6 +7,7 @@ use std::sync::Arc;
 use beadwork::{Bead, BeadInfo, Core, Engine, EngineBuilder, RegisterError};
 use beadwork_cranelift::{CraneliftBuilder, CraneliftError};
 
+use crate::counting;
 use crate::function::Function;
 use crate::hir::FuncIndex;
 use crate::native::{MAX_FRAME_BYTES, entry_stub};
@@ -40,6 +41,7 @@ pub(crate) const ENTRY_STUB: &str = "strand_enter";
 pub fn cranelift(builder: CraneliftBuilder) -> CraneliftBuilder {
     let builder =
         builder.pass_callee_bits(true).max_frame_bytes(MAX_FRAME_BYTES).symbol(ENTRY_STUB, entry_stub());
+    let builder = counting::symbols().into_iter().fold(builder, |b, (name, address)| b.symbol(name, address));
     Helper::ALL.iter().fold(builder, |b, helper| b.symbol(helper.symbol(), helper.address()))
 }
 

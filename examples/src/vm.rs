@@ -118,6 +118,8 @@ impl<'p, C: Calls> Vm<'p, C> {
             trap: None,
             enter_interpreter: enter_interpreter::<C>,
             resume: resume::<C>,
+            count_call: count_call::<C>,
+            count_iterations: count_iterations::<C>,
         };
         // `vec!` of zeroes asks for zeroed pages and touches none, which `resize` would.
         Ok(Self { context, stack: vec![0; words], frames: Vec::new(), top: 0, native_frames: 0, calls })
@@ -336,6 +338,31 @@ unsafe extern "C" fn resume<C: Calls>(ctx: *mut Context<'_>, depth: u64) -> Nati
         Ok(value) => NativeResult::ok(value),
         Err(Trapped) => NativeResult::FAILED,
     }
+}
+
+/// The way to [`Calls::native_call`].
+///
+/// # Safety
+/// As for [`enter_interpreter`].
+unsafe extern "C" fn count_call<C: Calls>(ctx: *mut Context<'_>, callee_bits: u64) {
+    // SAFETY: as in `enter_interpreter`.
+    let vm = unsafe { &mut *ctx.cast::<Vm<'_, C>>() };
+    vm.calls.native_call(callee_bits);
+}
+
+/// The way to [`Calls::native_iterations`].
+///
+/// # Safety
+/// As for [`enter_interpreter`].
+unsafe extern "C" fn count_iterations<C: Calls>(
+    ctx: *mut Context<'_>,
+    callee_bits: u64,
+    site: u64,
+    iterations: u32,
+) {
+    // SAFETY: as in `enter_interpreter`.
+    let vm = unsafe { &mut *ctx.cast::<Vm<'_, C>>() };
+    vm.calls.native_iterations(callee_bits, site, iterations);
 }
 
 /// Runs `f` on a thread whose stack is large enough for a VM that runs native code, and waits for it. Costs a thread start and

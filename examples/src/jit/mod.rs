@@ -40,6 +40,16 @@ pub trait CallEmitter<'f> {
     /// [`signature`] of as many parameters. Answers the two `I64` results.
     fn call_bead(&mut self, callee: FuncIndex, args: &[Value]) -> Results;
 
+    /// Counts a call of the function, where the tier wants that. Called in its entry block.
+    fn count_call(&mut self, context: Value) {
+        let _ = context;
+    }
+
+    /// Counts an iteration of loop `site`, where the tier wants that. Called at the loop's header.
+    fn count_iteration(&mut self, site: u64, context: Value) {
+        let _ = (site, context);
+    }
+
     /// Loads values of these types from these offsets in the interpreter's registers, whose address is `registers`.
     fn load_live(&mut self, registers: Value, places: &[(ClifType, i32)]) -> Vec<Value> {
         let load = |&(ty, offset): &(ClifType, i32)| {
@@ -100,6 +110,7 @@ pub fn loop_signature(call_conv: CallConv) -> Signature {
 /// blocks are sealed; the caller finalizes the builder. Takes time linear in the bytecode.
 pub fn build(function: &Function, program: &Program, calls: &mut dyn CallEmitter<'_>) {
     let (mut translation, params) = Translation::new(function, program, calls);
+    translation.calls.count_call(params[1]);
     translation.prologue(&params[3..]);
     translation.code(0);
     translation.finish();
@@ -225,9 +236,9 @@ impl Translation<'_, '_> {
         self.blocks = starts
             .map(|(start, reachable)| (start && *reachable).then(|| self.calls.builder().create_block()))
             .collect();
-        let mut is_header = vec![false; function.code.len()];
-        for site in &function.loops {
-            is_header[site.header.index()] = true;
+        let mut header_of = vec![None; function.code.len()];
+        for (site, header) in function.loops.iter().map(|site| site.header.index()).enumerate() {
+            header_of[header] = Some(site as u64);
         }
         let first = self.block(Target(start as u16));
         self.calls.builder().ins().jump(first, &[]);
@@ -247,8 +258,9 @@ impl Translation<'_, '_> {
                 self.calls.builder().switch_to_block(block);
                 // Control goes forward except to loop headers, so all jumps to it have been seen, unless it is a header;
                 // then `finish` seals it.
-                if !is_header[pc] {
-                    self.calls.builder().seal_block(block);
+                match header_of[pc] {
+                    None => self.calls.builder().seal_block(block),
+                    Some(site) => self.calls.count_iteration(site, self.context),
                 }
             }
             self.instruction(op);
