@@ -110,6 +110,7 @@ fn a_compile_begun_after_the_clock_was_read_is_not_overdue() {
 
 #[test]
 fn code_another_sweep_has_just_marked_is_not_evicted() {
+    let alive = Alive::default();
     let evictions = |reading| {
         let (time, meanwhile, evicted) =
             (Time::default(), Meanwhile::default(), Arc::new(AtomicUsize::new(0)));
@@ -127,10 +128,10 @@ fn code_another_sweep_has_just_marked_is_not_evicted() {
             })
             .build()
             .unwrap();
-        time.set(1_000_000);
         for bead in beads(&engine, 99) {
-            engine.install(bead, T1, code().with_bytes(1024)).unwrap();
+            engine.install(bead, T1, alive.code().with_bytes(1024)).unwrap();
         }
+        time.set(1_000_000);
         let on = engine.clone();
         happens(&meanwhile, move || {
             time.set(1_000_001);
