@@ -253,3 +253,20 @@ fn a_compile_that_may_take_ages_is_not_overdue_after_milliseconds() {
     let bead = engine.register(Core::ZERO).unwrap();
     assert!(engine.compile_now(bead, T1, LONG).is_ok());
 }
+
+#[test]
+fn what_is_called_once_in_a_half_life_is_never_hot_however_long_the_engine_runs() {
+    const MINUTE: u64 = 60_000;
+    let time = Time::default();
+    let policy = Threshold::new(100).decay(HalfLife::Time(Duration::from_millis(MINUTE)));
+    let tier = Tier::new(trivial()).policy(policy);
+    let engine = Engine::builder().capacity(16).inline().clock(time.clock()).tier(tier).build().unwrap();
+    let (bead, m) = (engine.register(Core::ZERO).unwrap(), engine.mutator());
+    // Milliseconds in 32 bits start over after 50 days.
+    let hot = (0..60 * 24 * 60).find(|minute| {
+        time.set(minute * MINUTE);
+        m.tick(bead);
+        engine.state(bead).unwrap().pending.is_some()
+    });
+    assert_eq!(hot, None);
+}
