@@ -35,7 +35,7 @@ fn in_a_child(work: impl FnOnce() -> bool) -> bool {
 }
 
 #[test]
-fn a_forked_child_waits_for_no_pause_no_look_at_a_core_and_no_delivery_of_other_threads() {
+fn a_forked_child_waits_for_no_pauses_no_look_at_a_core_and_no_delivery_of_other_threads() {
     let (inside, go) = (Latch::default(), Latch::default());
     let (at, until) = (inside.clone(), go.clone());
     let backend = FnBackend::new(move |job: &mut Job<'_>| {
@@ -74,6 +74,21 @@ fn a_forked_child_waits_for_no_pause_no_look_at_a_core_and_no_delivery_of_other_
         });
         resume.open();
         assert!(compiled, "nobody holds a pause in the child");
+    });
+
+    // Another thread keeps the workers from taking work.
+    let (paused, resume) = (Latch::default(), Latch::default());
+    let late = engine.register(Core::new(3)).unwrap();
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let _pause = engine.pause();
+            paused.open();
+            resume.wait();
+        });
+        paused.wait();
+        let compiled = in_a_child(|| engine.compile_now(late, T1, LONG).is_ok());
+        resume.open();
+        assert!(compiled, "nobody pauses the child");
     });
 
     // Another thread hands over.

@@ -99,6 +99,10 @@ impl Latch {
         self.0.1.notify_all();
     }
 
+    pub(crate) fn is_open(&self) -> bool {
+        *self.0.0.lock().unwrap()
+    }
+
     pub(crate) fn wait(&self) {
         let (open, timeout) =
             self.0.1.wait_timeout_while(self.0.0.lock().unwrap(), LONG, |open| !*open).unwrap();
@@ -140,4 +144,20 @@ pub(crate) fn held() -> (impl Backend, Latch, Latch) {
         Ok(code())
     });
     (backend, inside, go)
+}
+
+/// Runs this on a thread of its own and answers its result; fails if it does not end.
+pub(crate) fn ends<T: Send + 'static>(run: impl FnOnce() -> T + Send + 'static) -> T {
+    let (says, hears) = std::sync::mpsc::channel();
+    std::thread::spawn(move || says.send(run()));
+    hears.recv_timeout(LONG).expect("it does not end, or it panicked")
+}
+
+/// Waits until this holds; fails if it never does.
+pub(crate) fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
+    let start = std::time::Instant::now();
+    while !holds() {
+        assert!(start.elapsed() < LONG, "{what}");
+        std::thread::yield_now();
+    }
 }
