@@ -123,6 +123,7 @@ pub mod protocol;
 mod queue;
 mod reclaim;
 mod register;
+mod request;
 mod results;
 mod shared;
 mod snapshot;

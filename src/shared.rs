@@ -6,12 +6,12 @@
 use crate::assumption::Assumptions;
 use crate::backend::Backend;
 use crate::builder::Columns;
-use crate::clock::{self, Clock};
+use crate::clock::Clock;
 use crate::contain::contain;
 use crate::delivery::Deliveries;
 use crate::deopt::Deopts;
 use crate::direct::{Attached, OneShot, Waits};
-use crate::drain::{Crew, Drain};
+use crate::drain::Drain;
 use crate::event::{Event, Invalidation};
 use crate::evict::Eviction;
 use crate::executor::Executor;
@@ -23,13 +23,11 @@ use crate::moving::Moving;
 use crate::osr::Loops;
 use crate::owner::Owners;
 use crate::policy::Policy;
-use crate::queue::Request;
 use crate::reclaim::HandBack;
 use crate::snapshot::{self, Snapshots};
 #[cfg(all(unix, not(beadwork_loom)))]
 use crate::state::Ended;
-use crate::state::{Pending, Requested};
-use crate::stats::{Counters, add};
+use crate::stats::Counters;
 use crate::sync::{Arc, AtomicBool, AtomicU32, AtomicU64, Mutex, fence, lock};
 use crate::table::Table;
 use crate::tier::Candidate;
@@ -109,7 +107,7 @@ pub(crate) struct Shared {
     /// What the clock last said. Not the shim's: no protocol depends on it.
     pub(crate) last_now: std::sync::atomic::AtomicU32,
     /// Numbers given to mutators and to what comes with requests. Not the shim's: no protocol depends on it.
-    numbers: std::sync::atomic::AtomicU64,
+    pub(crate) numbers: std::sync::atomic::AtomicU64,
     /// The bits of the factor on all thresholds.
     pub(crate) scale: AtomicU64,
     pub(crate) gate: Gate,
@@ -167,169 +165,6 @@ impl Shared {
             one_shots: Attached::default(),
             over_limit: std::sync::atomic::AtomicBool::new(false),
             waiters: Mutex::new(Vec::new()),
-        }
-    }
-
-    // ---- requests
-
-    /// Asks for a compile; the token is in its lane and a worker is awake when this answers `Queued`.
-    pub(crate) fn request(&self, bead: Bead, tier: TierId, reason: Reason, calls: u32) -> Requested {
-        self.request_anew(bead, tier, reason, calls, None)
-    }
-
-    /// As `request`, and if `anew` is the version still, also for the tier that runs: its code lacks something.
-    pub(crate) fn request_anew(
-        &self,
-        bead: Bead,
-        tier: TierId,
-        reason: Reason,
-        calls: u32,
-        anew: Option<u32>,
-    ) -> Requested {
-        if bead.index() >= self.table.capacity() {
-            return Requested::Stale;
-        }
-        let asked = self.now();
-        let snapshot = match self.snapshot_for(bead, tier, anew) {
-            Ok(snapshot) => snapshot,
-            Err(busy) => return busy,
-        };
-        let (answer, pushed, replaced, dropped) = {
-            let _no_fork = self.gate.enter();
-            let state = self.table.state(bead.index());
-            let (answer, mut dropped) = self.snapshots.attach(
-                bead,
-                snapshot,
-                || state.request(bead, tier, anew),
-                |answer| match answer {
-                    Requested::Queued(version) | Requested::Follows(version) => Some((tier, *version)),
-                    _ => None,
-                },
-            );
-            let replaced = match answer {
-                Requested::Queued(version) | Requested::Follows(version) => {
-                    // What came with a request for a lower tier that this has replaced. If this follows a compile, only with one
-                    // that followed it too: the claim in flight may be about to take its own.
-                    let follows = matches!(answer, Requested::Follows(_));
-                    let from = if follows { version } else { 0 };
-                    dropped.extend(self.snapshots.purge(bead, tier.below(), from..=version));
-                    self.one_shots.purge(bead, tier.below(), from..=version)
-                }
-                Requested::Already if !reason.is_a_guess() => {
-                    // It may have been asked for as merely hot; now somebody insists. What comes with a request was never
-                    // merely hot.
-                    let now = state.load();
-                    if !self.one_shots.has(bead, now.target) {
-                        self.snapshots.rebind(bead, now.target, || state.insist(bead, now));
-                    }
-                    if reason == Reason::Now {
-                        self.hasten(bead, reason, calls, asked);
-                    }
-                    Vec::new()
-                }
-                _ => Vec::new(),
-            };
-            let queued = matches!(answer, Requested::Queued(_));
-            (answer, queued && self.push(bead, tier, reason, calls, asked), replaced, dropped)
-        };
-        self.dispose((replaced, dropped));
-        if matches!(answer, Requested::Queued(_)) {
-            self.say_queued(bead, tier, reason, calls);
-        }
-        if pushed {
-            self.wake();
-        }
-        answer
-    }
-
-    /// Puts a token into a lane, inside a section. `asked` is the time, read before the section began.
-    pub(crate) fn push(&self, bead: Bead, tier: TierId, reason: Reason, calls: u32, asked: u32) -> bool {
-        let stamp = self.table.state(bead.index()).load().stamp();
-        self.drain.lanes.push(Request { index: bead.index(), calls, asked, stamp, tier, reason })
-    }
-
-    /// A request that waits cannot wait any more; inside a section. The caller wakes.
-    pub(crate) fn hasten(&self, bead: Bead, reason: Reason, calls: u32, asked: u32) {
-        let Ok(now) = self.table.live(bead) else { return };
-        if now.pending == Pending::Queued {
-            let (index, stamp, tier) = (bead.index(), now.stamp(), now.target);
-            self.drain.lanes.hasten(Request { index, calls, asked, stamp, tier, reason });
-        }
-    }
-
-    /// A request is queued.
-    pub(crate) fn say_queued(&self, bead: Bead, tier: TierId, reason: Reason, calls: u32) {
-        add(&self.counters.requested, 1);
-        self.emit(&Event::Queued { bead, tier, reason, calls });
-    }
-
-    /// A request that followed a compile is queued now.
-    pub(crate) fn resumed(&self, bead: Bead, tier: Option<TierId>, pushed: bool) {
-        if let Some(tier) = tier {
-            self.say_queued(bead, tier, Reason::Resumed, 0);
-        }
-        if pushed {
-            self.wake();
-        }
-    }
-
-    /// A number nobody had before.
-    pub(crate) fn next_number(&self) -> u64 {
-        // Relaxed: only a number.
-        self.numbers.fetch_add(1, std::sync::atomic::Ordering::Relaxed)
-    }
-
-    /// A seed for the next mutator.
-    pub(crate) fn next_seed(&self) -> u64 {
-        let number = self.next_number();
-        self.settings.seed ^ u64::from(clock::random(self.settings.seed, number, 1)) << 32 ^ number
-    }
-
-    /// There is work: makes sure that somebody looks.
-    pub(crate) fn wake(&self) {
-        // SeqCst, edge CLOSE: between the push before this and the look. Partner is the fence in `close`.
-        fence(SeqCst);
-        if self.is_closed() {
-            // Whoever closed the engine may have dropped what was queued before this was.
-            self.drop_queued();
-            return;
-        }
-        if self.settings.foreground {
-            self.drain.work_in_foreground(self);
-            return;
-        }
-        if self.drain.workers == 0 {
-            // Those who wait do the work.
-            self.idle();
-            return;
-        }
-        if !self.drain.wake.signal(self.drain.workers) {
-            return;
-        }
-        let spawned = {
-            let _no_fork = self.gate.enter();
-            match self.me.upgrade() {
-                Some(shared) => self.executor.spawn(move || shared.work()),
-                // The engine is being dropped.
-                None => Err(String::new()),
-            }
-        };
-        if let Err(error) = spawned {
-            self.drain.wake.quit();
-            if !error.is_empty() {
-                self.emit(&Event::PoolFailed { error });
-            }
-        }
-    }
-
-    /// A worker's life on a pool thread. Nothing unwinds into the pool, whose answer to a panic is to abort.
-    pub(crate) fn work(&self) {
-        #[cfg(beadwork_loom)]
-        return self.drain.work(self);
-        #[cfg(not(beadwork_loom))]
-        if contain(|| self.drain.work(self)).is_err() {
-            // Not reachable: what is foreign is caught nearer. Keeps the count right all the same.
-            self.drain.wake.quit();
         }
     }
 
