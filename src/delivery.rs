@@ -237,7 +237,7 @@ impl EngineBuilder {
     }
 
     /// The most deliveries that wait; 0 means 1. When there are more, the oldest are dropped, and the next drain begins with
-    /// [`Delivery::Lost`](crate::Delivery::Lost). No limit by default.
+    /// [`Delivery::Lost`]. No limit by default.
     #[must_use]
     pub fn delivery_limit(mut self, deliveries: usize) -> Self {
         self.delivery_limit = deliveries.max(1);
