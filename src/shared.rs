@@ -17,7 +17,9 @@ use crate::evict::Eviction;
 use crate::executor::Executor;
 use crate::fault::Faults;
 use crate::gate::Gate;
-use crate::id::{Bead, Reason, TierId};
+#[cfg(all(unix, not(beadwork_loom)))]
+use crate::id::Reason;
+use crate::id::{Bead, TierId};
 use crate::info::{Info, OnInvalidate};
 use crate::moving::Moving;
 use crate::osr::Loops;

@@ -10,7 +10,7 @@ use crate::sync::{AtomicU64, AtomicUsize, Mutex, fence, lock};
 use std::collections::HashMap;
 use std::sync::atomic::Ordering::{Relaxed, SeqCst};
 
-/// Records are spread over so many locks, by function.
+/// Records are spread over so many locks, a power of two, by function.
 const SHARDS: usize = if cfg!(beadwork_loom) { 1 } else { 16 };
 
 /// What a function has.
@@ -52,7 +52,7 @@ impl Profiles {
     }
 
     fn shard(&self, bead: Bead) -> &Mutex<HashMap<u64, Record>> {
-        &self.shards[bead.index() as usize % SHARDS]
+        &self.shards[bead.index() as usize & (SHARDS - 1)]
     }
 
     pub(crate) fn resident_bytes(&self) -> usize {
