@@ -159,6 +159,6 @@ pub enum Event {
 pub enum Invalidation {
     /// The code was taken back; the function is interpreted and may be compiled again.
     Invalidated,
-    /// The function was removed. Nothing follows.
+    /// The function was removed. Nothing follows, but for what another thread had begun to tell.
     Removed,
 }

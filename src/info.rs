@@ -59,8 +59,9 @@ impl<'a> BeadInfo<'a> {
         self
     }
 
-    /// Called each time the function's code is taken back, and once, last, when it is removed; on the thread that
-    /// does it, after it took effect. A panic in it is contained.
+    /// Called once each time the function's code is taken back, and once when it is removed; on the thread that does it, after
+    /// it took effect. So a call for code that another thread took back just before the removal can come after that of the
+    /// removal; [`Mutator::deliver`](crate::Mutator::deliver) is in order. A panic in it is contained.
     #[must_use]
     pub fn on_invalidate(mut self, callback: impl Fn(Bead, Invalidation) + Send + Sync + 'static) -> Self {
         self.on_invalidate = Some(Arc::new(callback));

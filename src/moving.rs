@@ -193,6 +193,9 @@ impl Engine {
 }
 
 /// Keeps jobs from looking at cores; see [`Engine::gc_pause`].
+///
+/// It goes by the thread that asked for it. A thread it is moved to must not compile meanwhile: on an inline engine it would
+/// wait for itself.
 #[must_use = "jobs look at cores again when this is dropped"]
 pub struct GcPause {
     engine: Engine,
