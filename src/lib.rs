@@ -124,6 +124,8 @@ mod queue;
 mod reclaim;
 mod register;
 mod request;
+#[cfg(all(feature = "resident", not(beadwork_loom)))]
+pub mod resident;
 mod results;
 mod shared;
 mod snapshot;

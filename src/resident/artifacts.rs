@@ -1,0 +1,71 @@
+//! Code kept across processes, as a cache sees it.
+
+use super::unit::Unit;
+use crate::backend::Job;
+use crate::code::CompiledCode;
+use crate::error::CompileError;
+use std::fmt;
+use std::io;
+
+/// Code that outlives the process, by key: what a cache asks before it compiles, and hands its compiles to that are to be kept.
+///
+/// All of it is called on workers or on the thread that called the cache, with no lock held; by several at once. Panics are
+/// contained and taken for errors.
+pub trait Artifacts<K>: Send + Sync + 'static {
+    /// Whether there is an artifact for the key, as far as is known without reading it: a key that has one is asked for at its
+    /// first lookup, whatever the policy thinks. Asked on mutators' threads, so it has to be as cheap as a look into a map.
+    fn contains(&self, key: &K) -> bool;
+
+    /// Links the artifact of a key. `None` if there is none, or none that may be used here (altered, for another target,
+    /// for another version of the format): the implementation counts and reports why, and the key is compiled.
+    ///
+    /// # Errors
+    /// Only what a compile would run into as well (memory, say): it counts as a failed compile.
+    fn load(&self, key: &K, job: &mut Job<'_>) -> Result<Option<CompiledCode>, CompileError>;
+
+    /// Compiles ahead of time, and links the result. It is kept when the cache calls [`Prepared::keep`].
+    ///
+    /// # Errors
+    /// Whatever a backend would finish the job with.
+    fn prepare(&self, unit: &Unit<K>, job: &mut Job<'_>) -> Result<Prepared, CompileError>;
+
+    /// The keys there are artifacts for, each once; which of them [`load`](Artifacts::load) is not known yet.
+    ///
+    /// # Errors
+    /// The store cannot be read.
+    fn keys(&self) -> io::Result<Vec<K>>;
+
+    /// Removes every artifact there is. Code that was loaded stays.
+    ///
+    /// # Errors
+    /// The store cannot be written. What was removed stays removed.
+    fn clear(&self) -> io::Result<()>;
+}
+
+/// Code compiled ahead of time and linked, with its artifact, which is not kept yet.
+pub struct Prepared {
+    pub(super) code: CompiledCode,
+    pub(super) keep: Box<dyn FnOnce() -> io::Result<()> + Send>,
+}
+
+impl Prepared {
+    /// `keep` writes the artifact. It is not called if the artifacts were cleared since the compile was asked for; if it fails, the
+    /// code runs all the same.
+    pub fn new(code: CompiledCode, keep: impl FnOnce() -> io::Result<()> + Send + 'static) -> Prepared {
+        Prepared { code, keep: Box::new(keep) }
+    }
+
+    /// Writes the artifact, and answers the code. What a cache does, for tests.
+    ///
+    /// # Errors
+    /// The artifact could not be written.
+    pub fn keep(self) -> io::Result<CompiledCode> {
+        (self.keep)().map(|()| self.code)
+    }
+}
+
+impl fmt::Debug for Prepared {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Prepared").field("code", &self.code).finish_non_exhaustive()
+    }
+}
