@@ -58,6 +58,7 @@ pub struct EngineBuilder {
     foreground: bool,
     retired_limit: usize,
     hand_back: Option<HandBack>,
+    history: usize,
     deopt: Option<Arc<dyn DeoptPolicy>>,
     deopt_governor: bool,
     pub(crate) delivery: bool,
@@ -87,6 +88,7 @@ impl EngineBuilder {
             foreground: false,
             retired_limit: DEFAULT_RETIRED_LIMIT,
             hand_back: None,
+            history: 0,
             deopt: None,
             deopt_governor: true,
             delivery: false,
@@ -286,6 +288,14 @@ impl EngineBuilder {
         self
     }
 
+    /// Remembers the newest `events` of each function, for [`Engine::history`]. 0 by default: none. Costs a lock and a clone of each
+    /// event, and the memory: some hundred bytes an event.
+    #[must_use]
+    pub fn history(mut self, events: usize) -> Self {
+        self.history = events;
+        self
+    }
+
     /// Builds the engine. No thread starts and no page is touched.
     ///
     /// # Errors
@@ -322,6 +332,7 @@ impl EngineBuilder {
             foreground: self.foreground,
             retired_limit: self.retired_limit,
             hand_back: self.hand_back,
+            history: self.history,
             snapshot: self.snapshot,
             delivery_limit: if self.delivery { self.delivery_limit } else { 0 },
         };

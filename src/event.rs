@@ -154,6 +154,65 @@ pub enum Event {
     },
 }
 
+impl Event {
+    /// The function it is about; `None` if it is about the engine.
+    pub fn bead(&self) -> Option<Bead> {
+        match *self {
+            Event::Queued { bead, .. }
+            | Event::Installed { bead, .. }
+            | Event::Failed { bead, .. }
+            | Event::GaveUp { bead, .. }
+            | Event::Discarded { bead, .. }
+            | Event::AssumedInVain { bead, .. }
+            | Event::Cooled { bead, .. }
+            | Event::Evicted { bead, .. }
+            | Event::Invalidated { bead }
+            | Event::Deoptimized { bead, .. }
+            | Event::Removed { bead } => Some(bead),
+            Event::AssumptionBroken { .. }
+            | Event::HeldBack { .. }
+            | Event::FreePanicked { .. }
+            | Event::PoolFailed { .. } => None,
+        }
+    }
+
+    /// The tier it is about, if it is about one.
+    pub fn tier(&self) -> Option<TierId> {
+        match *self {
+            Event::Queued { tier, .. }
+            | Event::Installed { tier, .. }
+            | Event::Failed { tier, .. }
+            | Event::GaveUp { tier, .. }
+            | Event::Discarded { tier, .. }
+            | Event::AssumedInVain { tier, .. }
+            | Event::Cooled { tier, .. }
+            | Event::Deoptimized { tier, .. } => Some(tier),
+            _ => None,
+        }
+    }
+
+    /// The event's name in logs, metrics and traces: `"installed"`, `"gave_up"`.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Event::Queued { .. } => "queued",
+            Event::Installed { .. } => "installed",
+            Event::Failed { .. } => "failed",
+            Event::GaveUp { .. } => "gave_up",
+            Event::Discarded { .. } => "discarded",
+            Event::AssumedInVain { .. } => "assumed_in_vain",
+            Event::AssumptionBroken { .. } => "assumption_broken",
+            Event::Cooled { .. } => "cooled",
+            Event::Evicted { .. } => "evicted",
+            Event::Invalidated { .. } => "invalidated",
+            Event::Deoptimized { .. } => "deoptimized",
+            Event::Removed { .. } => "removed",
+            Event::HeldBack { .. } => "held_back",
+            Event::FreePanicked { .. } => "free_panicked",
+            Event::PoolFailed { .. } => "pool_failed",
+        }
+    }
+}
+
 /// What a per-bead callback hears.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum Invalidation {

@@ -185,6 +185,22 @@ impl Core {
     }
 }
 
+/// As [`Bead::to_bits`].
+#[cfg(feature = "serde")]
+impl serde::Serialize for Bead {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_u64(self.to_bits())
+    }
+}
+
+/// As its number.
+#[cfg(feature = "serde")]
+impl serde::Serialize for TierId {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_u8(self.0)
+    }
+}
+
 impl From<usize> for Core {
     fn from(value: usize) -> Core {
         Core(value)

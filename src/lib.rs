@@ -105,6 +105,7 @@ mod free;
 mod gate;
 mod grace;
 mod heat;
+mod history;
 mod id;
 mod info;
 mod lease;
@@ -112,6 +113,7 @@ mod moving;
 mod mutator;
 mod native;
 mod nest;
+mod observe;
 mod osr;
 mod owner;
 mod pins;
@@ -151,7 +153,10 @@ pub use deopt::{
     DEOPT_REENTRY_CALLS, DEOPT_TIER_LIMIT, DeoptDecision, DeoptHistory, DeoptPolicy, DeoptStats,
     DeoptThreshold, ExponentialBackoff, Recovery, TieredDeopt, Tolerate,
 };
-pub use engine::{BeadState, Engine, PauseGuard, PendingState, Pinned, Reloaded, Superseded, Swapped};
+pub use engine::{
+    BeadState, Census, Engine, HeatLimits, HotFunction, PauseGuard, PendingState, Pinned, Reloaded, Report,
+    Superseded, Swapped,
+};
 pub use error::{
     BackendError, BuildError, CompileError, CompileNowError, CoreError, DrainTimeout, GcPauseError,
     InstallError, NoSuchTier, PromoteError, RegisterError, ShutdownError, Stale, SubmitError,
@@ -159,12 +164,17 @@ pub use error::{
 pub use event::{Event, Invalidation};
 pub use fault::{Fault, RETRY_AFTER_CALLS};
 pub use grace::Laggard;
+pub use history::HistoryEntry;
 pub use id::{Bead, Core, Group, MAX_GENERATION, Reason, TierId};
 pub use info::BeadInfo;
 pub use lease::Lease;
 pub use moving::GcPause;
 pub use mutator::{Mutator, RawMutator, Reentered};
 pub use native::BudgetSlot;
+#[cfg(feature = "metrics")]
+pub use observe::record_metrics;
+#[cfg(feature = "trace")]
+pub use observe::{TRACE_LIMIT, Trace};
 pub use osr::ITERATIONS_PER_CALL;
 pub use owner::{CodeOwner, Reclaim};
 pub use policy::{

@@ -17,6 +17,7 @@ use crate::evict::Eviction;
 use crate::executor::Executor;
 use crate::fault::Faults;
 use crate::gate::Gate;
+use crate::history::Histories;
 #[cfg(all(unix, not(beadwork_loom)))]
 use crate::id::Reason;
 use crate::id::{Bead, TierId};
@@ -78,6 +79,8 @@ pub(crate) struct Settings {
     /// Bytes of retired code above which policies do not promote.
     pub(crate) retired_limit: usize,
     pub(crate) hand_back: Option<HandBack>,
+    /// Events remembered for each function.
+    pub(crate) history: usize,
     /// The most deliveries that wait; 0 where the VM wants none.
     pub(crate) delivery_limit: usize,
     /// Taken out when the engine is put together.
@@ -101,6 +104,7 @@ pub(crate) struct Shared {
     pub(crate) moving: Moving,
     pub(crate) snapshots: Snapshots,
     pub(crate) counters: Counters,
+    pub(crate) histories: Histories,
     pub(crate) listeners: Box<[Listener]>,
     pub(crate) executor: Executor,
     pub(crate) settings: Settings,
@@ -152,6 +156,7 @@ impl Shared {
             moving: Moving::default(),
             snapshots: Snapshots::new(settings.snapshot.take()),
             counters: Counters::new(),
+            histories: Histories::new(settings.history),
             listeners,
             executor,
             settings,
@@ -175,6 +180,7 @@ impl Shared {
     /// Tells the log and the listeners, whose panics end here.
     pub(crate) fn emit(&self, event: &Event) {
         self.hand_back_before(event);
+        self.remember(event);
         // The log is foreign code too, and so is the `Debug` of a backend's error.
         let logged = contain(|| match event {
             Event::Failed { .. }

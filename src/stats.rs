@@ -53,6 +53,7 @@ pub(crate) fn read(counter: &AtomicU64) -> u64 {
 
 /// A snapshot of the engine. Each figure is exact once the engine is quiet; together they are not one instant.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct Stats {
     /// Functions registered and not removed.
@@ -96,7 +97,7 @@ pub struct Stats {
 impl fmt::Display for Stats {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "Beads: {} of {}, columns {} bytes", self.beads, self.capacity, self.column_bytes)?;
-        writeln!(f, "Queue: {} waiting, {} compiling", self.queued, self.compiling)?;
+        writeln!(f, "Queue: {} waiting, {} optimizing", self.queued, self.compiling)?;
         writeln!(
             f,
             "Code: {} installed, {} failed, {} too late, {} freed, {} bytes ({} retired) in {:?}",

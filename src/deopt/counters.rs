@@ -62,6 +62,7 @@ impl DeoptCounters {
 
 /// What deoptimization did and holds; see [`Stats::deopts`](crate::Stats::deopts).
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct DeoptStats {
     /// Bailouts that counted.

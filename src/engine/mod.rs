@@ -13,6 +13,7 @@ use std::sync::Weak;
 use std::time::{Duration, Instant};
 
 mod assumption;
+mod census;
 mod code;
 mod control;
 mod direct;
@@ -23,6 +24,7 @@ mod profile;
 mod recovery;
 mod reload;
 
+pub use census::{Census, HeatLimits, HotFunction, Report};
 pub use control::PauseGuard;
 pub use grace::Pinned;
 pub use look::{BeadState, PendingState};
