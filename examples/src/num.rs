@@ -157,7 +157,7 @@ mod tests {
         }
         for value in [0, -1, 5, i32::MAX, i32::MIN] {
             assert_eq!(as_int(from_int(value.into())), Some(value));
-            assert_eq!(to_int(from_int(value.into())), value.into());
+            assert_eq!(to_int(from_int(value.into())), i64::from(value));
         }
     }
 }
