@@ -232,7 +232,7 @@ mod tests {
         }
         loops.count(B, 4, 1_000_000, &mut true);
         assert_eq!(loops.wanted(B, 8), [2, 3, 1]);
-        assert_eq!(loops.wanted(B, 7), [], "asked for after that compile began");
+        assert!(loops.wanted(B, 7).is_empty(), "asked for after that compile began");
     }
 
     #[test]
