@@ -80,6 +80,7 @@
 //! holds back freeing in the child for good. wasm and other targets without threads can use an
 //! [inline](EngineBuilder::inline) engine.
 
+mod artifact;
 mod assumption;
 mod backend;
 mod builder;
@@ -140,6 +141,12 @@ mod taken;
 mod tier;
 mod wake;
 
+#[cfg(unix)]
+pub use artifact::FileStore;
+pub use artifact::{
+    ARTIFACT_FORMAT, Artifact, ArtifactBytes, ArtifactKey, ArtifactStore, Artifacts, ArtifactsStats,
+    ContentKey, Manifest, MemoryStore, Put, Recipe, Refusal, SaveError,
+};
 pub use assumption::Assumption;
 pub use backend::{Backend, FnBackend, Job, Outcome, Slot};
 pub use builder::{

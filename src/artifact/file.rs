@@ -1,0 +1,191 @@
+//! Artifacts as files of a directory that several processes may share.
+//!
+//! A file is written under a name of its own, synchronised, and given its final name last, by one step of the file system. So whoever
+//! finds the name finds the whole file, also after a crash; and a file that is mapped is never written again.
+
+use super::key::ArtifactKey;
+use super::store::{ArtifactBytes, ArtifactStore, Put};
+use memmap2::Mmap;
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, ErrorKind, Write};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::time::{Duration, SystemTime};
+
+/// Files being written, until they have their names.
+const UNFINISHED: &str = "unfinished";
+const ENDING: &str = "bead";
+
+/// Keeps artifacts as files. Reading maps them.
+///
+/// Processes may share the directory, whatever becomes of them: a file is whole or not there. It has to be one where only trusted
+/// users can write, since artifacts are not signed, and since a file that is shortened while it is mapped ends the process that
+/// reads it (`SIGBUS`). It should be on a local file system.
+#[derive(Debug)]
+pub struct FileStore {
+    root: PathBuf,
+    /// Distinguishes the unfinished files of this process.
+    next: AtomicU64,
+}
+
+impl FileStore {
+    /// A store in `root`, which is made if it is not there. Removes what writers that are no more have left unfinished.
+    ///
+    /// # Errors
+    /// Whatever keeps the directory from being made or read.
+    pub fn open(root: impl Into<PathBuf>) -> io::Result<FileStore> {
+        let store = FileStore { root: root.into(), next: AtomicU64::new(0) };
+        fs::create_dir_all(store.root.join(UNFINISHED))?;
+        store.sweep()?;
+        Ok(store)
+    }
+
+    /// The directory.
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    fn sweep(&self) -> io::Result<()> {
+        for file in fs::read_dir(self.root.join(UNFINISHED))? {
+            let path = file?.path();
+            // A writer holds a lock on its file, which goes with the process. What goes meanwhile needs no care.
+            if File::open(&path).is_ok_and(|file| file.try_lock().is_ok()) {
+                let _ = fs::remove_file(&path);
+            }
+        }
+        Ok(())
+    }
+
+    /// Where an artifact lies: one of 256 directories, so that none gets too large.
+    fn place(&self, key: ArtifactKey) -> (PathBuf, PathBuf) {
+        let name = key.to_string();
+        let (directory, name) = name.split_at(2);
+        let directory = self.root.join(directory);
+        let path = directory.join(name).with_extension(ENDING);
+        (directory, path)
+    }
+
+    /// A file with these bytes that nobody knows of yet.
+    fn write(&self, bytes: &[u8]) -> io::Result<Unfinished> {
+        let since = SystemTime::UNIX_EPOCH.elapsed().unwrap_or(Duration::ZERO).as_nanos();
+        // Relaxed: only has to differ.
+        let name = format!("{}-{since:x}-{}", std::process::id(), self.next.fetch_add(1, Relaxed));
+        let path = self.root.join(UNFINISHED).join(name);
+        let file = OpenOptions::new().write(true).create_new(true).open(&path)?;
+        let mut unfinished = Unfinished { path, file };
+        unfinished.file.lock()?;
+        unfinished.file.write_all(bytes)?;
+        unfinished.file.sync_all()?;
+        Ok(unfinished)
+    }
+
+    fn try_put(&self, key: ArtifactKey, bytes: &[u8], replace: bool) -> io::Result<Put> {
+        let (directory, path) = self.place(key);
+        if !replace && path.try_exists()? {
+            return Ok(Put::Kept);
+        }
+        if !directory.try_exists()? {
+            fs::create_dir_all(&directory)?;
+            sync(&self.root)?;
+        }
+        let unfinished = self.write(bytes)?;
+        let named = match replace {
+            true => fs::rename(&unfinished.path, &path),
+            // Unlike renaming, this leaves alone what another process has put there just now.
+            false => match fs::hard_link(&unfinished.path, &path) {
+                Err(error) if error.kind() == ErrorKind::AlreadyExists => return Ok(Put::Kept),
+                Err(error) if error.kind() == ErrorKind::NotFound => Err(error),
+                // A file system without hard links. What is replaced then is as good.
+                Err(_) => fs::rename(&unfinished.path, &path),
+                Ok(()) => Ok(()),
+            },
+        };
+        named?;
+        sync(&directory)?;
+        Ok(Put::Stored)
+    }
+}
+
+/// A file without its final name; goes with this.
+struct Unfinished {
+    path: PathBuf,
+    file: File,
+}
+
+impl Drop for Unfinished {
+    fn drop(&mut self) {
+        // Not there any more if it was renamed.
+        let _ = fs::remove_file(&self.path);
+    }
+}
+
+/// Makes the names in a directory last.
+fn sync(directory: &Path) -> io::Result<()> {
+    File::open(directory)?.sync_all()
+}
+
+fn found<T>(result: io::Result<T>) -> io::Result<Option<T>> {
+    match result {
+        Ok(found) => Ok(Some(found)),
+        // A stranger's file where a directory of ours would be is as good as none.
+        Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// The key that a file's directory and name spell.
+fn key(directory: &str, name: &str) -> Option<ArtifactKey> {
+    let digits = format!("{directory}{}", name.strip_suffix(ENDING)?.strip_suffix('.')?);
+    let mut bytes = [0; 32];
+    if digits.len() != 64 || !digits.is_ascii() {
+        return None;
+    }
+    for (byte, at) in bytes.iter_mut().zip((0..).step_by(2)) {
+        *byte = u8::from_str_radix(&digits[at..at + 2], 16).ok()?;
+    }
+    let key = ArtifactKey::from_bytes(bytes);
+    // Otherwise a name that nobody looks up, in capitals say.
+    (key.to_string() == digits).then_some(key)
+}
+
+impl ArtifactStore for FileStore {
+    fn get(&self, key: ArtifactKey) -> io::Result<Option<ArtifactBytes>> {
+        let Some(file) = found(File::open(self.place(key).1))? else { return Ok(None) };
+        if file.metadata()?.len() == 0 {
+            // Nothing that could be mapped.
+            return Ok(Some(ArtifactBytes::new([])));
+        }
+        // SAFETY: stores never write to a file that has its name, and who else may write into the directory is trusted not to, as the
+        // type's documentation asks.
+        let map = unsafe { Mmap::map(&file)? };
+        Ok(Some(ArtifactBytes::new(map)))
+    }
+
+    fn put(&self, key: ArtifactKey, bytes: &[u8], replace: bool) -> io::Result<Put> {
+        match self.try_put(key, bytes, replace) {
+            // Another process that opened the store took the file for an abandoned one, between its creation and its lock; or somebody
+            // removed the directory.
+            Err(error) if error.kind() == ErrorKind::NotFound => self.try_put(key, bytes, replace),
+            done => done,
+        }
+    }
+
+    fn remove(&self, key: ArtifactKey) -> io::Result<bool> {
+        Ok(found(fs::remove_file(self.place(key).1))?.is_some())
+    }
+
+    fn keys(&self, visit: &mut dyn FnMut(ArtifactKey)) -> io::Result<()> {
+        for directory in fs::read_dir(&self.root)? {
+            let directory = directory?;
+            let (path, prefix) = (directory.path(), directory.file_name());
+            let Some(prefix) = prefix.to_str().filter(|prefix| prefix.len() == 2) else { continue };
+            let Some(files) = found(fs::read_dir(path))? else { continue };
+            for file in files {
+                if let Some(key) = file?.file_name().to_str().and_then(|name| key(prefix, name)) {
+                    visit(key);
+                }
+            }
+        }
+        Ok(())
+    }
+}
