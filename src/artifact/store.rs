@@ -43,9 +43,11 @@ pub trait ArtifactStore: Send + Sync + 'static {
     fn clear(&self) -> io::Result<()> {
         let mut all = Vec::new();
         self.keys(&mut |key| all.push(key))?;
-        all.into_iter()
-            .map(|key| self.remove(key))
-            .fold(Ok(()), |done, removed| done.and(removed.map(|_| ())))
+        let mut done = Ok(());
+        for key in all {
+            done = done.and(self.remove(key).map(|_| ()));
+        }
+        done
     }
 }
 
