@@ -144,8 +144,8 @@ mod wake;
 #[cfg(unix)]
 pub use artifact::FileStore;
 pub use artifact::{
-    ARTIFACT_FORMAT, Artifact, ArtifactBytes, ArtifactKey, ArtifactStore, Artifacts, ArtifactsStats,
-    ContentKey, Manifest, MemoryStore, Put, Recipe, Refusal, SaveError,
+    ARTIFACT_FORMAT, Archive, ArchiveStats, Artifact, ArtifactBytes, ArtifactKey, ArtifactStore, ContentKey,
+    Manifest, MemoryStore, Put, Recipe, Refusal, SaveError,
 };
 pub use assumption::Assumption;
 pub use backend::{Backend, FnBackend, Job, Outcome, Slot};

@@ -2,7 +2,7 @@
 #![cfg(unix)]
 
 use beadwork::{
-    Artifact, ArtifactBytes, ArtifactKey, ArtifactStore, Artifacts, ContentKey, FileStore, Manifest, Put,
+    Archive, Artifact, ArtifactBytes, ArtifactKey, ArtifactStore, ContentKey, FileStore, Manifest, Put,
     Recipe, Refusal,
 };
 use std::fs;
@@ -105,7 +105,7 @@ fn what_is_not_an_artifact_in_the_directory_is_passed_over_or_refused() {
         fs::write(place.join(stranger), b"what").unwrap();
     }
     fs::write(directory.0.join("zz"), b"not a directory").unwrap();
-    let artifacts = Artifacts::new(directory.open());
+    let artifacts = Archive::new(directory.open());
     let mut sound = 0;
     artifacts.each(|_| sound += 1).unwrap();
     assert_eq!((sound, artifacts.stats().refused()), (1, 0));

@@ -58,7 +58,7 @@ pub struct Recipe {
     /// The compiler with its version.
     pub backend: String,
     /// Optimization level and all else that was chosen; the calling convention of the VM; the VM's own
-    /// [tag](crate::Artifacts::tag).
+    /// [tag](crate::Archive::tag).
     pub options: String,
     /// The target triple.
     pub target: String,

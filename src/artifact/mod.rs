@@ -1,25 +1,25 @@
-//! Artifacts: native code that outlives the process.
+//! Archive: native code that outlives the process.
 //!
 //! An artifact is one relocatable object, as a backend made it, and a [`Manifest`] that says of what, by whom and for which machine. Here
 //! is what is the same for every backend, and pure: how an artifact is [named](key), [written down and checked](container),
 //! and [why one is refused](refusal); and the [stores](store) that keep them. What an object consists of is the backends' business.
 
+mod archive;
 mod container;
 #[cfg(unix)]
 #[allow(unsafe_code)]
 mod file;
 mod key;
 mod refusal;
-mod shelf;
 mod store;
 #[cfg(all(test, not(beadwork_loom)))]
 mod tests;
 mod wire;
 
+pub use archive::{Archive, ArchiveStats, SaveError};
 pub use container::{ARTIFACT_FORMAT, Artifact, Manifest};
 #[cfg(unix)]
 pub use file::FileStore;
 pub use key::{ArtifactKey, ContentKey, Recipe};
 pub use refusal::Refusal;
-pub use shelf::{Artifacts, ArtifactsStats, SaveError};
 pub use store::{ArtifactBytes, ArtifactStore, MemoryStore, Put};

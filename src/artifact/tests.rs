@@ -152,7 +152,7 @@ fn p30_altered_truncated_and_foreign_artifacts_are_refused_with_the_reason() {
 #[test]
 fn what_is_found_refused_saved_and_kept_is_counted() {
     let store = MemoryStore::new();
-    let artifacts = Artifacts::new(store.clone());
+    let artifacts = Archive::new(store.clone());
     assert!(artifacts.find(content("fib"), &recipe(), &[]).unwrap().is_none());
     let save = |of: &str| artifacts.save(artifacts.edition(), &manifest(of), &object(of));
     assert_eq!(save("fib"), Ok(Put::Stored));
@@ -180,7 +180,7 @@ fn what_is_found_refused_saved_and_kept_is_counted() {
 
 #[test]
 fn what_was_compiled_before_a_clear_is_not_saved_after_it() {
-    let artifacts = Artifacts::new(MemoryStore::new());
+    let artifacts = Archive::new(MemoryStore::new());
     let before = artifacts.edition();
     let _ = artifacts.save(before, &manifest("fib"), b"x").unwrap();
     artifacts.clear().unwrap();

@@ -11,15 +11,15 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 /// Artifacts for the backends of an engine: a [store](ArtifactStore), whether compiles are saved to it, and counts. A clone shares everything.
 ///
 /// Backends that are given one look for an artifact before they compile, and use it only if all of it is as it was written, for
-/// this machine, by this compiler with these options. While [saving](Artifacts::set_saving) is on (it is off at first), what they
+/// this machine, by this compiler with these options. While [saving](Archive::set_saving) is on (it is off at first), what they
 /// compile is saved.
 ///
 /// **Artifacts are not signed.** Digests find damage, not malice: whoever can write into the store can have any code run in processes
 /// that use it.
 #[derive(Clone)]
-pub struct Artifacts(Arc<Shelf>);
+pub struct Archive(Arc<Inner>);
 
-struct Shelf {
+struct Inner {
     store: Box<dyn ArtifactStore>,
     tag: String,
     saving: AtomicBool,
@@ -42,7 +42,7 @@ struct Counters {
 /// What became of artifacts; each figure is exact once nothing is compiled.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 #[non_exhaustive]
-pub struct ArtifactsStats {
+pub struct ArchiveStats {
     /// Functions whose code came from an artifact.
     pub loaded: u64,
     /// Functions that were looked for and had none.
@@ -77,7 +77,7 @@ pub struct ArtifactsStats {
     pub unsavable: u64,
 }
 
-impl ArtifactsStats {
+impl ArchiveStats {
     /// Artifacts that were found and not used, for all reasons together.
     pub fn refused(&self) -> u64 {
         let damaged = self.unreadable + self.format + self.truncated + self.altered + self.misplaced;
@@ -124,16 +124,16 @@ pub enum SaveError {
     },
 }
 
-impl Artifacts {
+impl Archive {
     /// Uses a store.
-    pub fn new(store: impl ArtifactStore) -> Artifacts {
-        Artifacts::tagged(store, "")
+    pub fn new(store: impl ArtifactStore) -> Archive {
+        Archive::tagged(store, "")
     }
 
     /// Uses a store for one of the VMs, or versions of a VM, that share it: what has another tag is not found. The runtime that compiled code
     /// calls belongs to the tag; change it when the meaning of a runtime symbol changes.
-    pub fn tagged(store: impl ArtifactStore, tag: impl Into<String>) -> Artifacts {
-        Artifacts(Arc::new(Shelf {
+    pub fn tagged(store: impl ArtifactStore, tag: impl Into<String>) -> Archive {
+        Archive(Arc::new(Inner {
             store: Box::new(store),
             tag: tag.into(),
             saving: AtomicBool::new(false),
@@ -160,7 +160,7 @@ impl Artifacts {
     }
 
     /// The artifact of `content`, compiled by `recipe`, with entries into these loops; `None` if there is none. What is answered was
-    /// checked, and is to be [noted as loaded](Artifacts::loaded) or [refused](Artifacts::refused) once it was linked.
+    /// checked, and is to be [noted as loaded](Archive::loaded) or [refused](Archive::refused) once it was linked.
     ///
     /// # Errors
     /// [`Refusal`], counted and told as a warning.
@@ -203,13 +203,13 @@ impl Artifacts {
         tracing::warn!(target: "beadwork", artifact = %key, reason = %refusal, "an artifact was refused");
     }
 
-    /// The state of the store to be named when a compile that began now is [saved](Artifacts::save).
+    /// The state of the store to be named when a compile that began now is [saved](Archive::save).
     pub fn edition(&self) -> u64 {
         // Relaxed: who was not removed by a `clear` came to the store after it, and the store's own order makes its number seen.
         self.0.cleared.load(Relaxed)
     }
 
-    /// Saves a compile that began when [`edition`](Artifacts::edition) was this, unless the store was cleared since. An artifact that is
+    /// Saves a compile that began when [`edition`](Archive::edition) was this, unless the store was cleared since. An artifact that is
     /// there already stays, unless it is damaged or has fewer loop entries.
     ///
     /// # Errors
@@ -294,7 +294,7 @@ impl Artifacts {
     }
 
     /// What became of artifacts.
-    pub fn stats(&self) -> ArtifactsStats {
+    pub fn stats(&self) -> ArchiveStats {
         let counters = &self.0.counters;
         let read = |counter: &AtomicU64| counter.load(Relaxed);
         let [
@@ -310,7 +310,7 @@ impl Artifacts {
             lacks,
             object,
         ] = counters.refused.each_ref().map(read);
-        ArtifactsStats {
+        ArchiveStats {
             loaded: read(&counters.loaded),
             missing: read(&counters.missing),
             unreadable,
@@ -335,8 +335,8 @@ impl Artifacts {
     }
 }
 
-impl fmt::Debug for Artifacts {
+impl fmt::Debug for Archive {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Artifacts").field("stats", &self.stats()).finish_non_exhaustive()
+        f.debug_struct("Archive").field("stats", &self.stats()).finish_non_exhaustive()
     }
 }
