@@ -1,4 +1,4 @@
-//! Archive as files of a directory that several processes may share.
+//! Artifacts as files of a directory that several processes may share.
 //!
 //! A file is written under a name of its own, synchronised, and given its final name last, by one step of the file system. So whoever
 //! finds the name finds the whole file, also after a crash; and a file that is mapped is never written again.

@@ -1,4 +1,4 @@
-//! Archive: native code that outlives the process.
+//! Artifacts: native code that outlives the process.
 //!
 //! An artifact is one relocatable object, as a backend made it, and a [`Manifest`] that says of what, by whom and for which machine. Here
 //! is what is the same for every backend, and pure: how an artifact is [named](key), [written down and checked](container),
