@@ -58,6 +58,40 @@ impl<T: Cell> Column<T> {
     }
 }
 
+/// Two columns of one length, for a look at both cells of an index: it is masked once, and nothing but the bases is loaded.
+pub(crate) struct Pair<A: Cell, B: Cell> {
+    bases: (*const A, *const B),
+    mask: u32,
+    _columns: (Column<A>, Column<B>),
+}
+
+// SAFETY: as for `Column`.
+#[allow(unsafe_code)]
+unsafe impl<A: Cell, B: Cell> Send for Pair<A, B> {}
+
+impl<A: Cell, B: Cell> Pair<A, B> {
+    /// The columns share the shorter one's indices.
+    pub(crate) fn new(first: Column<A>, second: Column<B>) -> Pair<A, B> {
+        debug_assert_eq!(first.mask, second.mask);
+        let (bases, mask) = ((first.base, second.base), first.mask.min(second.mask));
+        Pair { bases, mask, _columns: (first, second) }
+    }
+
+    #[inline(always)]
+    #[allow(unsafe_code)]
+    pub(crate) fn first(&self, index: u32) -> &A {
+        // SAFETY: as in `Column::get`; the mask is that of the shorter column.
+        unsafe { &*self.bases.0.add((index & self.mask) as usize) }
+    }
+
+    #[inline(always)]
+    #[allow(unsafe_code)]
+    pub(crate) fn second(&self, index: u32) -> &B {
+        // SAFETY: as in `first`.
+        unsafe { &*self.bases.1.add((index & self.mask) as usize) }
+    }
+}
+
 #[cfg(not(beadwork_loom))]
 use mapping::Storage;
 

@@ -26,6 +26,24 @@ pub(crate) struct Budgets {
     granted: Column<AtomicU32>,
 }
 
+/// Counts one call, or as many as a sampled one stands for, [`MAX_GRANT`] at the most; true when the budget is spent and the
+/// policies are to be asked.
+#[inline(always)]
+pub(crate) fn count(left: &AtomicU32, calls: u32) -> bool {
+    // Relaxed: a count is a hint; it publishes nothing.
+    let now = left.load(Relaxed);
+    if now.cast_signed() <= calls.cast_signed() {
+        return true;
+    }
+    left.store(now - calls, Relaxed);
+    false
+}
+
+/// Whether a budget was counted down to the end and not overdrawn.
+pub(crate) fn is_zero(left: &AtomicU32) -> bool {
+    left.load(Relaxed) == 0
+}
+
 impl Budgets {
     pub(crate) const BYTES: usize = 8;
 
@@ -33,18 +51,9 @@ impl Budgets {
         Ok(Budgets { left: Column::reserve(len)?, granted: Column::reserve(len)? })
     }
 
-    /// Counts one call, or as many as a sampled one stands for, [`MAX_GRANT`] at the most; true when the budget is spent and the policies are to be
-    /// asked.
-    #[inline(always)]
-    pub(crate) fn count(&self, index: u32, calls: u32) -> bool {
-        let left = self.left.get(index);
-        // Relaxed: a count is a hint; it publishes nothing.
-        let now = left.load(Relaxed);
-        if now.cast_signed() <= calls.cast_signed() {
-            return true;
-        }
-        left.store(now - calls, Relaxed);
-        false
+    /// What is left, for mutators to [`count`] in.
+    pub(crate) fn column(&self) -> Column<AtomicU32> {
+        self.left.clone()
     }
 
     /// Calls so far, exact for one thread: all that was granted less what is left.
@@ -82,11 +91,6 @@ impl Budgets {
         self.left.get(index).load(Relaxed).cast_signed().max(0).cast_unsigned()
     }
 
-    /// Whether the budget was counted down to the end and not overdrawn.
-    pub(crate) fn is_zero(&self, index: u32) -> bool {
-        self.left.get(index).load(Relaxed) == 0
-    }
-
     /// Counts a call as native code does.
     #[cfg(any(test, beadwork_loom))]
     pub(crate) fn count_natively(&self, index: u32) -> bool {
@@ -108,10 +112,13 @@ mod tests {
     #[test]
     fn a_budget_of_n_asks_at_the_nth_call_and_again_until_regranted() {
         let budgets = Budgets::reserve(16).unwrap();
-        assert!(budgets.count(3, 1), "the first call asks for the first budget");
+        assert!(count(budgets.left.get(3), 1), "the first call asks for the first budget");
         budgets.grant(3, 1, 4);
-        assert_eq!((0..4).map(|_| budgets.count(3, 1)).collect::<Vec<_>>(), [false, false, false, true]);
-        assert!(budgets.count(3, 1), "nothing was stored");
+        assert_eq!(
+            (0..4).map(|_| count(budgets.left.get(3), 1)).collect::<Vec<_>>(),
+            [false, false, false, true]
+        );
+        assert!(count(budgets.left.get(3), 1), "nothing was stored");
         assert_eq!(budgets.calls(3), 4);
     }
 
@@ -122,7 +129,7 @@ mod tests {
         assert_eq!([0; 4].map(|_| budgets.count_natively(3)), [false, false, false, true]);
         assert!(budgets.count_natively(3), "nobody has granted another yet");
         assert_eq!((budgets.calls(3), budgets.left(3)), (5, 0));
-        assert!(budgets.count(3, 1) && budgets.count(3, MAX_GRANT));
+        assert!(count(budgets.left.get(3), 1) && count(budgets.left.get(3), MAX_GRANT));
         budgets.grant(3, 5, MAX_GRANT);
         assert!(!budgets.count_natively(3));
     }
@@ -133,7 +140,7 @@ mod tests {
         budgets.grant(3, 1, 1_000_000);
         budgets.reset(3);
         assert_eq!(budgets.calls(3), 0);
-        assert!(budgets.count(3, 1));
+        assert!(count(budgets.left.get(3), 1));
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! What native code that counts for itself has its mutator called for, out of line.
 
 use super::Mutator;
+use crate::counter;
 use crate::id::Bead;
 use crate::profile::{CallSite, count_target};
 
@@ -13,7 +14,7 @@ impl Mutator {
     #[cold]
     pub fn native_call(&self, bead: Bead) {
         // The code has counted the call that came to 0.
-        let counted = self.budgets.is_zero(bead.index());
+        let counted = counter::is_zero(self.hot.second(bead.index()));
         self.engine().shared().budget_spent(bead, u32::from(!counted));
     }
 

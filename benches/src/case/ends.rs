@@ -1,0 +1,49 @@
+//! The end of very many functions at once, and what starting and ending costs when nothing is in between.
+
+use super::{Case, InChild, Made, Make, Row, Scale, everyone, once};
+use crate::contender::{Contender, Setup, Who};
+use crate::measure::{busy_nanos, wall_nanos};
+use crate::target::Target;
+
+pub(super) const CHILD: &str = "end";
+
+pub(super) fn cases(scale: Scale) -> Vec<Case> {
+    let functions = scale.pick(10_000_000, 2_000_000);
+    let all = vec![vec![Row::nanos("drop all").target(Target::TimesOf(Who::Raw, 2.0))]];
+    let empty = vec![vec![Row::of("start", "µs"), Row::of("drop", "µs")]];
+    vec![
+        Case::new("drop 10 M", all, move || everyone(&InChild(CHILD, functions))).at_most(scale.pick(3, 1)),
+        Case::new("start and drop", empty, || everyone(&Empty)),
+    ]
+}
+
+/// If the contender crashes it takes its process along, and the parent says so.
+pub(super) struct DropAll(pub(super) usize);
+
+impl Make for DropAll {
+    fn make<C: Contender>(&self) -> Made {
+        let functions = self.0;
+        once(move || {
+            let contender = C::new(&Setup::unpromoted(functions));
+            let mut handles = Vec::with_capacity(functions);
+            contender.register_many(0..functions, &mut handles);
+            Ok(vec![busy_nanos(functions, || {
+                drop(handles);
+                drop(contender);
+            })])
+        })
+    }
+}
+
+struct Empty;
+
+impl Make for Empty {
+    fn make<C: Contender>(&self) -> Made {
+        once(|| {
+            let mut contender = None;
+            let start = wall_nanos(1_000, || contender = Some(C::new(&Setup::unpromoted(1 << 20))));
+            let end = wall_nanos(1_000, || drop(contender));
+            Ok(vec![start, end])
+        })
+    }
+}

@@ -1,0 +1,111 @@
+//! Instructions per operation of the hot paths, counted by valgrind's callgrind. They repeat exactly, whatever else the machine
+//! does: each path runs twice, with different numbers of operations, and the difference is theirs alone.
+
+use crate::contender::{Beadwork, Contender, Loops, Setup};
+use crate::measure::trivial_entry;
+use beadwork::{Bead, Core, Mutator, TierId};
+use std::hint::black_box;
+use std::process::Command;
+
+/// The subcommand by which valgrind starts this program.
+pub const COMMAND: &str = "path";
+
+const FEW: u64 = 2_000;
+const MANY: u64 = 12_000;
+
+struct Rig {
+    contender: Beadwork,
+    m: Mutator,
+    bead: Bead,
+}
+
+/// Runs an operation as often as it is told.
+type Path = fn(&mut Rig, u64);
+
+const PATHS: [(&str, Path); 10] = [
+    ("an empty loop", |_, n| repeat(n, || ())),
+    ("dispatch, compiled", |rig, n| {
+        rig.contender.install(&rig.bead, trivial_entry());
+        repeat(n, || rig.m.dispatch(black_box(rig.bead)));
+    }),
+    ("dispatch, cold", |rig, n| repeat(n, || rig.m.dispatch(black_box(rig.bead)))),
+    ("back_edge, no entry", |rig, n| repeat(n, || rig.m.back_edge(black_box(rig.bead), 7))),
+    ("osr_entry, hit (of 4)", |rig, n| {
+        rig.contender.install_with_loops(&rig.bead, trivial_entry(), &[3, 5, 7, 9]);
+        repeat(n, || rig.m.osr_entry(black_box(rig.bead), black_box(7)));
+    }),
+    ("safepoint", |rig, n| repeat(n, || black_box(&mut rig.m).safepoint())),
+    ("register", |rig, n| repeat(n, || rig.contender.register(1))),
+    ("register, in bulk", |rig, n| {
+        let cores = (0..n as usize).map(Core::new);
+        black_box(rig.contender.engine().register_many(cores).expect("there is room"));
+    }),
+    ("request, by the policy", |rig, n| {
+        // The engine is paused, so nothing is compiled meanwhile.
+        let mut beads = Vec::with_capacity(n as usize);
+        rig.contender.register_many(0..n as usize, &mut beads);
+        let _paused = rig.contender.engine().pause();
+        beads.iter().for_each(|&bead| assert!(rig.m.dispatch(bead).is_none()));
+    }),
+    ("request, by the VM", |rig, n| {
+        let mut beads = Vec::with_capacity(n as usize);
+        rig.contender.register_many(0..n as usize, &mut beads);
+        let _paused = rig.contender.engine().pause();
+        let engine = rig.contender.engine();
+        beads.iter().for_each(|&bead| engine.promote(bead, TierId::BASELINE).expect("it is live"));
+    }),
+];
+
+fn repeat<T>(n: u64, mut operation: impl FnMut() -> T) {
+    for _ in 0..n {
+        black_box(operation());
+    }
+}
+
+/// Runs a path: valgrind's side.
+pub fn serve(path: usize, operations: u64) {
+    let Some((name, run)) = PATHS.get(path) else { return };
+    // Only requests by the policy want one; with a single call, so that no other call is in the figure.
+    let threshold = if name.ends_with("the policy") { 1 } else { u32::MAX };
+    let functions = 2 * MANY as usize;
+    let setup = Setup { threshold, workers: 0, ..Setup::unpromoted(functions) };
+    let contender = Beadwork::new(&setup);
+    let bead = contender.register(0);
+    let m = contender.mutator();
+    run(&mut Rig { contender, m, bead }, operations);
+}
+
+/// Counts all paths and prints the table.
+///
+/// # Errors
+/// If valgrind is not there or says nothing.
+pub fn show() -> Result<(), String> {
+    println!("{:24} {:>12}", "instructions", "per operation");
+    let mut empty = 0.0;
+    for (path, (name, _)) in PATHS.iter().enumerate() {
+        let each = (count(path, MANY)? - count(path, FEW)?) as f64 / (MANY - FEW) as f64;
+        if path == 0 {
+            empty = each;
+        }
+        // The loop around it is not the operation's, except where there is none.
+        let around = if name.starts_with("request") || name.ends_with("bulk") { 0.0 } else { empty };
+        println!("{name:24} {:>12.1}", if path == 0 { each } else { each - around });
+    }
+    Ok(())
+}
+
+fn count(path: usize, operations: u64) -> Result<i64, String> {
+    let program = std::env::current_exe().map_err(|error| error.to_string())?;
+    let output = Command::new("valgrind")
+        .args(["--tool=callgrind", "--callgrind-out-file=/dev/null"])
+        .arg(program)
+        .args([COMMAND, &path.to_string(), &operations.to_string()])
+        .output()
+        .map_err(|error| {
+            format!("valgrind cannot be started ({error}); on Debian: apt-get install valgrind")
+        })?;
+    let said = String::from_utf8_lossy(&output.stderr);
+    let collected = said.lines().find_map(|line| line.split_once("Collected : "));
+    let collected = collected.and_then(|(_, count)| count.trim().parse().ok());
+    collected.ok_or_else(|| format!("callgrind counted nothing:\n{said}"))
+}

@@ -1,0 +1,121 @@
+//! What is timed, and with which clock.
+#![allow(unsafe_code, reason = "calls native code, and asks the kernel for times and sizes")]
+
+use crate::contender::Contender;
+use rand::seq::SliceRandom;
+use rand::{SeedableRng, rngs::SmallRng};
+use std::hint::black_box;
+use std::time::{Duration, Instant};
+
+/// The native function behind all code here that is called. One for all functions: how well the processor guesses among a
+/// million targets is no property of a broker, and would hide what is.
+extern "C" fn trivial(x: u64) -> u64 {
+    x.wrapping_add(1)
+}
+
+/// Its entry.
+pub fn trivial_entry() -> *const u8 {
+    trivial as *const u8
+}
+
+#[inline(always)]
+fn call(entry: *const u8, x: u64) -> u64 {
+    // SAFETY: the only entry that is ever installed where this is used is that of `trivial`.
+    let function: extern "C" fn(u64) -> u64 = unsafe { std::mem::transmute(entry) };
+    function(x)
+}
+
+/// Dispatches each function and calls its code. Handles come in sequence, as from a VM's own function objects.
+#[inline(never)]
+pub fn run_compiled<C: Contender>(m: &C::Mutator, order: &[C::Handle]) {
+    let mut x = 0;
+    for handle in order {
+        match C::dispatch(m, handle) {
+            Some(code) => x = call(code, x),
+            None => unreachable_code(),
+        }
+    }
+    black_box(x);
+}
+
+/// Dispatches each function, none of which has code.
+#[inline(never)]
+pub fn run_cold<C: Contender>(m: &C::Mutator, order: &[C::Handle]) {
+    for handle in order {
+        if !C::count(m, handle) {
+            unreachable_code();
+        }
+    }
+}
+
+#[cold]
+#[inline(never)]
+fn unreachable_code() {
+    panic!("a contender answered wrongly");
+}
+
+/// Repeats handles until a loop over them is long enough not to count, and puts them into random order.
+pub fn shuffled<H: Clone>(handles: Vec<H>) -> Vec<H> {
+    const LEAST: usize = 4096;
+    let functions = handles.len();
+    let mut order = handles;
+    while order.len() < LEAST {
+        order.push(order[order.len() - functions].clone());
+    }
+    order.shuffle(&mut SmallRng::seed_from_u64(0x5eed));
+    order
+}
+
+/// The calling thread's time on the processor: other processes do not count.
+pub fn thread_time() -> Duration {
+    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: the call fills the place it is given.
+    unsafe { libc::clock_gettime(libc::CLOCK_THREAD_CPUTIME_ID, &mut time) };
+    Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
+}
+
+/// Nanoseconds of processor time of this thread for each of `operations`.
+pub fn busy_nanos(operations: usize, work: impl FnOnce()) -> f64 {
+    let start = thread_time();
+    work();
+    (thread_time() - start).as_nanos() as f64 / operations as f64
+}
+
+/// Nanoseconds by the clock on the wall for each of `operations`.
+pub fn wall_nanos(operations: usize, work: impl FnOnce()) -> f64 {
+    let start = Instant::now();
+    work();
+    start.elapsed().as_nanos() as f64 / operations as f64
+}
+
+/// Works until the thread has used that much time.
+pub fn spin(time: Duration) {
+    let start = thread_time();
+    while thread_time() - start < time {
+        std::hint::spin_loop();
+    }
+}
+
+/// Resident memory of this process, in bytes, after giving back what the allocator keeps.
+pub fn resident() -> usize {
+    #[cfg(target_env = "gnu")]
+    // SAFETY: the call has no preconditions.
+    unsafe {
+        libc::malloc_trim(0);
+    }
+    let text = std::fs::read_to_string("/proc/self/statm").unwrap_or_default();
+    let pages = text.split(' ').nth(1).and_then(|pages| pages.parse::<usize>().ok());
+    pages.unwrap_or(0) * 4096
+}
+
+/// The value below which that share of all values lies.
+pub fn percentile(values: &mut [f64], share: f64) -> f64 {
+    values.sort_by(f64::total_cmp);
+    let last = values.len().saturating_sub(1);
+    values.get((last as f64 * share).round() as usize).copied().unwrap_or(f64::NAN)
+}
+
+/// The middle value.
+pub fn median(values: &[f64]) -> f64 {
+    percentile(&mut values.to_vec(), 0.5)
+}
