@@ -6,7 +6,7 @@ use beadwork::{Bead, BlockCounters, CallSite};
 use cranelift_codegen::cursor::{Cursor, FuncCursor};
 use cranelift_codegen::ir::condcodes::IntCC;
 use cranelift_codegen::ir::{
-    AbiParam, Block, InstBuilder, MemFlagsData, StackSlot, StackSlotData, StackSlotKind, Value, types,
+    AbiParam, Block, InstBuilder, MemFlagsData, StackSlotData, StackSlotKind, Value, types,
 };
 use cranelift_codegen::settings::RegallocAlgorithm;
 use cranelift_frontend::Variable;
@@ -35,8 +35,11 @@ enum Iterations {
     Off,
     /// In a value, and so in a register.
     In(Variable),
-    /// In the frame: an allocator that gives registers block by block would store and load the value in each.
-    Frame(StackSlot),
+    /// In the frame, at this address: an allocator that gives registers block by block would store and load the value in each.
+    ///
+    /// The address is computed where the function is entered and nowhere else. Instructions on x86-64 name a place in the frame
+    /// by themselves, but Cranelift leaves a computation they could do without, in the block where it stands.
+    Frame(Value),
 }
 
 /// Counting. What is emitted here costs a few plain instructions; everything else is out of line, in cold blocks, and calls a
@@ -97,7 +100,7 @@ impl FunctionUnit<'_, '_> {
     /// entries included. Call it at the beginning of the loop's header.
     ///
     /// Iterations of all loops of a call are counted together: on x86-64 by three instructions and perhaps a move, in a register (which
-    /// can cost another value its own); by five, in the frame, where registers are allocated in a
+    /// can cost another value its own); by four, in the frame, and two where the function is entered, if registers are allocated in a
     /// [single pass](crate::CraneliftBuilder::opt_level). Every [`ITERATIONS_PER_REPORT`]th calls `symbol` with `context`, the function's bits, the site (64 bits each),
     /// and that number (32 bits); it calls [`Mutator::native_iterations`](beadwork::Mutator::native_iterations).
     ///
@@ -112,9 +115,8 @@ impl FunctionUnit<'_, '_> {
                 builder.def_var(variable, count);
                 count
             }
-            Iterations::Frame(slot) => {
-                let (pointer, builder) = (self.pointer_type(), self.builder());
-                let place = builder.ins().stack_addr(pointer, slot, 0);
+            Iterations::Frame(place) => {
+                let builder = self.builder();
                 let before = builder.ins().load(types::I32, MemFlagsData::trusted(), place, 0);
                 let count = builder.ins().iadd_imm_s(before, 1);
                 // One instruction with the load and the addition, as long as the sum is used for nothing else.
@@ -170,7 +172,7 @@ impl FunctionUnit<'_, '_> {
             self.counting.iterations = if !self.job().counts() {
                 Iterations::Off
             } else if self.isa().flags().regalloc_algorithm() == RegallocAlgorithm::SinglePass {
-                Iterations::Frame(self.open_slot())
+                self.open_slot().map_or(Iterations::Off, Iterations::Frame)
             } else {
                 // Never defined outside of loops, which for the builder means that it is 0 there.
                 Iterations::In(self.builder().declare_var(types::I32))
@@ -179,17 +181,18 @@ impl FunctionUnit<'_, '_> {
         self.counting.iterations
     }
 
-    /// Makes the place for iterations in the frame, and clears it where the function is entered.
-    fn open_slot(&mut self) -> StackSlot {
+    /// Makes the place for iterations in the frame, and clears it where the function is entered. Answers its address; `None` only if
+    /// there is no entry, and so no code.
+    fn open_slot(&mut self) -> Option<Value> {
         let pointer = self.pointer_type();
         let func = &mut self.builder().func;
+        let entry = func.layout.entry_block()?;
         let slot = func.create_sized_stack_slot(StackSlotData::new(StackSlotKind::ExplicitSlot, 4, 2));
-        if let Some(entry) = func.layout.entry_block() {
-            let mut cursor = FuncCursor::new(func).at_first_insertion_point(entry);
-            let none = cursor.ins().iconst(types::I32, 0);
-            cursor.ins().stack_store(pointer, none, slot, 0);
-        }
-        slot
+        let mut cursor = FuncCursor::new(func).at_first_insertion_point(entry);
+        let place = cursor.ins().stack_addr(pointer, slot, 0);
+        let none = cursor.ins().iconst(types::I32, 0);
+        cursor.ins().store(MemFlagsData::trusted(), none, place, 0);
+        Some(place)
     }
 
     /// Fills a cold block that calls the runtime and goes on in `done`, where building goes on too.

@@ -269,8 +269,8 @@ fn a_call_is_counted_by_at_most_six_instructions() {
 
 #[test]
 #[cfg(target_arch = "x86_64")]
-fn an_iteration_is_counted_by_at_most_four_instructions_in_registers_and_five_in_the_frame() {
-    for (opt, expected) in [("speed", 4), ("none", 5)] {
+fn an_iteration_is_counted_by_at_most_four_instructions() {
+    for opt in ["speed", "none"] {
         let [without, with] = [false, true].map(|counts| {
             let lines = hot_code(counts, opt, |unit| {
                 let params = unit.begin(&signature(unit));
@@ -293,6 +293,6 @@ fn an_iteration_is_counted_by_at_most_four_instructions_in_registers_and_five_in
             lines[head..=back].to_vec()
         });
         let added = instructions(&with) - instructions(&without);
-        assert!(added <= expected, "{added} at {opt}: {with:#?} instead of {without:#?}");
+        assert!((1..=4).contains(&added), "{added} at {opt}: {with:#?} instead of {without:#?}");
     }
 }
