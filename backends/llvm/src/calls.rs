@@ -6,8 +6,11 @@ use beadwork::{Bead, CompileError};
 use inkwell::AddressSpace;
 use inkwell::AtomicOrdering;
 use inkwell::module::Linkage;
-use inkwell::types::FunctionType;
-use inkwell::values::{BasicMetadataValueEnum, CallSiteValue, FunctionValue, PointerValue, UnnamedAddress};
+use inkwell::types::{BasicType, FunctionType};
+use inkwell::values::{
+    BasicMetadataValueEnum, BasicValue, BasicValueEnum, CallSiteValue, FunctionValue, PointerValue,
+    UnnamedAddress,
+};
 
 impl<'c> FunctionUnit<'c, '_> {
     /// Calls a function of the engine through its slot: whatever code is installed when the call runs, or the
@@ -50,11 +53,20 @@ impl<'c> FunctionUnit<'c, '_> {
     pub fn code_pointer(&mut self, callee: Bead) -> Result<PointerValue<'c>, BuildError> {
         let slot = self.slot(callee);
         let pointer = self.context().ptr_type(AddressSpace::default());
-        let loaded = self.builder().build_load(pointer, slot, "")?.into_pointer_value();
-        // Installs change the slot meanwhile: an atomic load is neither torn nor moved out of loops. What the code consists of was
-        // written before its address; the jump depends on the address.
-        if let Some(load) = loaded.as_instruction() {
-            load.set_alignment(8)?;
+        // Installs change the slot meanwhile. What the code consists of was written before its address; the jump depends on the address.
+        Ok(self.load_shared(pointer, slot, 8)?.into_pointer_value())
+    }
+
+    /// Loads what other threads may change meanwhile: an atomic load is neither torn nor moved out of loops.
+    pub(crate) fn load_shared(
+        &self,
+        ty: impl BasicType<'c>,
+        place: PointerValue<'c>,
+        bytes: u32,
+    ) -> Result<BasicValueEnum<'c>, BuildError> {
+        let loaded = self.builder().build_load(ty, place, "")?;
+        if let Some(load) = loaded.as_instruction_value() {
+            load.set_alignment(bytes)?;
             load.set_atomic_ordering(AtomicOrdering::Monotonic)?;
         }
         Ok(loaded)

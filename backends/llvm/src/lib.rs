@@ -55,6 +55,8 @@ mod builder;
 #[cfg(feature = "_llvm")]
 mod calls;
 #[cfg(feature = "_llvm")]
+mod count;
+#[cfg(feature = "_llvm")]
 mod env;
 #[cfg(feature = "_llvm")]
 mod error;
@@ -62,6 +64,8 @@ mod error;
 mod frames;
 #[cfg(feature = "_llvm")]
 mod frontend;
+#[cfg(feature = "_llvm")]
+mod hints;
 #[cfg(feature = "_llvm")]
 #[allow(unsafe_code)]
 mod libcalls;
@@ -91,6 +95,7 @@ mod worker;
 mod exports {
     pub use crate::backend::{LlvmBackend, PlacementError};
     pub use crate::builder::LlvmBuilder;
+    pub use crate::count::ITERATIONS_PER_REPORT;
     pub use crate::error::{BuildError, LlvmError};
     pub use crate::frontend::Frontend;
     pub use crate::loops::{Entry, LiveValue};

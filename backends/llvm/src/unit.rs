@@ -1,5 +1,6 @@
 //! What a frontend builds one function with.
 
+use crate::count::Counting;
 use crate::env::Environment;
 use crate::loops::Entry;
 use crate::worker::Worker;
@@ -50,6 +51,7 @@ pub struct FunctionUnit<'c, 'e> {
     pub(crate) entry: Entry,
     /// Loop entries to be built after this one.
     pub(crate) loops: Vec<u64>,
+    pub(crate) counting: Counting<'c>,
     deferred: Option<CompileError>,
 }
 
@@ -90,6 +92,7 @@ impl<'c, 'e> FunctionUnit<'c, 'e> {
             slots,
             entry,
             loops: Vec::new(),
+            counting: Counting::default(),
             deferred: None,
         }
     }

@@ -4,6 +4,7 @@ use beadwork::CompileError;
 use beadwork_llvm::{BuildError, Entry, Frontend, FunctionUnit, LlvmBuilder};
 
 use super::{Setting, build, build_loop};
+use crate::counting;
 use crate::frontend::BytecodeFrontend;
 use crate::hir::FuncIndex;
 use crate::native::{MAX_FRAME_BYTES, entry_stub};
@@ -16,6 +17,7 @@ use crate::tiering::ENTRY_STUB;
 pub fn llvm(builder: LlvmBuilder) -> LlvmBuilder {
     let builder =
         builder.pass_callee_bits(true).max_frame_bytes(MAX_FRAME_BYTES).symbol(ENTRY_STUB, entry_stub());
+    let builder = counting::symbols().into_iter().fold(builder, |b, (name, address)| b.symbol(name, address));
     Helper::ALL.iter().fold(builder, |b, helper| b.symbol(helper.symbol(), helper.address()))
 }
 

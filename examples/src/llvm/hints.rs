@@ -26,11 +26,6 @@ impl<'c> Translation<'_, 'c, '_> {
 
     /// The branch goes to its first target but for errors.
     pub(super) fn nearly_always(&self, branch: InstructionValue<'c>) -> Result<()> {
-        let context = self.unit.context();
-        let weight = |n| context.i32_type().const_int(n, false).into();
-        let name = context.metadata_string("branch_weights").into();
-        let weights = context.metadata_node(&[name, weight(1 << 20), weight(1)]);
-        branch.set_metadata(weights, context.get_kind_id("prof"))?;
-        Ok(())
+        self.unit.set_branch_weights(branch, &[1 << 20, 0])
     }
 }

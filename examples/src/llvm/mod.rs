@@ -20,6 +20,7 @@ use beadwork_llvm::inkwell::values::{FloatValue, IntValue, PointerValue};
 use beadwork_llvm::{BuildError, FunctionUnit};
 
 use crate::bytecode::{Op, Reg, Target};
+use crate::counting;
 use crate::function::{Function, LoopSite};
 use crate::jit::Speculation;
 use crate::liveness::Liveness;
@@ -85,6 +86,7 @@ fn words<'c>(unit: &FunctionUnit<'c, '_>, params: usize) -> FunctionType<'c> {
 fn build(function: &Function, setting: Setting<'_>, unit: &mut FunctionUnit<'_, '_>) -> Result<()> {
     let params = function.signature.params.len();
     let (mut translation, params) = Translation::new(function, setting, unit, params)?;
+    translation.unit.count_call(counting::CALL, &[translation.context.into()])?;
     translation.prologue(&params)?;
     translation.code(0)?;
     translation.finish()
@@ -231,6 +233,7 @@ impl<'t, 'c, 'e> Translation<'t, 'c, 'e> {
             },
         );
         self.blocks = blocks.collect::<Result<_>>()?;
+        let site_of = |pc| function.loops.iter().position(|site| site.header.index() == pc);
         let first = self.block(Target(start as u16));
         self.b().build_unconditional_branch(first)?;
         let mut open = false;
@@ -241,6 +244,10 @@ impl<'t, 'c, 'e> Translation<'t, 'c, 'e> {
                     self.b().build_unconditional_branch(block)?;
                 }
                 self.b().position_at_end(block);
+                if let Some(site) = site_of(pc) {
+                    let context = self.context.into();
+                    self.unit.count_iteration(site as u64, counting::ITERATIONS, &[context])?;
+                }
             }
             self.instruction(op)?;
             // Conditional branches have filled their block; the next instruction starts another.

@@ -260,3 +260,29 @@ fn helpers_of_a_module_are_placed_with_their_function_wherever_they_stand() {
         assert_eq!(rig.call(0, 9), 90, "helpers first: {helpers_first}");
     }
 }
+
+#[test]
+fn weights_of_branches_and_the_entry_count_reach_the_optimizer_scaled_to_32_bits() {
+    let text = std::sync::Arc::<std::sync::Mutex<String>>::default();
+    let sink = text.clone();
+    let body = body(move |unit, x, _| {
+        let [often, never] = [unit.append_block("often")?, unit.append_block("never")?];
+        let b = unit.builder();
+        let odd = b.build_int_truncate(x, unit.context().bool_type(), "")?;
+        let branch = b.build_conditional_branch(odd, never, often)?;
+        unit.set_branch_weights(branch, &[0, u64::MAX])?;
+        unit.set_entry_count(5)?;
+        b.position_at_end(never);
+        b.build_return(Some(&x))?;
+        b.position_at_end(often);
+        *sink.lock().unwrap() = unit.module().print_to_string().to_string();
+        Ok(number(unit, 4))
+    });
+    let rig = Rig::new(options(), vec![body]);
+    rig.compile([0]);
+    assert_eq!((rig.call(0, 6), rig.call(0, 7)), (4, 7));
+    let text = text.lock().unwrap();
+    assert!(text.contains("!{!\"branch_weights\", i32 1, i32 -1}"), "{text}");
+    assert!(text.contains("!{!\"function_entry_count\", i64 5}"), "{text}");
+    assert_eq!(text.matches("!prof").count(), 2, "{text}");
+}

@@ -4,6 +4,7 @@
 
 mod calls;
 mod code;
+mod counting;
 mod failures;
 mod lifetime;
 mod loops;

@@ -1,0 +1,355 @@
+//! Counting in native code.
+
+use crate::rig::{all_passes, number, options};
+use beadwork::{
+    Bead, CallSite, Core, Engine, ITERATIONS_PER_CALL, Mutator, Profile, RawMutator, Reentered, Threshold,
+    Tier, TierId,
+};
+use beadwork_llvm::inkwell::context::Context;
+use beadwork_llvm::inkwell::memory_buffer::MemoryBuffer;
+use beadwork_llvm::inkwell::passes::PassBuilderOptions;
+use beadwork_llvm::inkwell::targets::{
+    CodeModel, FileType, InitializationConfig, RelocMode, Target, TargetMachine,
+};
+use beadwork_llvm::inkwell::types::FunctionType;
+use beadwork_llvm::inkwell::values::{BasicValueEnum, IntValue};
+use beadwork_llvm::inkwell::{AddressSpace, IntPredicate};
+use beadwork_llvm::{
+    BuildError, FunctionUnit, ITERATIONS_PER_REPORT, LlvmBackend, LlvmBuilder, OptimizationLevel, Passes,
+};
+use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
+use std::sync::{Arc, Mutex};
+
+const T1: TierId = TierId::BASELINE;
+
+fn t2() -> TierId {
+    TierId::new(2).unwrap()
+}
+
+extern "C" fn count_call(context: RawMutator, bits: u64) {
+    // SAFETY: the native code of these tests passes on what it got inside `native_scope`.
+    unsafe { Reentered::from_raw(context) }.native_call(Bead::from_bits(bits).unwrap());
+}
+
+extern "C" fn count_loop(context: RawMutator, bits: u64, site: u64, iterations: u32) {
+    assert_eq!((site, iterations), (7, ITERATIONS_PER_REPORT));
+    // SAFETY: as above.
+    let m = unsafe { Reentered::from_raw(context) };
+    m.native_iterations(Bead::from_bits(bits).unwrap(), site, iterations);
+}
+
+extern "C" fn count_target(context: RawMutator, site: u32, callee: u64) {
+    // SAFETY: as above.
+    let m = unsafe { Reentered::from_raw(context) };
+    m.native_target(CallSite::from_bits(site), Bead::from_bits(callee).unwrap());
+}
+
+/// `(context, x) -> x`
+fn signature<'c>(unit: &FunctionUnit<'c, '_>) -> FunctionType<'c> {
+    let (word, pointer) = (unit.context().i64_type(), unit.context().ptr_type(AddressSpace::default()));
+    word.fn_type(&[pointer.into(), word.into()], false)
+}
+
+/// Begins a function that counts its calls; answers the context and x.
+fn begin<'c>(unit: &mut FunctionUnit<'c, '_>) -> Result<(BasicValueEnum<'c>, IntValue<'c>), BuildError> {
+    let params = unit.begin(signature(unit));
+    unit.count_call("count_call", &params[..1])?;
+    Ok((params[0], params[1].into_int_value()))
+}
+
+/// The identity.
+fn identity(unit: &mut FunctionUnit<'_, '_>) -> Result<(), BuildError> {
+    let (_, x) = begin(unit)?;
+    unit.builder().build_return(Some(&x))?;
+    Ok(())
+}
+
+/// Goes round x times and answers the sum of what `body` gives for x, x - 1, and so on.
+fn sum<'c, 'e>(
+    unit: &mut FunctionUnit<'c, 'e>,
+    body: impl FnOnce(
+        &mut FunctionUnit<'c, 'e>,
+        BasicValueEnum<'c>,
+        IntValue<'c>,
+    ) -> Result<IntValue<'c>, BuildError>,
+) -> Result<(), BuildError> {
+    let (context, x) = begin(unit)?;
+    let [head, more, done] =
+        [unit.append_block("head")?, unit.append_block("more")?, unit.append_block("done")?];
+    let zero = number(unit, 0);
+    let entry = unit.builder().get_insert_block().unwrap();
+    unit.builder().build_unconditional_branch(head)?;
+    unit.builder().position_at_end(head);
+    let ty = x.get_type();
+    let (left, sum) = (unit.builder().build_phi(ty, "left")?, unit.builder().build_phi(ty, "sum")?);
+    let (now, old) = (left.as_basic_value().into_int_value(), sum.as_basic_value().into_int_value());
+    unit.count_iteration(7, "count_loop", &[context])?;
+    let goes_on = unit.builder().build_int_compare(IntPredicate::NE, now, zero, "")?;
+    unit.builder().build_conditional_branch(goes_on, more, done)?;
+    unit.builder().position_at_end(more);
+    let term = body(unit, context, now)?;
+    let b = unit.builder();
+    let (less, new) = (b.build_int_sub(now, number(unit, 1), "")?, b.build_int_add(old, term, "")?);
+    let last = b.get_insert_block().unwrap();
+    b.build_unconditional_branch(head)?;
+    left.add_incoming(&[(&x, entry), (&less, last)]);
+    sum.add_incoming(&[(&zero, entry), (&new, last)]);
+    b.position_at_end(done);
+    b.build_return(Some(&old))?;
+    Ok(())
+}
+
+fn symbols(options: LlvmBuilder) -> LlvmBuilder {
+    let options = options.symbol("count_call", count_call as *const u8);
+    let options = options.symbol("count_loop", count_loop as *const u8);
+    options.symbol("count_target", count_target as *const u8)
+}
+
+/// Two tiers with one frontend; code of the first counts itself if `counts` says so.
+fn engine<F>(counts: bool, threshold: u32, frontend: F) -> Engine
+where
+    F: Fn(&mut FunctionUnit<'_, '_>) -> Result<(), BuildError> + Clone + Send + Sync + 'static,
+{
+    let tier = |passes, threshold| {
+        let options = symbols(LlvmBackend::builder().passes(passes));
+        Tier::new(options.build(frontend.clone()).unwrap()).policy(Threshold::new(threshold))
+    };
+    let builder = Engine::builder().capacity(1 << 10).inline();
+    let builder = builder.tier(tier(Passes::Fast, 1).counts_itself(counts));
+    builder.tier(tier(Passes::O3, threshold)).build().unwrap()
+}
+
+fn compile(engine: &Engine, bead: Bead, tier: TierId) {
+    engine.promote(bead, tier).unwrap();
+    engine.run_pending(usize::MAX);
+    assert_eq!(engine.tier(bead), Ok(tier), "{:?}", engine.fault(bead, tier));
+}
+
+fn call(m: &Mutator, bead: Bead, x: i64) -> i64 {
+    let code = m.code(bead).unwrap();
+    // SAFETY: the frontends of this file declare functions of this type, and `code` borrows the mutator.
+    let native: extern "C" fn(RawMutator, i64) -> i64 = unsafe { std::mem::transmute(code.as_ptr()) };
+    m.native_scope(|raw| native(raw, x))
+}
+
+#[test]
+fn p35_a_function_called_by_native_code_only_reaches_the_next_tier_and_its_caller_calls_that() {
+    let engine = engine(true, 1_000, |unit| match unit.job().core()?.get() {
+        0 => identity(unit),
+        _ => sum(unit, |unit, context, x| {
+            let callee = Bead::from_bits(1 << 32).unwrap();
+            let call = unit.call_bead(callee, signature(unit), &[context.into(), x.into()])?;
+            Ok(call.try_as_basic_value().unwrap_basic().into_int_value())
+        }),
+    });
+    let beads: Vec<_> = engine.register_many((0..2).map(Core::new)).unwrap().iter().collect();
+    beads.iter().for_each(|&bead| compile(&engine, bead, T1));
+    let m = engine.mutator();
+    assert_eq!(call(&m, beads[1], 999), 999 * 1_000 / 2);
+    engine.run_pending(usize::MAX);
+    assert_eq!((engine.tier(beads[0]), engine.invocations(beads[0])), (Ok(T1), Ok(999)));
+    assert_eq!(call(&m, beads[1], 1), 1);
+    engine.run_pending(usize::MAX);
+    assert_eq!(engine.tier(beads[0]), Ok(t2()));
+    assert_eq!(call(&m, beads[1], 10), 55);
+}
+
+#[test]
+fn a_native_loop_promotes_its_function_during_its_first_call() {
+    let engine = engine(true, 1_000, |unit| sum(unit, |_, _, x| Ok(x)));
+    let bead = engine.register(Core::new(0)).unwrap();
+    compile(&engine, bead, T1);
+    let m = engine.mutator();
+    let enough = i64::from((1_000 * ITERATIONS_PER_CALL).next_multiple_of(ITERATIONS_PER_REPORT));
+    let half = enough / 2;
+    assert_eq!(call(&m, bead, half), half * (half + 1) / 2);
+    assert_eq!(engine.run_pending(usize::MAX), 0);
+    assert_eq!(call(&m, bead, enough), enough * (enough + 1) / 2);
+    engine.run_pending(usize::MAX);
+    assert_eq!(engine.tier(bead), Ok(t2()));
+    assert_eq!(call(&m, bead, enough), enough * (enough + 1) / 2);
+}
+
+#[test]
+fn a_tier_that_does_not_count_itself_and_the_highest_one_emit_nothing() {
+    let slow_paths = Arc::new(AtomicU32::new(0));
+    for counts in [false, true] {
+        let seen = slow_paths.clone();
+        let engine = engine(counts, u32::MAX, move |unit| {
+            sum(unit, |_, _, x| Ok(x))?;
+            let text = unit.module().print_to_string().to_string();
+            seen.fetch_add(text.matches("call void @count_").count() as u32, Relaxed);
+            Ok(())
+        });
+        let bead = engine.register(Core::new(0)).unwrap();
+        compile(&engine, bead, T1);
+        assert_eq!(slow_paths.swap(0, Relaxed), if counts { 2 } else { 0 });
+        compile(&engine, bead, t2());
+        assert_eq!(slow_paths.swap(0, Relaxed), 0);
+    }
+}
+
+#[test]
+fn counting_by_an_unknown_symbol_fails_the_function_with_its_name() {
+    let identity = |unit: &mut FunctionUnit<'_, '_>| identity(unit);
+    let tier = || Tier::new(options().build(identity).unwrap());
+    let engine = Engine::builder().capacity(16).inline().tier(tier().counts_itself(true)).tier(tier());
+    let engine = engine.build().unwrap();
+    let bead = engine.register(Core::new(0)).unwrap();
+    engine.promote(bead, T1).unwrap();
+    engine.run_pending(usize::MAX);
+    let fault = engine.fault(bead, T1).unwrap();
+    assert!(fault.last.to_string().contains("`count_call`"), "{fault:?}");
+}
+
+#[test]
+fn blocks_and_callees_that_native_code_counts_are_read_by_the_next_tier() {
+    let seen = Arc::<Mutex<Option<Profile>>>::default();
+    let profile = seen.clone();
+    let engine = engine(true, u32::MAX, move |unit| {
+        let first = unit.job().tier() == T1;
+        *profile.lock().unwrap() = unit.job().profile();
+        let sites = if first { unit.job().call_sites(2) } else { None };
+        assert!(!first || unit.count_blocks(2));
+        sum(unit, |unit, context, x| {
+            unit.count_block(1)?;
+            if let Some(sites) = sites {
+                let (direct, other) = (sites.site(0).unwrap(), sites.site(1).unwrap());
+                unit.count_direct_call(direct, Bead::from_bits(2 << 32).unwrap())?;
+                // Bits of the first generation of index x.
+                let callee = unit.builder().build_or(x, number(unit, 1 << 32), "")?;
+                unit.count_target(other, callee, "count_target", &[context])?;
+            }
+            unit.count_block(9)?;
+            Ok(x)
+        })
+    });
+    let bead = engine.register(Core::new(0)).unwrap();
+    compile(&engine, bead, T1);
+    let m = engine.mutator();
+    assert_eq!([3, 3, 5].map(|x| call(&m, bead, x)), [6, 6, 15]);
+    compile(&engine, bead, t2());
+    let profile = seen.lock().unwrap().clone().unwrap();
+    assert_eq!(profile.blocks(), [0, 11]);
+    assert_eq!(profile.call_sites()[0].only(), Some((Bead::from_bits(2 << 32).unwrap(), 11)));
+    let other = profile.call_sites()[1];
+    assert!(other.is_megamorphic() && other.calls() == 11);
+    assert_eq!(other.targets().map(|(_, calls)| calls).collect::<Vec<_>>(), [3, 3, 3, 1]);
+    assert_eq!(call(&m, bead, 5), 15);
+    assert_eq!(engine.profile(bead).unwrap().unwrap().blocks(), [0, 11], "the highest tier does not count");
+}
+
+/// The assembly of what a frontend builds in the first tier, after `passes`: labels and instructions.
+fn assembly(
+    counts: bool,
+    passes: Passes,
+    frontend: impl Fn(&mut FunctionUnit<'_, '_>) -> Result<(), BuildError> + Send + Sync + 'static,
+) -> Vec<String> {
+    let text = Arc::<Mutex<String>>::default();
+    let sink = text.clone();
+    let options = symbols(LlvmBackend::builder().passes(passes));
+    let built = options.build(move |unit: &mut FunctionUnit<'_, '_>| {
+        frontend(unit)?;
+        // The second tier's code does not count.
+        if unit.job().tier() == T1 {
+            *sink.lock().unwrap() = unit.module().print_to_string().to_string();
+        }
+        Ok(())
+    });
+    let backend = Arc::new(built.unwrap());
+    let engine = Engine::builder().capacity(16).inline();
+    let engine = engine.tier(Tier::new(backend.clone()).counts_itself(counts));
+    let engine = engine.tier(Tier::new(backend.clone())).build().unwrap();
+    let bead = engine.register(Core::new(0)).unwrap();
+    compile(&engine, bead, T1);
+
+    let context = Context::create();
+    let text = text.lock().unwrap().clone() + "\0";
+    let text = MemoryBuffer::create_from_memory_range_copy(text.as_bytes(), "module");
+    let module = context.create_module_from_ir(text).unwrap();
+    Target::initialize_native(&InitializationConfig::default()).unwrap();
+    let triple = TargetMachine::get_default_triple();
+    let (reloc, model) = (RelocMode::PIC, CodeModel::Small);
+    let machine = Target::from_triple(&triple).unwrap().create_target_machine(
+        &triple,
+        backend.cpu(),
+        backend.features(),
+        OptimizationLevel::Default,
+        reloc,
+        model,
+    );
+    let machine = machine.unwrap();
+    module.run_passes(backend.pipeline(), &machine, PassBuilderOptions::create()).unwrap();
+    let assembly = machine.write_to_memory_buffer(&module, FileType::Assembly).unwrap();
+    let assembly = String::from_utf8(assembly.as_slice().to_vec()).unwrap();
+    let code = assembly.lines().map(|line| line.split('#').next().unwrap_or_default().trim());
+    let code =
+        code.skip_while(|line| *line != "beadwork.entry:").take_while(|line| !line.starts_with(".Lfunc_end"));
+    let is_code = |line: &&str| !line.is_empty() && (!line.starts_with('.') || line.ends_with(':'));
+    code.filter(is_code).map(str::to_owned).collect()
+}
+
+/// The instructions among these lines.
+fn instructions(lines: &[String]) -> usize {
+    lines.iter().filter(|line| !line.ends_with(':')).count()
+}
+
+#[test]
+fn a_call_is_counted_by_at_most_six_instructions() {
+    for passes in all_passes() {
+        // What is behind the return is out of line.
+        let [without, with] = [false, true].map(|counts| {
+            let lines = assembly(counts, passes.clone(), identity);
+            let end = lines.iter().position(|line| line.starts_with("ret")).unwrap();
+            lines[..=end].to_vec()
+        });
+        let added = instructions(&with) - instructions(&without);
+        assert!((1..=6).contains(&added), "{added} by {passes:?}: {with:#?} instead of {without:#?}");
+    }
+}
+
+/// The loops among the lines: from a label to a jump back to it.
+fn loops(lines: &[String]) -> Vec<&[String]> {
+    let loop_to = |end: usize| {
+        let label = format!("{}:", lines[end].strip_prefix('j')?.split_whitespace().nth(1)?);
+        let start = lines[..end].iter().position(|line| *line == label)?;
+        Some(&lines[start..=end])
+    };
+    (0..lines.len()).filter_map(loop_to).collect()
+}
+
+#[test]
+fn an_iteration_is_counted_by_at_most_four_instructions() {
+    for passes in all_passes() {
+        let [without, with] = [false, true].map(|counts| {
+            // With a call in it, so that each iteration stays one.
+            let lines = assembly(counts, passes.clone(), |unit| {
+                sum(unit, |unit, context, x| {
+                    let callee = unit.job().bead();
+                    let call = unit.call_bead(callee, signature(unit), &[context.into(), x.into()])?;
+                    Ok(call.try_as_basic_value().unwrap_basic().into_int_value())
+                })
+            });
+            // The longer ones take the slow path.
+            loops(&lines).into_iter().min_by_key(|lines| instructions(lines)).unwrap().to_vec()
+        });
+        let added = instructions(&with) - instructions(&without);
+        assert!((1..=4).contains(&added), "{added} by {passes:?}: {with:#?} instead of {without:#?}");
+    }
+}
+
+#[test]
+fn a_block_in_a_loop_is_counted_in_memory_each_time_and_not_when_the_loop_ends() {
+    for passes in all_passes() {
+        let lines = assembly(false, passes.clone(), |unit| {
+            assert!(unit.count_blocks(1));
+            sum(unit, |unit, _, x| {
+                unit.count_block(0)?;
+                Ok(x)
+            })
+        });
+        let loops = loops(&lines);
+        let counts = |lines: &&[String]| lines.iter().any(|line| line.starts_with("incq\t("));
+        assert!(!loops.is_empty() && loops.iter().all(counts), "{passes:?}: {lines:#?}");
+    }
+}
