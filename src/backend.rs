@@ -11,6 +11,7 @@ use crate::queue::Request;
 use crate::snapshot::Snapshot;
 use crate::state::Ticket;
 use crate::sync::Arc;
+use crate::unit::UnitHost;
 use std::any::Any;
 use std::fmt;
 use std::time::Instant;
@@ -97,7 +98,7 @@ pub enum Outcome {
 }
 
 /// What the engine does for a job. The tests of a backend can stand in for an engine.
-pub(crate) trait JobHost: CountingHost {
+pub(crate) trait JobHost: CountingHost + UnitHost {
     fn core(&self, bead: Bead) -> Result<Core, Stale>;
     /// Keeps a moving collector away.
     fn enter_core(&self) -> Result<Inside<'_>, CoreError>;
@@ -180,6 +181,14 @@ impl<'e> Job<'e> {
     /// [`Stale`] if the function was removed meanwhile; finish the job with that error.
     pub fn core(&self) -> Result<Core, Stale> {
         self.host.core(self.ticket.bead)
+    }
+
+    /// The same for another function, whose body is to be [included](Job::include) in this one's code.
+    ///
+    /// # Errors
+    /// [`Stale`] if it is not live.
+    pub fn core_of(&self, bead: Bead) -> Result<Core, Stale> {
+        self.host.core(bead)
     }
 
     /// What the frontend noted of the function on the thread that asked for this compile, when it did; see

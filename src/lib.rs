@@ -139,6 +139,7 @@ mod sync;
 mod table;
 mod taken;
 mod tier;
+mod unit;
 mod wake;
 
 #[cfg(unix)]

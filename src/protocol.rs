@@ -168,6 +168,14 @@
 //! another, and none of its version is held for a revert: had it been installed, the word would have been released after its version
 //! was written. All of that is looked at under the lock of held code, so that it does not move meanwhile.
 //!
+//! ## UNIT
+//! Code that contains the body of another function relies on that function's *standing*, an assumption. A compile asks for the standing,
+//! is listed under it (edge ASSUME), and reads the body then. Who redefines a function stores the new body, changes its state word,
+//! and then breaks the standing, if there is one. Whether there is one is told by a count that both sides go through by an AcqRel
+//! read-modify-write, or by the lock behind it: in the order of these either the compile's comes first, and the standing is found and
+//! broken; or the other does, and then the compile reads the new body. So when the redefinition returns, no code with the old one
+//! is installed or will be. A standing is forgotten only when it is broken, so that the second of two threads goes through its list too.
+//!
 //! ## FAULT
 //! A worker notes a failure, then (SeqCst fence) looks whether the bead still lives; `remove` ends the bead, then (SeqCst fence) looks
 //! whether any failure is noted. In the order of the fences one sees the other's store, so no failure outlives its function.

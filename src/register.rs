@@ -172,6 +172,7 @@ impl Engine {
         drop(order);
         drop(no_fork);
         shared.dispose((faults, dropped));
+        shared.changed_meaning(bead);
         Ok((Core::new(core), callback))
     }
 

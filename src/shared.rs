@@ -34,6 +34,7 @@ use crate::stats::Counters;
 use crate::sync::{Arc, AtomicBool, AtomicU32, AtomicU64, Mutex, fence, lock};
 use crate::table::Table;
 use crate::tier::Candidate;
+use crate::unit::Units;
 use std::sync::Weak;
 #[cfg(all(unix, not(beadwork_loom)))]
 use std::sync::atomic::Ordering::Relaxed;
@@ -100,6 +101,7 @@ pub(crate) struct Shared {
     pub(crate) faults: Faults,
     pub(crate) deopts: Deopts,
     pub(crate) assumptions: Assumptions,
+    pub(crate) units: Units,
     pub(crate) deliveries: Deliveries,
     pub(crate) moving: Moving,
     pub(crate) snapshots: Snapshots,
@@ -152,6 +154,7 @@ impl Shared {
             faults: Faults::default(),
             deopts,
             assumptions: Assumptions::new(),
+            units: Units::default(),
             deliveries: Deliveries::new(settings.delivery_limit),
             moving: Moving::default(),
             snapshots: Snapshots::new(settings.snapshot.take()),

@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, OnceLock};
 
-use beadwork::{Bead, CompileError};
+use beadwork::{Bead, CallSite, CallSites, CompileError};
 use beadwork_cranelift::{Entry, Frontend, FunctionUnit, LiveValue};
 use cranelift_codegen::ir::{InstBuilder, Type as ClifType, Value as ClifValue};
 use cranelift_frontend::FunctionBuilder;
@@ -51,47 +51,50 @@ impl Frontend for BytecodeFrontend {
         let linking = self.linking;
         let version = u64::from(index.0) << 32 | u64::from(unit.job().version());
         let speculation = self.failed_guards.speculation(function, self.learn, version);
-        match unit.entry() {
+        let site = match unit.entry() {
             Entry::Function => {
                 unit.job().osr_sites().into_iter().for_each(|site| unit.add_loop_entry(site));
                 unit.builder().func.signature = jit::signature(function.signature.params.len(), call_conv);
-                jit::build(
-                    function,
-                    &self.program,
-                    &mut Emitter {
-                        unit,
-                        beads,
-                        linking,
-                        speculation,
-                        program: &self.program,
-                        definitions: &self.definitions,
-                    },
-                );
+                None
             }
             Entry::Loop(site) => {
-                let Some(site) = usize::try_from(site).ok().and_then(|site| function.loops.get(site)) else {
-                    return Err(CompileError::failed(format_args!(
-                        "function {} has no loop {site}",
-                        index.0
-                    )));
-                };
+                let site = usize::try_from(site).ok().and_then(|site| function.loops.get(site));
+                let missing = || CompileError::failed(format_args!("function {} has no such loop", index.0));
                 unit.builder().func.signature = jit::loop_signature(call_conv);
-                jit::build_loop(
-                    function,
-                    site,
-                    &self.program,
-                    &mut Emitter {
-                        unit,
-                        beads,
-                        linking,
-                        speculation,
-                        program: &self.program,
-                        definitions: &self.definitions,
-                    },
-                );
+                Some(site.ok_or_else(missing)?)
             }
+        };
+        let callees = Callees::counted(unit, function, linking);
+        let (program, definitions) = (&self.program, &self.definitions);
+        let mut emitter = Emitter { unit, beads, linking, speculation, program, definitions, callees };
+        match site {
+            None => jit::build(function, program, &mut emitter),
+            Some(site) => jit::build_loop(function, site, program, &mut emitter),
         }
         Ok(())
+    }
+}
+
+/// How often which callee is called, counted for a tier that includes callees.
+struct Callees {
+    counted: Vec<FuncIndex>,
+    /// One for each callee, whatever the place it is called from.
+    sites: Option<CallSites>,
+}
+
+impl Callees {
+    fn counted(unit: &mut FunctionUnit<'_, '_>, function: &Function, linking: Linking) -> Callees {
+        if linking != Linking::Inlined || !unit.job().counts() {
+            return Callees { counted: Vec::new(), sites: None };
+        }
+        let counted = function.callees();
+        let sites = unit.job().call_sites(counted.len() as u32);
+        Callees { counted, sites }
+    }
+
+    fn site(&self, callee: FuncIndex) -> Option<CallSite> {
+        let number = self.counted.iter().position(|&counted| counted == callee)?;
+        self.sites?.site(number as u32)
     }
 }
 
@@ -102,6 +105,7 @@ struct Emitter<'a, 'u, 'e> {
     speculation: Speculation,
     program: &'a Program,
     definitions: &'a Definitions,
+    callees: Callees,
 }
 
 impl<'u> CallEmitter<'u> for Emitter<'_, 'u, '_> {
@@ -111,6 +115,9 @@ impl<'u> CallEmitter<'u> for Emitter<'_, 'u, '_> {
 
     fn call_bead(&mut self, callee: FuncIndex, args: &[ClifValue]) -> Results {
         let bead = self.beads[callee.index()];
+        if let Some(site) = self.callees.site(callee) {
+            self.unit.count_direct_call(site, bead);
+        }
         let mut signature = jit::signature(args.len() - 2, self.unit.isa().default_call_conv());
         let call = match self.linking {
             Linking::Slots | Linking::Inlined => {

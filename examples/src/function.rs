@@ -81,6 +81,20 @@ impl Function {
         })
     }
 
+    /// The functions it calls, each once.
+    #[must_use]
+    pub fn callees(&self) -> Vec<FuncIndex> {
+        let mut callees = Vec::new();
+        for op in &self.code {
+            if let Op::Call { func, .. } = *op
+                && !callees.contains(&func)
+            {
+                callees.push(func);
+            }
+        }
+        callees
+    }
+
     /// For each instruction, whether control can get there from `start`.
     #[must_use]
     pub fn reachable_from(&self, start: usize) -> Vec<bool> {

@@ -26,7 +26,8 @@ pub enum Linking {
     #[default]
     Slots,
     /// Like [`Slots`](Linking::Slots), but a copy of a small callee stands in for the call as long as that is not
-    /// [redefined](Tiered::redefine).
+    /// [redefined](Tiered::redefine). Code that counts itself counts whom it calls, too, and LLVM compiles the callees called most
+    /// into their caller's code, on the same condition.
     Inlined,
     /// Through the VM's entry stub, which asks the engine each time; what a broker without slots has to do.
     Dispatch,

@@ -49,22 +49,7 @@ impl Engine {
     /// failure. Callbacks and events come once for each function that lost code, after all of them did. The assumption's second
     /// invalidation takes nothing, and returns no sooner than the code is gone either.
     pub fn invalidate_assumption(&self, assumption: Assumption) -> usize {
-        let shared = self.shared();
-        let dependents = {
-            let _no_fork = shared.gate.enter();
-            shared.assumptions.break_it(assumption)
-        };
-        // The lock is left before any bead's publishing bit is taken.
-        let Some(dependents) = dependents else { return 0 };
-        let lost: Vec<_> = dependents.iter().filter_map(|dependent| shared.revoke(dependent)).collect();
-        {
-            let _no_fork = shared.gate.enter();
-            shared.assumptions.forget(assumption);
-        }
-        let functions = lost.len();
-        lost.into_iter().for_each(|lost| shared.tell_lost(lost));
-        shared.emit(&Event::AssumptionBroken { assumption, functions });
-        functions
+        self.shared().break_assumption(assumption)
     }
 }
 
@@ -78,6 +63,25 @@ struct Lost {
 }
 
 impl Shared {
+    /// Breaks an assumption, outside any section; answers how many functions lost code or a compile.
+    pub(crate) fn break_assumption(&self, assumption: Assumption) -> usize {
+        let dependents = {
+            let _no_fork = self.gate.enter();
+            self.assumptions.break_it(assumption)
+        };
+        // The lock is left before any bead's publishing bit is taken.
+        let Some(dependents) = dependents else { return 0 };
+        let lost: Vec<_> = dependents.iter().filter_map(|dependent| self.revoke(dependent)).collect();
+        {
+            let _no_fork = self.gate.enter();
+            self.assumptions.forget(assumption);
+        }
+        let functions = lost.len();
+        lost.into_iter().for_each(|lost| self.tell_lost(lost));
+        self.emit(&Event::AssumptionBroken { assumption, functions });
+        functions
+    }
+
     fn revoke(&self, dependent: &Dependent) -> Option<Lost> {
         let (bead, now) = (dependent.bead, self.now());
         let mut pushed = false;

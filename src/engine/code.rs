@@ -119,6 +119,7 @@ impl Engine {
         shared.reclaim_without_workers();
         match installed {
             Ok(installed) => {
+                shared.changed_meaning(bead);
                 let (version, compile_time) = (installed.version, Duration::ZERO);
                 add(&shared.counters.installed, 1);
                 shared.emit(&Event::Installed { bead, tier, version, bytes, compile_time });
@@ -150,6 +151,7 @@ impl Engine {
         let shared = self.shared();
         let invalidate = || shared.table.invalidate(bead);
         let (invalidated, taken) = shared.take_back(bead, invalidate, |invalidated| invalidated.had_code)?;
+        shared.changed_meaning(bead);
         shared.over(bead, TierId::MAX, invalidated.version);
         shared.tell_taken(taken);
         Ok(invalidated.had_code || invalidated.was_pending)

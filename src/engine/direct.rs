@@ -126,6 +126,7 @@ impl Engine {
             shared.wake();
         }
         if let Some(demoted) = demoted {
+            shared.changed_meaning(bead);
             shared.over(bead, TierId::MAX, demoted.version);
             if demoted.queued {
                 shared.say_queued(bead, tier, Reason::Asked, 0);
@@ -141,6 +142,7 @@ impl Engine {
     /// [`Stale`] if it is not live.
     pub fn set_tier_cap(&self, bead: Bead, cap: TierId) -> Result<(), Stale> {
         self.shared().restrict(bead, |state| state.cap = cap)?;
+        self.shared().changed_meaning(bead);
         self.shared().ask_soon(bead);
         Ok(())
     }
@@ -150,7 +152,9 @@ impl Engine {
     /// # Errors
     /// [`Stale`] if it is not live.
     pub fn blacklist(&self, bead: Bead) -> Result<(), Stale> {
-        self.shared().restrict(bead, |state| state.blacklisted = true)
+        self.shared().restrict(bead, |state| state.blacklisted = true)?;
+        self.shared().changed_meaning(bead);
+        Ok(())
     }
 
     /// Undoes [`blacklist`](Engine::blacklist).

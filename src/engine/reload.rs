@@ -81,6 +81,7 @@ impl Engine {
         };
         let (taken, told) = shared.take_back(bead, reload, |taken| taken.had_code)?;
         shared.dispose(dropped);
+        shared.changed_meaning(bead);
         // What the old source's blocks counted says nothing of the new one's.
         let _ = self.reset_profile(bead);
         if taken.was_pending {

@@ -4,7 +4,7 @@ use crate::builder::CraneliftBuilder;
 use crate::env::Environment;
 use crate::frontend::Frontend;
 use crate::reclaim::ArenaReclaim;
-use crate::stage::{Part, Staged, stage, with_scratch};
+use crate::stage::{Hears, Part, Staged, stage, with_scratch};
 use crate::stats::{Counters, CraneliftStats};
 use crate::unwind::{DescribeError, describe};
 use beadwork::{Backend, Bead, CodeOwner, CompileError, CompiledCode, Job, Reclaim};
@@ -95,23 +95,27 @@ impl<F: Frontend> CraneliftBackend<F> {
     }
 
     /// Places a batch, each function with its loop entries; the answer is in the same order.
-    fn place(&self, batch: &mut [Staged]) -> Result<Vec<CodeGroup>, PlaceError> {
-        for (part, position) in batch.iter_mut().flat_map(Staged::parts_mut).zip(0..) {
-            part.set_position(position);
-        }
+    fn place(&self, batch: &[Staged]) -> Result<Vec<CodeGroup>, PlaceError> {
         let parts: Vec<&Part> = batch.iter().flat_map(Staged::parts).collect();
         let unwind = describe(self.isa(), &parts)?;
-        let functions = parts.iter().zip(&unwind).map(|(part, unwind)| Function {
-            name: &part.name,
-            code: &part.code,
-            align: part.align,
-            relocations: &part.relocations,
-            unwind: unwind.as_ref(),
-        });
+        let mut relocations = Vec::with_capacity(parts.len());
+        for function in batch {
+            let first = relocations.len() as u32;
+            relocations
+                .extend(function.parts().zip(first..).map(|(part, own)| part.relocations_at(first, own)));
+        }
+        let functions =
+            parts.iter().zip(&relocations).zip(&unwind).map(|((part, relocations), unwind)| Function {
+                name: &part.name,
+                code: &part.code,
+                align: part.align,
+                relocations,
+                unwind: unwind.as_ref(),
+            });
         let functions: Vec<_> = functions.collect();
         let mut rest = functions.as_slice();
         let groups = batch.iter().map(|function| {
-            let (group, later) = rest.split_at(1 + function.loops.len());
+            let (group, later) = rest.split_at(function.len());
             rest = later;
             group
         });
@@ -172,7 +176,7 @@ impl<F: Frontend> CraneliftBackend<F> {
         let owner = CodeOwner::token(self.reclaim.clone(), block.into_token().to_bits());
         let code = CompiledCode::new(entry).owner(owner).with_bytes(bytes);
         let code = code.with_compile_time(function.took + share);
-        let loops = function.loops.iter().zip(entries.into_iter().skip(1));
+        let loops = function.loops.iter().zip(entries.into_iter().skip(1 + function.bodies.len()));
         job.finish(Ok(loops.fold(code, |code, ((site, _), entry)| code.osr(*site, entry))));
     }
 
@@ -184,6 +188,26 @@ impl<F: Frontend> CraneliftBackend<F> {
     fn fail(&self, job: &mut Job<'_>, error: CompileError) {
         self.counters.failed();
         job.finish(Err(error));
+    }
+}
+
+/// What a compile of a function tells.
+struct Hearing<'b, F> {
+    backend: &'b CraneliftBackend<F>,
+    bead: Bead,
+}
+
+impl<F: Frontend> Hears for Hearing<'_, F> {
+    fn loop_failed(&self, site: u64, error: CompileError) {
+        self.backend.loop_failed(self.bead, site, &error);
+    }
+
+    fn included(&self, bodies: usize) {
+        self.backend.counters.included(bodies);
+    }
+
+    fn unit_failed(&self) {
+        self.backend.counters.unit_failed();
     }
 }
 
@@ -217,9 +241,8 @@ impl<F: Frontend> Backend for CraneliftBackend<F> {
                     job.finish(Err(CompileError::failed("superseded before it was compiled")));
                     continue;
                 }
-                let bead = job.bead();
-                let failed = |site, error| self.loop_failed(bead, site, &error);
-                match stage(&self.env, &self.frontend, scratch, job, failed) {
+                let hears = Hearing { backend: self, bead: job.bead() };
+                match stage(&self.env, &self.frontend, scratch, job, &hears) {
                     Ok(function) => {
                         batch.push(function);
                         compiled.push(job);

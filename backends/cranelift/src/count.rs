@@ -77,7 +77,7 @@ impl FunctionUnit<'_, '_> {
         if !self.job().counts() || self.entry() != Entry::Function {
             return;
         }
-        let bead = self.job().bead();
+        let bead = self.bead();
         let budget = match self.job().budget_slot(bead) {
             Ok(slot) => slot.addr(),
             Err(stale) => return self.defer(stale.into()),
@@ -129,7 +129,7 @@ impl FunctionUnit<'_, '_> {
         let (slow, done) = (builder.create_block(), builder.create_block());
         builder.set_cold_block(slow);
         builder.ins().brif(low, done, &[], slow, &[]);
-        let bits = self.job().bead().to_bits();
+        let bits = self.bead().to_bits();
         self.report(slow, done, symbol, context, |unit| {
             let every = unit.builder().ins().iconst(types::I32, i64::from(ITERATIONS_PER_REPORT));
             vec![unit.bits(bits), unit.bits(site), every]
@@ -137,8 +137,12 @@ impl FunctionUnit<'_, '_> {
     }
 
     /// Has the function's blocks counted: asks for `count` [counters](beadwork::Job::block_counters). Answers whether
-    /// there is room for them; if not, [`count_block`](FunctionUnit::count_block) emits nothing.
+    /// there is room for them; if not, and in [included](FunctionUnit::include) bodies, [`count_block`](FunctionUnit::count_block) emits
+    /// nothing.
     pub fn count_blocks(&mut self, count: u32) -> bool {
+        if !self.is_root() {
+            return false;
+        }
         self.counting.blocks = self.job().block_counters(count);
         self.counting.blocks.is_some()
     }

@@ -98,6 +98,7 @@ mod env;
 mod error;
 mod flags;
 mod frontend;
+mod include;
 #[allow(unsafe_code)]
 mod libcalls;
 mod loops;

@@ -32,7 +32,7 @@ impl FunctionUnit<'_, '_> {
     /// Which entry is being built.
     ///
     /// [`Entry::Loop`] comes only after [`add_loop_entry`](FunctionUnit::add_loop_entry) asked for it, so a frontend that
-    /// never does need not look.
+    /// never does need not look. The body of an [included](FunctionUnit::include) function is always [`Entry::Function`].
     pub fn entry(&self) -> Entry {
         self.entry
     }
@@ -51,7 +51,7 @@ impl FunctionUnit<'_, '_> {
     /// [`Frontend::loop_failed`](crate::Frontend::loop_failed); the others go on. Asking again for the same site, or
     /// while a loop entry is built, changes nothing.
     pub fn add_loop_entry(&mut self, site: u64) {
-        if self.entry == Entry::Function && !self.loops.contains(&site) {
+        if self.is_root() && self.entry == Entry::Function && !self.loops.contains(&site) {
             self.loops.push(site);
         }
     }

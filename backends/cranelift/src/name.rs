@@ -2,5 +2,7 @@
 
 /// Runtime symbols by number. Unlikely numbers, so that names a frontend makes up are recognised as unknown.
 pub(crate) const SYMBOLS: u32 = 0x6265_6100;
+/// Functions placed together, by number.
+pub(crate) const BODIES: u32 = 0x6265_6102;
 /// Constants of the function itself, by number.
 pub(crate) const DATA: u32 = 0x6265_6101;

@@ -20,8 +20,11 @@ pub(crate) enum RelocError {
     Name(String),
 }
 
-/// Converts a relocation. `constants` are the offsets of the function's own data in its code; targets inside the function
-/// itself are left at batch position 0.
+/// Stands for the position of the code that a relocation is in, which is known when it is placed.
+pub(crate) const ITSELF: u32 = u32::MAX;
+
+/// Converts a relocation. `constants` are the offsets of the function's own data in its code. Positions of targets are those within the
+/// unit, or [`ITSELF`].
 pub(crate) fn convert(
     env: &Environment,
     function: &Function,
@@ -29,7 +32,7 @@ pub(crate) fn convert(
     reloc: &FinalizedMachReloc,
 ) -> Result<Relocation, RelocError> {
     let target = match &reloc.target {
-        FinalizedRelocTarget::Func(offset) => Target::Local(0, *offset),
+        FinalizedRelocTarget::Func(offset) => Target::Local(ITSELF, *offset),
         FinalizedRelocTarget::ExternalName(ExternalName::LibCall(call)) => {
             let name = libcalls::name(*call);
             let address = env.symbols.address_of(&name).or_else(|| libcalls::address(*call));
@@ -48,8 +51,9 @@ fn named(env: &Environment, function: &Function, constants: &[u32], name: &Exter
             env.symbols.address(*index).map(Target::Address)
         }
         UserExternalName { namespace: name::DATA, index } => {
-            constants.get(*index as usize).map(|&offset| Target::Local(0, offset))
+            constants.get(*index as usize).map(|&offset| Target::Local(ITSELF, offset))
         }
+        UserExternalName { namespace: name::BODIES, index } => Some(Target::Local(*index, 0)),
         _ => None,
     }
 }

@@ -2,9 +2,10 @@
 
 use crate::env::Environment;
 use crate::frontend::Frontend;
+use crate::include::Bodies;
 use crate::loops::Entry;
-use crate::reloc;
-use crate::unit::{Built, Constant, FunctionUnit, Slots};
+use crate::reloc::{self, ITSELF};
+use crate::unit::{Built, Common, Constant, FunctionUnit, Wanted};
 use beadwork::{CompileError, Job};
 use beadwork_arena::{Relocation, Target};
 use cranelift_codegen::isa::unwind::{CfaUnwindInfo, UnwindInfo};
@@ -18,6 +19,8 @@ use std::time::{Duration, Instant};
 /// A compiled function that has no place yet.
 pub(crate) struct Staged {
     pub(crate) function: Part,
+    /// Other functions that it contains.
+    pub(crate) bodies: Vec<Part>,
     /// Its loop entries, by site.
     pub(crate) loops: Vec<(u64, Part)>,
     /// What building and compiling took.
@@ -34,23 +37,29 @@ pub(crate) struct Part {
 }
 
 impl Staged {
+    /// All code of the function, in the order in which relocations number it.
     pub(crate) fn parts(&self) -> impl Iterator<Item = &Part> {
-        std::iter::once(&self.function).chain(self.loops.iter().map(|(_, part)| part))
+        let loops = self.loops.iter().map(|(_, part)| part);
+        std::iter::once(&self.function).chain(&self.bodies).chain(loops)
     }
 
-    pub(crate) fn parts_mut(&mut self) -> impl Iterator<Item = &mut Part> {
-        std::iter::once(&mut self.function).chain(self.loops.iter_mut().map(|(_, part)| part))
+    pub(crate) fn len(&self) -> usize {
+        1 + self.bodies.len() + self.loops.len()
     }
 }
 
 impl Part {
-    /// References of code to itself need its position in the batch.
-    pub(crate) fn set_position(&mut self, position: u32) {
-        for relocation in &mut self.relocations {
-            if let Target::Local(index, _) = &mut relocation.target {
-                *index = position;
-            }
-        }
+    /// The relocations, where the unit's first part and this one have these positions in a batch.
+    pub(crate) fn relocations_at(&self, first: u32, own: u32) -> Vec<Relocation> {
+        let placed = |relocation: &Relocation| {
+            let target = match relocation.target {
+                Target::Local(ITSELF, offset) => Target::Local(own, offset),
+                Target::Local(number, offset) => Target::Local(first + number, offset),
+                outside => outside,
+            };
+            Relocation { target, ..*relocation }
+        };
+        self.relocations.iter().map(placed).collect()
     }
 }
 
@@ -82,40 +91,74 @@ pub(crate) fn with_scratch<R>(work: impl FnOnce(&mut Scratch) -> R) -> R {
     result
 }
 
-/// Has the frontend build the function and the loop entries it asks for, and compiles them. Loop entries that fail are told
-/// to `loop_failed` and left out.
+/// What a compile of a function tells of besides its result.
+pub(crate) trait Hears {
+    /// A loop entry was left out.
+    fn loop_failed(&self, site: u64, error: CompileError);
+    /// The function contains so many bodies of others.
+    fn included(&self, bodies: usize);
+    /// The function is built again without bodies of others.
+    fn unit_failed(&self);
+}
+
+/// Has the frontend build the function, the bodies it includes and the loop entries it asks for, and compiles them.
 pub(crate) fn stage(
     env: &Environment,
     frontend: &impl Frontend,
     scratch: &mut Scratch,
     job: &mut Job<'_>,
-    mut loop_failed: impl FnMut(u64, CompileError),
+    hears: &impl Hears,
+) -> Result<Staged, CompileError> {
+    let mut common = Common::default();
+    let mut staged = stage_unit(env, frontend, scratch, job, &mut common, hears);
+    if staged.is_err() && common.bodies.len() > 0 && job.is_current() {
+        // Alone it may be worth having: one of the others failed.
+        hears.unit_failed();
+        common.bodies = Bodies::alone();
+        staged = stage_unit(env, frontend, scratch, job, &mut common, hears);
+    }
+    staged.inspect(|_| hears.included(common.bodies.len()))
+}
+
+fn stage_unit(
+    env: &Environment,
+    frontend: &impl Frontend,
+    scratch: &mut Scratch,
+    job: &mut Job<'_>,
+    common: &mut Common,
+    hears: &impl Hears,
 ) -> Result<Staged, CompileError> {
     let started = Instant::now();
+    let body = job.bead();
     let name = match job.name() {
         Some(name) => name.to_string(),
-        None => job.bead().to_string(),
+        None => body.to_string(),
     };
-    let mut slots = Slots::new();
-    let built = build(env, frontend, scratch, job, &mut slots, Entry::Function)?;
+    let built = build(env, frontend, scratch, job, common, Wanted { body, entry: Entry::Function })?;
     let function = generate(env, &mut scratch.context, &built.data, name.clone())?;
     let mut loops = Vec::with_capacity(built.loops.len());
     for site in built.loops {
         // A panic must not take the entry for calls along, which is there already.
         let entry = catch_unwind(AssertUnwindSafe(|| {
-            let built = build(env, frontend, scratch, job, &mut slots, Entry::Loop(site))?;
+            let built =
+                build(env, frontend, scratch, job, common, Wanted { body, entry: Entry::Loop(site) })?;
             generate(env, &mut scratch.context, &built.data, format!("{name}@{site}"))
         }));
         match entry {
             Ok(Ok(part)) => loops.push((site, part)),
-            Ok(Err(error)) => loop_failed(site, error),
+            Ok(Err(error)) => hears.loop_failed(site, error),
             Err(payload) => {
                 *scratch = Scratch::new();
-                loop_failed(site, CompileError::Panicked(message_of(payload)));
+                hears.loop_failed(site, CompileError::Panicked(message_of(payload)));
             }
         }
     }
-    Ok(Staged { function, loops, took: started.elapsed() })
+    let mut bodies = Vec::with_capacity(common.bodies.len());
+    while let Some(body) = common.bodies.next() {
+        let built = build(env, frontend, scratch, job, common, Wanted { body, entry: Entry::Function })?;
+        bodies.push(generate(env, &mut scratch.context, &built.data, format!("{name}+{body}"))?);
+    }
+    Ok(Staged { function, bodies, loops, took: started.elapsed() })
 }
 
 /// Fills the scratch context with one entry.
@@ -124,11 +167,12 @@ fn build(
     frontend: &impl Frontend,
     scratch: &mut Scratch,
     job: &mut Job<'_>,
-    slots: &mut Slots,
-    entry: Entry,
+    common: &mut Common,
+    wanted: Wanted,
 ) -> Result<Built, CompileError> {
     scratch.context.clear();
-    let mut unit = FunctionUnit::new(env, job, &mut scratch.context.func, &mut scratch.builder, slots, entry);
+    let Scratch { context, builder } = scratch;
+    let mut unit = FunctionUnit::new(env, job, &mut context.func, builder, common, wanted);
     let built = frontend.build(&mut unit);
     unit.finish(built).inspect_err(|_| scratch.builder = FunctionBuilderContext::new())
 }

@@ -2,6 +2,7 @@
 
 use crate::count::Counting;
 use crate::env::Environment;
+use crate::include::Bodies;
 use crate::loops::Entry;
 use crate::name;
 use beadwork::{Bead, CompileError, Job};
@@ -26,6 +27,9 @@ pub struct FunctionUnit<'u, 'e> {
     signatures: Vec<(Signature, SigRef)>,
     slots: &'u mut Slots,
     pub(crate) entry: Entry,
+    /// The function whose body this is; another than the job's if it is included in that one's code.
+    pub(crate) body: Bead,
+    pub(crate) bodies: &'u mut Bodies,
     /// Loop entries to be built after this one.
     pub(crate) loops: Vec<u64>,
     pub(crate) counting: Counting,
@@ -35,6 +39,20 @@ pub struct FunctionUnit<'u, 'e> {
 
 /// Slots by callee, for all entries of a function: asking the engine again would pin again.
 pub(crate) type Slots = HashMap<Bead, usize>;
+
+/// What all entries and bodies of a function's code share.
+#[derive(Default)]
+pub(crate) struct Common {
+    pub(crate) slots: Slots,
+    pub(crate) bodies: Bodies,
+}
+
+/// Which body, and which entry of it, is to be built.
+#[derive(Clone, Copy)]
+pub(crate) struct Wanted {
+    pub(crate) body: Bead,
+    pub(crate) entry: Entry,
+}
 
 /// What else came of building an entry.
 pub(crate) struct Built {
@@ -54,9 +72,11 @@ impl<'u, 'e> FunctionUnit<'u, 'e> {
         job: &'u mut Job<'e>,
         function: &'u mut Function,
         context: &'u mut FunctionBuilderContext,
-        slots: &'u mut Slots,
-        entry: Entry,
+        common: &'u mut Common,
+        wanted: Wanted,
     ) -> Self {
+        let Common { slots, bodies } = common;
+        let Wanted { body, entry } = wanted;
         FunctionUnit {
             env,
             job,
@@ -64,6 +84,8 @@ impl<'u, 'e> FunctionUnit<'u, 'e> {
             signatures: Vec::new(),
             slots,
             entry,
+            body,
+            bodies,
             loops: Vec::new(),
             counting: Counting::default(),
             data: Vec::new(),
@@ -71,9 +93,14 @@ impl<'u, 'e> FunctionUnit<'u, 'e> {
         }
     }
 
-    /// The function to compile: its bead, core, name, tier, and why it is compiled.
+    /// The function to compile: its bead, core, name, tier, and why it is compiled. While the body of another is built that is
+    /// [included](FunctionUnit::include), still the one whose code it becomes part of.
     pub fn job(&mut self) -> &mut Job<'e> {
         self.job
+    }
+
+    pub(crate) fn bead_of_job(&self) -> Bead {
+        self.job.bead()
     }
 
     /// Cranelift's own builder, for everything else.
@@ -120,7 +147,8 @@ impl<'u, 'e> FunctionUnit<'u, 'e> {
     }
 
     /// Calls a function of the engine through its slot: whatever code is installed when the call runs, or the
-    /// engine's [fallback](beadwork::EngineBuilder::fallback) while there is none. Recursion is such a call, too.
+    /// engine's [fallback](beadwork::EngineBuilder::fallback) while there is none. Recursion is such a call, too. Functions that are
+    /// [included](FunctionUnit::include) are called directly.
     ///
     /// `signature` and `args` are the guest's. If the backend
     /// [passes callee bits](crate::CraneliftBuilder::pass_callee_bits), `callee.to_bits()` is passed before them. The
@@ -131,6 +159,15 @@ impl<'u, 'e> FunctionUnit<'u, 'e> {
     ///
     /// A callee that is not live any more fails this function after the frontend returned.
     pub fn call_bead(&mut self, callee: Bead, signature: &Signature, args: &[Value]) -> Inst {
+        let native = self.native_signature(signature);
+        if let Some(part) = self.part(callee, &native) {
+            let bits = self
+                .env
+                .pass_callee_bits
+                .then(|| self.builder.ins().iconst(types::I64, callee.to_bits().cast_signed()));
+            let args: Vec<_> = bits.into_iter().chain(args.iter().copied()).collect();
+            return self.builder.ins().call(part, &args);
+        }
         let target = self.code_pointer(callee);
         let signature = self.import_native(signature);
         if !self.env.pass_callee_bits {
@@ -223,7 +260,7 @@ impl<'u, 'e> FunctionUnit<'u, 'e> {
         self.address_of(name)
     }
 
-    fn declare(&mut self, namespace: u32, number: u32) -> ExternalName {
+    pub(crate) fn declare(&mut self, namespace: u32, number: u32) -> ExternalName {
         let name = UserExternalName::new(namespace, number);
         ExternalName::user(self.builder.func.declare_imported_user_function(name))
     }
@@ -243,6 +280,9 @@ impl<'u, 'e> FunctionUnit<'u, 'e> {
     /// Ends the construction. On an error the builder's context is left unusable.
     pub(crate) fn finish(mut self, built: Result<(), CompileError>) -> Result<Built, CompileError> {
         built?;
+        if self.entry == Entry::Function {
+            self.built_body();
+        }
         if let Some(error) = self.deferred {
             return Err(error);
         }

@@ -183,6 +183,14 @@ impl<F: Frontend> Hears for Hearing<'_, F> {
     fn new_context(&self) {
         self.backend.counters.new_context();
     }
+
+    fn included(&self, bodies: usize) {
+        self.backend.counters.included(bodies);
+    }
+
+    fn unit_failed(&self) {
+        self.backend.counters.unit_failed();
+    }
 }
 
 impl<F> LlvmBackend<F> {

@@ -14,7 +14,8 @@ use inkwell::values::{
 
 impl<'c> FunctionUnit<'c, '_> {
     /// Calls a function of the engine through its slot: whatever code is installed when the call runs, or the
-    /// engine's [fallback](beadwork::EngineBuilder::fallback) while there is none. Recursion is such a call, too.
+    /// engine's [fallback](beadwork::EngineBuilder::fallback) while there is none. Recursion is such a call, too. Functions that are
+    /// [included](FunctionUnit::include) are called directly.
     ///
     /// `signature` and `args` are the guest's. If the backend
     /// [passes callee bits](crate::LlvmBuilder::pass_callee_bits), `callee.to_bits()` is passed before them. The
@@ -33,13 +34,16 @@ impl<'c> FunctionUnit<'c, '_> {
         signature: FunctionType<'c>,
         args: &[BasicMetadataValueEnum<'c>],
     ) -> Result<CallSiteValue<'c>, BuildError> {
-        let target = self.code_pointer(callee)?;
         let native = self.native_signature(signature);
         let mut passed = Vec::with_capacity(args.len() + 1);
         if self.env.pass_callee_bits {
             passed.push(self.context().i64_type().const_int(callee.to_bits(), false).into());
         }
         passed.extend_from_slice(args);
+        if let Some(part) = self.part(callee, native) {
+            return Ok(self.builder().build_call(part, &passed, "")?);
+        }
+        let target = self.code_pointer(callee)?;
         Ok(self.builder().build_indirect_call(native, target, &passed, "")?)
     }
 

@@ -69,7 +69,7 @@ impl<'c> FunctionUnit<'c, '_> {
         if !self.job().counts() || self.entry() != Entry::Function {
             return Ok(());
         }
-        let bead = self.job().bead();
+        let bead = self.bead();
         let budget = match self.job().budget_slot(bead) {
             Ok(slot) => self.address(slot.addr() as u64),
             Err(stale) => {
@@ -114,13 +114,17 @@ impl<'c> FunctionUnit<'c, '_> {
         b.build_store(place, count)?;
         let low = b.build_and(count, ty.const_int((ITERATIONS_PER_REPORT - 1).into(), false), "")?;
         let go_on = b.build_int_compare(IntPredicate::NE, low, ty.const_zero(), "")?;
-        let bits = self.job().bead().to_bits();
+        let bits = self.bead().to_bits();
         self.report(go_on, symbol, context, &[self.bits(bits), self.bits(site), every])
     }
 
     /// Has the function's blocks counted: asks for `count` [counters](beadwork::Job::block_counters). Answers whether
-    /// there is room for them; if not, [`count_block`](FunctionUnit::count_block) emits nothing.
+    /// there is room for them; if not, and in [included](FunctionUnit::include) bodies, [`count_block`](FunctionUnit::count_block) emits
+    /// nothing.
     pub fn count_blocks(&mut self, count: u32) -> bool {
+        if !self.is_root {
+            return false;
+        }
         self.counting.blocks = self.job().block_counters(count);
         self.counting.blocks.is_some()
     }

@@ -67,6 +67,8 @@ mod frontend;
 #[cfg(feature = "_llvm")]
 mod hints;
 #[cfg(feature = "_llvm")]
+mod include;
+#[cfg(feature = "_llvm")]
 #[allow(unsafe_code)]
 mod libcalls;
 #[cfg(feature = "_llvm")]

@@ -2,6 +2,7 @@
 
 use crate::env::Environment;
 use crate::frontend::Frontend;
+use crate::include::Bodies;
 use crate::link::{self, Linked};
 use crate::loops::Entry;
 use crate::passes;
@@ -56,6 +57,10 @@ pub(crate) trait Hears {
     fn loop_failed(&self, site: u64, error: CompileError);
     /// A context was made.
     fn new_context(&self);
+    /// An entry contains so many bodies of other functions.
+    fn included(&self, bodies: usize);
+    /// An entry is built again without bodies of other functions.
+    fn unit_failed(&self);
 }
 
 /// Has the frontend build the function and the loop entries it asks for, and compiles them.
@@ -77,7 +82,17 @@ pub(crate) fn stage(
             hears.new_context();
         }
         worker.session.compiled += 1;
-        compile(env, frontend, worker, job, &mut slots, entry, name)
+        let mut wanted = Wanted { entry, name, bodies: Bodies::default() };
+        let compiled = match compile(env, frontend, worker, job, &mut slots, &mut wanted) {
+            // Alone it may be worth having: one of the others failed, or together they are too much.
+            Err(_) if wanted.bodies.len() > 0 && job.is_current() => {
+                hears.unit_failed();
+                wanted.bodies = Bodies::alone();
+                compile(env, frontend, worker, job, &mut slots, &mut wanted)
+            }
+            compiled => compiled,
+        };
+        compiled.inspect(|_| hears.included(wanted.bodies.len()))
     };
     let (function, wanted) = compile(worker, Entry::Function, name.clone())?;
     let mut loops = Vec::with_capacity(wanted.len());
@@ -94,6 +109,14 @@ pub(crate) fn stage(
     Ok(Staged { function, loops, took: started.elapsed() })
 }
 
+/// An entry to be compiled.
+struct Wanted {
+    entry: Entry,
+    name: String,
+    /// In: whether others may be included. Out: which are, also if that failed.
+    bodies: Bodies,
+}
+
 /// Builds and compiles one entry; answers the loop entries it asked for, too. The module lives no longer than this.
 fn compile(
     env: &Environment,
@@ -101,14 +124,21 @@ fn compile(
     worker: &Worker,
     job: &mut Job<'_>,
     slots: &mut Slots,
-    entry: Entry,
-    name: String,
+    wanted: &mut Wanted,
 ) -> Result<(Part, Vec<u64>), CompileError> {
+    let name = &wanted.name;
     worker.session.take_remarks();
     worker.session.listen();
-    let mut unit = FunctionUnit::new(env, job, worker, slots, entry);
-    frontend.build(&mut unit)?;
-    let Built { module, symbol, loops } = unit.finish()?;
+    let mut unit = FunctionUnit::new(env, job, worker, slots, wanted.entry, wanted.bodies.clone());
+    let built = frontend.build(&mut unit);
+    wanted.bodies.clone_from(&unit.bodies);
+    built?;
+    unit.check()?;
+    while unit.next_body() {
+        frontend.build(&mut unit)?;
+        unit.check()?;
+    }
+    let Built { module, symbol, loops } = unit.finish();
     let failed =
         |reason: &dyn std::fmt::Display| CompileError::Failed(format!("function `{name}`: {reason}"));
     worker.session.listen();
@@ -125,8 +155,8 @@ fn compile(
     if let Some(remark) = refused.next() {
         return Err(failed(&remark.text));
     }
-    let linked = link::link(env, object.as_slice(), &symbol).map_err(|error| failed(&error))?;
-    Ok((Part { name, linked }, loops))
+    let linked = link::link(env, object.as_slice(), symbol).map_err(|error| failed(&error))?;
+    Ok((Part { name: name.to_owned(), linked }, loops))
 }
 
 /// A payload that is no text is forgotten: its drop is foreign code that could panic again.

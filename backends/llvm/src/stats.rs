@@ -17,6 +17,10 @@ pub struct LlvmStats {
     pub loop_entries: u64,
     /// Loop entries that were left out because they failed in the frontend, in LLVM, or when they were placed.
     pub loop_entries_failed: u64,
+    /// Bodies of other functions that were compiled into functions and loop entries.
+    pub included: u64,
+    /// Functions and loop entries that failed with bodies of other functions in them, and were built again without.
+    pub units_failed: u64,
     /// Functions whose request was superseded before their turn in the batch came; nothing was compiled.
     pub superseded: u64,
     /// Batches that could not be placed as a whole and were placed function by function.
@@ -38,6 +42,8 @@ pub(crate) struct Counters {
     superseded: AtomicU64,
     loop_entries: AtomicU64,
     loop_entries_failed: AtomicU64,
+    included: AtomicU64,
+    units_failed: AtomicU64,
     split: AtomicU64,
     contexts: AtomicU64,
     code_bytes: AtomicU64,
@@ -73,6 +79,14 @@ impl Counters {
         self.contexts.fetch_add(1, Relaxed);
     }
 
+    pub(crate) fn included(&self, bodies: usize) {
+        self.included.fetch_add(bodies as u64, Relaxed);
+    }
+
+    pub(crate) fn unit_failed(&self) {
+        self.units_failed.fetch_add(1, Relaxed);
+    }
+
     pub(crate) fn superseded(&self) {
         self.superseded.fetch_add(1, Relaxed);
     }
@@ -85,6 +99,8 @@ impl Counters {
             superseded: self.superseded.load(Relaxed),
             loop_entries: self.loop_entries.load(Relaxed),
             loop_entries_failed: self.loop_entries_failed.load(Relaxed),
+            included: self.included.load(Relaxed),
+            units_failed: self.units_failed.load(Relaxed),
             split: self.split.load(Relaxed),
             contexts: self.contexts.load(Relaxed),
             code_bytes: self.code_bytes.load(Relaxed),

@@ -2,6 +2,7 @@
 
 use crate::count::Counting;
 use crate::env::Environment;
+use crate::include::Bodies;
 use crate::loops::Entry;
 use crate::worker::Worker;
 use beadwork::{Bead, CompileError, Job};
@@ -49,6 +50,13 @@ pub struct FunctionUnit<'c, 'e> {
     function: Option<FunctionValue<'c>>,
     pub(crate) slots: &'c mut Slots,
     pub(crate) entry: Entry,
+    /// The function whose body this is; another than the job's if it is included in that one's code.
+    pub(crate) body: Bead,
+    /// Whether it is the job's function, or an entry into one of its loops.
+    pub(crate) is_root: bool,
+    pub(crate) bodies: Bodies,
+    /// The function calls itself directly.
+    pub(crate) direct_recursion: bool,
     /// Loop entries to be built after this one.
     pub(crate) loops: Vec<u64>,
     pub(crate) counting: Counting<'c>,
@@ -62,12 +70,12 @@ pub(crate) type Slots = HashMap<Bead, usize>;
 pub(crate) struct Built<'c> {
     pub(crate) module: Module<'c>,
     /// The function's name in the module.
-    pub(crate) symbol: String,
+    pub(crate) symbol: &'static str,
     pub(crate) loops: Vec<u64>,
 }
 
 /// The function's name in its module. Names of the C library's functions mean those to LLVM, so the VM's name is no good.
-const SYMBOL: &str = "beadwork.entry";
+pub(crate) const SYMBOL: &str = "beadwork.entry";
 
 impl<'c, 'e> FunctionUnit<'c, 'e> {
     pub(crate) fn new(
@@ -76,11 +84,13 @@ impl<'c, 'e> FunctionUnit<'c, 'e> {
         worker: &'c Worker,
         slots: &'c mut Slots,
         entry: Entry,
+        bodies: Bodies,
     ) -> Self {
         let context = worker.session.context();
         let module = context.create_module("beadwork");
         module.set_triple(&TargetTriple::create(&env.triple));
         module.set_data_layout(&worker.data.get_data_layout());
+        let body = job.bead();
         FunctionUnit {
             env,
             job,
@@ -91,13 +101,28 @@ impl<'c, 'e> FunctionUnit<'c, 'e> {
             function: None,
             slots,
             entry,
+            body,
+            is_root: true,
+            bodies,
+            direct_recursion: false,
             loops: Vec::new(),
             counting: Counting::default(),
             deferred: None,
         }
     }
 
-    /// The function to compile: its bead, core, name, tier, and why it is compiled.
+    /// Goes on to the body of a function that is included and called and has none yet, if there is one.
+    pub(crate) fn next_body(&mut self) -> bool {
+        let without =
+            |symbol: &str| self.module.get_function(symbol).is_some_and(|f| f.count_basic_blocks() == 0);
+        let Some((bead, _)) = self.bodies.all().find(|(_, symbol)| without(symbol)) else { return false };
+        (self.body, self.is_root, self.entry, self.function) = (bead, false, Entry::Function, None);
+        self.counting = Counting::default();
+        true
+    }
+
+    /// The function to compile: its bead, core, name, tier, and why it is compiled. While the body of another is built that is
+    /// [included](FunctionUnit::include), still the one whose code it becomes part of.
     pub fn job(&mut self) -> &mut Job<'e> {
         self.job
     }
@@ -142,7 +167,12 @@ impl<'c, 'e> FunctionUnit<'c, 'e> {
     }
 
     fn declare(&mut self, signature: FunctionType<'c>) -> FunctionValue<'c> {
-        let function = self.module.add_function(SYMBOL, self.native_signature(signature), None);
+        let native = self.native_signature(signature);
+        let included = self.bodies.all().find(|(bead, _)| !self.is_root && *bead == self.body);
+        let function = match included {
+            Some((_, symbol)) => self.declared(&symbol, native),
+            None => self.module.add_function(SYMBOL, native, None),
+        };
         self.attribute(function, "uwtable", 2);
         // Large frames touch each page, so that a runaway recursion meets the guard page and cannot jump over it.
         let probe = self.context.create_string_attribute("probe-stack", "inline-asm");
@@ -198,13 +228,17 @@ impl<'c, 'e> FunctionUnit<'c, 'e> {
         self.deferred.get_or_insert(error);
     }
 
-    /// Ends the construction.
-    pub(crate) fn finish(self) -> Result<Built<'c>, CompileError> {
-        if let Some(error) = self.deferred {
-            return Err(error);
+    /// Whether a function was built.
+    pub(crate) fn check(&mut self) -> Result<(), CompileError> {
+        match self.deferred.take() {
+            Some(error) => Err(error),
+            None => self.function().map(|_| ()),
         }
-        let symbol = self.function()?.get_name().to_string_lossy().into_owned();
-        Ok(Built { module: self.module, symbol, loops: self.loops })
+    }
+
+    /// Ends the construction.
+    pub(crate) fn finish(self) -> Built<'c> {
+        Built { module: self.module, symbol: SYMBOL, loops: self.loops }
     }
 }
 

@@ -12,4 +12,5 @@ mod loops;
 mod parallel;
 mod rig;
 mod survey;
+mod units;
 mod unwind;

@@ -40,7 +40,7 @@ pub(crate) struct Program {
 
 impl Frontend for Program {
     fn build(&self, unit: &mut FunctionUnit<'_, '_>) -> Result<(), CompileError> {
-        let number = unit.job().core()?.get();
+        let number = unit.core()?.get();
         let x = unit.begin(&signature(unit))[0];
         let beads = self.beads.get().map_or(&[][..], |beads| beads);
         let result = self.bodies[number](unit, x, beads)?;

@@ -10,4 +10,5 @@ mod lifetime;
 mod loops;
 mod parallel;
 mod rig;
+mod units;
 mod unwind;

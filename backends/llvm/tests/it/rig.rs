@@ -98,7 +98,7 @@ pub(crate) struct Program {
 
 impl Frontend for Program {
     fn build(&self, unit: &mut FunctionUnit<'_, '_>) -> Result<(), BuildError> {
-        let number = unit.job().core()?.get();
+        let number = unit.core()?.get();
         let signature = signature(unit);
         let x = unit.begin(signature)[0].into_int_value();
         let beads = self.beads.get().map_or(&[][..], |beads| beads);

@@ -1,0 +1,218 @@
+//! Code that contains the body of another function is gone when a call that changed what the function means has returned.
+
+mod common;
+use beadwork::*;
+use common::*;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed, Ordering::SeqCst};
+use std::sync::{Arc, OnceLock};
+
+const T1: TierId = TierId::BASELINE;
+const T2: TierId = TierId::new(2).unwrap();
+
+/// What a caller without the body is entered at.
+const THROUGH_THE_SLOT: usize = 7;
+
+/// An engine whose compiles include the second function in all others, and enter them at the number of its body.
+struct Rig {
+    engine: Engine,
+    caller: Bead,
+    callee: Bead,
+    body: Arc<AtomicUsize>,
+}
+
+impl Rig {
+    fn new(builder: EngineBuilder) -> Rig {
+        let (body, included) = (Arc::new(AtomicUsize::new(100)), Arc::new(OnceLock::new()));
+        let tier = || {
+            let (body, included) = (body.clone(), included.clone());
+            Tier::new(FnBackend::new(move |job: &mut Job<'_>| {
+                let Some(&callee) = included.get() else { return Err(CompileError::Unfinished) };
+                let includes = job.include(callee)?;
+                let entry = if includes { body.load(Relaxed) } else { THROUGH_THE_SLOT };
+                Ok(CompiledCode::new(std::ptr::without_provenance(entry)))
+            }))
+            .policy(Manual)
+        };
+        let engine = builder.capacity(64).tier(tier()).tier(tier()).build().unwrap();
+        let [caller, callee] = beads(&engine, 2)[..] else { unreachable!() };
+        included.set(callee).unwrap();
+        Rig { engine, caller, callee, body }
+    }
+
+    fn inline() -> Rig {
+        Rig::new(Engine::builder().inline())
+    }
+
+    fn compile(&self, bead: Bead, tier: TierId) {
+        self.engine.promote(bead, tier).unwrap();
+        self.engine.run_pending(usize::MAX);
+        assert_eq!(self.engine.tier(bead), Ok(tier));
+    }
+
+    fn caller_runs(&self) -> Option<usize> {
+        self.engine.mutator().code(self.caller).map(|code| code.addr() as usize)
+    }
+}
+
+type Change = fn(&Engine, Bead);
+
+#[test]
+fn whatever_changes_what_a_call_means_takes_the_code_that_contains_the_body() {
+    let changes: [(&str, Change); 11] = [
+        ("invalidate", |engine, callee| engine.invalidate(callee).unwrap()),
+        ("invalidate_matching", |engine, callee| {
+            engine.invalidate_matching(|bead| bead == callee);
+        }),
+        ("reload", |engine, callee| {
+            engine.reload(callee).unwrap();
+        }),
+        ("reload_matching", |engine, callee| {
+            engine.reload_matching(|bead| bead == callee);
+        }),
+        ("remove", |engine, callee| {
+            engine.remove(callee).unwrap();
+        }),
+        ("install", |engine, callee| {
+            engine.install(callee, T1, code()).unwrap();
+        }),
+        ("swap_matching", |engine, callee| {
+            engine.swap_matching(T2, |bead| (bead == callee).then(code));
+        }),
+        ("demote", |engine, callee| engine.demote(callee, T1).unwrap()),
+        ("demote to the interpreter", |engine, callee| engine.demote(callee, TierId::INTERPRETER).unwrap()),
+        ("set_tier_cap", |engine, callee| engine.set_tier_cap(callee, T1).unwrap()),
+        ("blacklist", |engine, callee| engine.blacklist(callee).unwrap()),
+    ];
+    for (name, change) in changes {
+        let rig = Rig::inline();
+        rig.compile(rig.callee, T2);
+        rig.compile(rig.caller, T2);
+        assert_eq!(rig.caller_runs(), Some(100));
+        change(&rig.engine, rig.callee);
+        assert_eq!(rig.caller_runs(), None, "{name}");
+    }
+}
+
+#[test]
+fn a_function_without_code_of_its_own_is_contained_and_redefined_like_any_other() {
+    let rig = Rig::inline();
+    rig.compile(rig.caller, T1);
+    rig.body.store(200, Relaxed);
+    rig.engine.invalidate(rig.callee).unwrap();
+    assert_eq!(rig.caller_runs(), None);
+    rig.compile(rig.caller, T1);
+    assert_eq!(rig.caller_runs(), Some(200));
+}
+
+#[test]
+fn what_changes_only_how_fast_a_function_runs_leaves_the_code_that_contains_it() {
+    let rig = Rig::inline();
+    rig.compile(rig.caller, T2);
+    rig.compile(rig.callee, T1);
+    rig.compile(rig.callee, T2);
+    let version = rig.engine.version(rig.callee).unwrap();
+    rig.engine.bailout(rig.callee, BailoutInfo::new(version)).unwrap();
+    rig.engine.run_pending(usize::MAX);
+    let version = rig.engine.version(rig.callee).unwrap();
+    rig.engine.invalidate_version(rig.callee, version).unwrap();
+    assert_eq!(rig.caller_runs(), Some(100));
+}
+
+#[test]
+fn each_function_of_a_unit_is_taken_back_for_itself() {
+    let rig = Rig::inline();
+    rig.compile(rig.callee, T2);
+    rig.compile(rig.caller, T2);
+    rig.engine.invalidate(rig.caller).unwrap();
+    assert!(rig.engine.mutator().code(rig.callee).is_some(), "it is contained, and contains nothing");
+    rig.compile(rig.caller, T2);
+    let version = rig.engine.version(rig.caller).unwrap();
+    let decision = rig.engine.bailout(rig.caller, BailoutInfo::new(version)).unwrap();
+    assert_ne!(decision, DeoptDecision::Outdated, "a guard in the contained body is the caller's");
+    assert!(rig.caller_runs().is_none() && rig.engine.mutator().code(rig.callee).is_some());
+}
+
+#[test]
+fn a_function_contains_itself_without_relying_on_anything() {
+    let rig = Rig::inline();
+    rig.compile(rig.callee, T1);
+    assert_eq!(rig.engine.mutator().code(rig.callee).map(|code| code.addr()), Some(100));
+    assert_eq!(rig.engine.reload(rig.callee), Ok(Reloaded::Queued(T1)));
+    rig.engine.run_pending(usize::MAX);
+    assert!(rig.engine.mutator().code(rig.callee).is_some());
+}
+
+#[test]
+fn a_redefinition_within_a_compile_ends_it_without_a_failure() {
+    let (callee, engine) = (Arc::new(OnceLock::new()), Arc::new(OnceLock::<Engine>::new()));
+    let (known, itself) = (callee.clone(), engine.clone());
+    let made = inline(10, move |job| {
+        let callee = *known.get().unwrap();
+        assert!(job.include(callee)?);
+        itself.get().unwrap().invalidate(callee).unwrap();
+        assert!(!job.is_current());
+        assert!(job.include(callee)? || !job.is_current(), "asked again, it is of no more use");
+        Ok(code())
+    });
+    let engine = engine.get_or_init(|| made.clone());
+    let [caller, second] = beads(engine, 2)[..] else { unreachable!() };
+    callee.set(second).unwrap();
+    engine.promote(caller, T1).unwrap();
+    engine.run_pending(usize::MAX);
+    assert!(engine.mutator().code(caller).is_none());
+    let stats = engine.stats();
+    assert_eq!((stats.failed, stats.discarded), (0, 1));
+}
+
+#[test]
+fn what_is_not_live_is_not_included_and_the_next_function_there_is_another() {
+    let rig = Rig::inline();
+    rig.engine.remove(rig.callee).unwrap();
+    rig.engine.promote(rig.caller, T1).unwrap();
+    rig.engine.run_pending(usize::MAX);
+    assert_eq!((rig.caller_runs(), rig.engine.stats().failed), (None, 1));
+    let fault = rig.engine.fault(rig.caller, T1).map(|fault| fault.last);
+    assert_eq!(fault, Some(Stale(rig.callee).into()));
+}
+
+/// Callers are compiled, and redefinitions go on, all at once. Whoever redefines finds no older body in any caller afterwards.
+#[test]
+fn under_load_no_older_body_is_found_after_a_redefinition() {
+    const CALLERS: usize = 8;
+    let changes = if cfg!(debug_assertions) { 300 } else { 3_000 };
+    let rig = Rig::new(Engine::builder().workers(2));
+    let callers = beads(&rig.engine, CALLERS);
+    let (done, mut contained) = (AtomicUsize::new(0), 0);
+    std::thread::scope(|scope| {
+        for _ in 0..2 {
+            scope.spawn(|| {
+                // Bodies have growing numbers; two threads store them in one order, and redefine in any.
+                for change in 0..changes {
+                    let body = 1 + rig.body.fetch_add(1, SeqCst);
+                    match change % 3 {
+                        0 => drop(rig.engine.reload(rig.callee)),
+                        1 => drop(rig.engine.set_tier_cap(rig.callee, TierId::MAX)),
+                        _ => drop(rig.engine.invalidate(rig.callee)),
+                    }
+                    let m = rig.engine.mutator();
+                    for entry in callers.iter().filter_map(|&caller| m.code(caller)) {
+                        let entry = entry.addr() as usize;
+                        assert!(entry == THROUGH_THE_SLOT || entry >= body, "{entry}, and {body} came");
+                    }
+                }
+                done.fetch_add(1, SeqCst);
+            });
+        }
+        let mut turn = 0;
+        while done.load(SeqCst) < 2 {
+            let caller = callers[turn % CALLERS];
+            let _ = rig.engine.promote(caller, if turn.is_multiple_of(2) { T1 } else { T2 });
+            let entry = rig.engine.mutator().code(caller).map(|code| code.addr());
+            contained += usize::from(entry.is_some_and(|entry| entry >= 100));
+            turn += 1;
+        }
+    });
+    rig.engine.drain(LONG).unwrap();
+    assert!(contained > 0, "no caller ever contained the body");
+    assert_eq!(rig.engine.stats().failed, 0);
+}
