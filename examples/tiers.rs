@@ -81,6 +81,9 @@ enum How {
     Precompiled(Compiler),
     /// The same at T1, and the code counts itself for a T2 that never comes.
     Counting,
+    /// Run twice before as if tiered, so that what is hot is compiled by the last tier, with what lower tiers counted.
+    #[cfg(feature = "_llvm")]
+    Warm(Linking),
     /// Compiled in the background when they are hot, first for T1, then for the tiers above.
     Tiered {
         counting: bool,
@@ -94,6 +97,10 @@ const CONFIGURATIONS: &[(&str, How)] = &[
     ("T2 only, pre-compiled", How::Precompiled(COMPILERS[1].0)),
     #[cfg(feature = "_llvm")]
     ("T3 only, pre-compiled", How::Precompiled(COMPILERS[2].0)),
+    #[cfg(feature = "_llvm")]
+    ("tiered, the third run", How::Warm(Linking::Slots)),
+    #[cfg(feature = "_llvm")]
+    ("the same, inlining", How::Warm(Linking::Inlined)),
     ("tiered", How::Tiered { counting: true }),
 ];
 
@@ -203,6 +210,13 @@ fn run(
         }
     }
     let mut vm = Vm::new(program, Limits::default(), tiered.hooks())?;
+    #[cfg(feature = "_llvm")]
+    if let How::Warm(_) = how {
+        for _ in 0..2 {
+            vm.run(args)?;
+            engine.drain(Duration::from_secs(60))?;
+        }
+    }
     let start = Instant::now();
     let value = vm.run(args)?;
     let time = start.elapsed();
@@ -247,7 +261,8 @@ fn connect(
                 builder = builder.tier(tier(COMPILERS[0].0, 1)?.counts_itself(true)).tier(second);
             }
             How::Interpreter => (),
-            How::Tiered { counting } => {
+            _ => {
+                let counting = !matches!(how, How::Tiered { counting: false });
                 for (position, (&(compiler, _), calls)) in COMPILERS.iter().zip(thresholds).enumerate() {
                     builder = builder.tier(tier(compiler, calls)?.counts_itself(counting && position == 0));
                 }
@@ -259,7 +274,12 @@ fn connect(
         };
         Ok(builder.workers(1).on_event(listen))
     };
-    Ok(Tiered::with(program, Linking::Slots, configure)?)
+    let linking = match how {
+        #[cfg(feature = "_llvm")]
+        How::Warm(linking) => linking,
+        _ => Linking::Slots,
+    };
+    Ok(Tiered::with(program, linking, configure)?)
 }
 
 fn endings_of(engine: &Engine, program: &Program, beads: &[Bead]) -> Result<Vec<Ended>, Failure> {
@@ -376,6 +396,11 @@ fn table(runs: &[Vec<Run>]) {
             median(runs, |run| run.code_bytes as f64),
         );
     }
+    #[cfg(feature = "_llvm")]
+    println!(
+        "inlining hot callees makes T3 code take {:.3} times as long",
+        seconds(&runs[6]) / seconds(&runs[5])
+    );
     println!("counting makes T1 code take {:.3} times as long", seconds(&runs[2]) / seconds(&runs[1]));
     println!(
         "medians of {} runs; pre-compiled code is not compiled within its time, tiered code is",

@@ -56,7 +56,7 @@ fn a_hot_callee_is_part_of_its_callers_code_until_it_is_redefined() {
             promote(&tiered, function, TierId::BASELINE);
         }
         assert_eq!(vm.run(&[1_000]), Ok(Value::Int(3_000)));
-        let callees = tiered.engine().profile(tiered.beads()[WORK]).unwrap().callees();
+        let callees = tiered.engine().profile(tiered.beads()[WORK]).unwrap().unwrap().callees();
         assert_eq!(callees, [(tiered.beads()[0], 1_000), (tiered.beads()[2], 1)]);
 
         promote(&tiered, WORK, TOP);
@@ -85,7 +85,7 @@ fn calls_stay_calls_where_nothing_is_to_be_inlined() {
         assert_eq!(vm.run(&[1_000]), Ok(Value::Int(3_000)));
         assert_eq!(
             tiered.engine().profile(tiered.beads()[WORK]),
-            None,
+            Ok(None),
             "callees are counted for who needs it"
         );
         promote(&tiered, WORK, TOP);
