@@ -2,7 +2,6 @@
 //! and beside them a loop that shares nothing, for what the machine has to give at that time.
 //!
 //! `cargo run --release --example throughput -- --help`; with `--features llvm` for LLVM, too.
-#![allow(unsafe_code, reason = "asks the system for the CPU time of the process")]
 
 mod common;
 
@@ -11,9 +10,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use beadwork::{EngineBuilder, Manual, Tier, TierId};
-use beadwork_cranelift::{CraneliftBackend, OptLevel};
+use beadwork_cranelift::{CraneliftBackend, OptLevel, RegallocAlgorithm};
 use clap::Parser;
-use common::{Failure, exit, median, start_logging};
+use common::{Failure, cpu, exit, median, start_logging};
 use strand::Program;
 use strand::tiering::{BytecodeFrontend, ConnectError, Linking, Tiered, cranelift};
 
@@ -30,14 +29,15 @@ struct Options {
 
 #[derive(Clone, Copy)]
 enum Compiler {
-    Cranelift(OptLevel),
+    Cranelift(OptLevel, RegallocAlgorithm),
     #[cfg(feature = "_llvm")]
     Llvm,
 }
 
 const COMPILERS: &[(&str, Compiler)] = &[
-    ("Cranelift none", Compiler::Cranelift(OptLevel::None)),
-    ("Cranelift speed", Compiler::Cranelift(OptLevel::Speed)),
+    ("none, single pass", Compiler::Cranelift(OptLevel::None, RegallocAlgorithm::SinglePass)),
+    ("none, backtracking", Compiler::Cranelift(OptLevel::None, RegallocAlgorithm::Backtracking)),
+    ("speed", Compiler::Cranelift(OptLevel::Speed, RegallocAlgorithm::Backtracking)),
     #[cfg(feature = "_llvm")]
     ("LLVM O3", Compiler::Llvm),
 ];
@@ -62,6 +62,11 @@ impl Took {
         self.items / self.wall.as_secs_f64()
     }
 
+    /// CPU time for each item, in microseconds: what more than one worker adds to it is time they take from each other.
+    fn each(&self) -> f64 {
+        self.cpu.as_secs_f64() * 1e6 / self.items
+    }
+
     /// How many cores were at work on average.
     fn cores(&self) -> f64 {
         self.cpu.as_secs_f64() / self.wall.as_secs_f64()
@@ -76,7 +81,7 @@ fn main() -> ExitCode {
 fn show(options: &Options) -> Result<(), Failure> {
     let programs = COMPILERS.iter().map(|(_, compiler)| {
         let copies = match compiler {
-            Compiler::Cranelift(_) => options.copies,
+            Compiler::Cranelift(..) => options.copies,
             #[cfg(feature = "_llvm")]
             Compiler::Llvm => options.copies / 10,
         };
@@ -97,8 +102,8 @@ fn show(options: &Options) -> Result<(), Failure> {
         }
     }
     println!(
-        "\n{:17} {:>12} {:>12} {:>7} {:>19}",
-        "", "1 worker /s", "2 workers /s", "ratio", "cores at work"
+        "\n{:18} {:>12} {:>12} {:>6} {:>15} {:>19}",
+        "", "1 worker /s", "2 workers /s", "ratio", "cores at work", "CPU µs each"
     );
     print("nothing shared", &yardstick);
     for ((name, _), took) in COMPILERS.iter().zip(&all) {
@@ -115,18 +120,27 @@ fn show(options: &Options) -> Result<(), Failure> {
 }
 
 fn print(name: &str, [one, two]: &[Vec<Took>; 2]) {
-    let rates = [one, two].map(|took| median(took, Took::rate));
-    let cores = [one, two].map(|took| median(took, Took::cores));
-    let [one, two] = rates;
-    println!("{name:17} {one:>12.0} {two:>12.0} {:>7.2} {:>10.2} {:>8.2}", two / one, cores[0], cores[1]);
+    let figures: [fn(&Took) -> f64; 3] = [Took::rate, Took::cores, Took::each];
+    let [rates, cores, each] = figures.map(|of| [one, two].map(|took| median(took, of)));
+    println!(
+        "{name:18} {:>12.0} {:>12.0} {:>6.2} {:>7.2} {:>7.2} {:>9.1} {:>9.1}",
+        rates[0],
+        rates[1],
+        rates[1] / rates[0],
+        cores[0],
+        cores[1],
+        each[0],
+        each[1]
+    );
 }
 
 /// Compiles all functions of a program.
 fn compile(compiler: Compiler, program: &Arc<Program>, workers: usize) -> Result<Took, Failure> {
     let configure = |builder: EngineBuilder, frontend: BytecodeFrontend| -> Result<_, ConnectError> {
         let tier = match compiler {
-            Compiler::Cranelift(level) => {
-                Tier::new(cranelift(CraneliftBackend::builder().opt_level(level)).build(frontend)?)
+            Compiler::Cranelift(level, registers) => {
+                let options = CraneliftBackend::builder().opt_level(level).register_allocator(registers);
+                Tier::new(cranelift(options).build(frontend)?)
             }
             #[cfg(feature = "_llvm")]
             Compiler::Llvm => {
@@ -168,17 +182,9 @@ fn spin(threads: usize) -> Result<Took, Failure> {
 }
 
 fn measured<T>(items: f64, work: impl FnOnce() -> T) -> (Took, T) {
-    let (start, before) = (Instant::now(), cpu_time());
+    let (start, before) = (Instant::now(), cpu::of_process());
     let result = work();
-    (Took { items, wall: start.elapsed(), cpu: cpu_time().saturating_sub(before) }, result)
-}
-
-/// The CPU time of all threads of this process so far.
-fn cpu_time() -> Duration {
-    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
-    // SAFETY: the call writes to the place it is given and keeps nothing.
-    unsafe { libc::clock_gettime(libc::CLOCK_PROCESS_CPUTIME_ID, &mut time) };
-    Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
+    (Took { items, wall: start.elapsed(), cpu: cpu::of_process().saturating_sub(before) }, result)
 }
 
 /// The functions of the programs again and again, under names of their own. One of them is `main`.

@@ -6,12 +6,12 @@ mod common;
 
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use beadwork::{EngineBuilder, Manual, Tier, TierId};
-use beadwork_cranelift::{CraneliftBackend, OptLevel};
+use beadwork_cranelift::{CraneliftBackend, OptLevel, RegallocAlgorithm};
 use clap::Parser;
-use common::{Failure, check, exit, median, start_logging};
+use common::{Failure, check, cpu, exit, median, start_logging};
 use strand::tiering::{BytecodeFrontend, ConnectError, Linking, Tiered, cranelift};
 use strand::{InterpretAll, Limits, Program, Value, Vm, on_vm_stack};
 
@@ -37,28 +37,26 @@ const PROGRAMS: [(&str, &str, i64); 4] = [
 #[derive(Clone, Copy)]
 enum How {
     Interpreter,
-    /// With the flags given.
-    Cranelift(OptLevel, &'static [(&'static str, &'static str)]),
+    Cranelift(OptLevel, RegallocAlgorithm),
     #[cfg(feature = "_llvm")]
     Llvm,
 }
 
-const BACKTRACKING: &[(&str, &str)] = &[("regalloc_algorithm", "backtracking")];
-
 /// Lowest first; those after the first are what others call baseline, standard and optimized.
 const TIERS: &[(&str, How)] = &[
     ("interpreter", How::Interpreter),
-    ("Cranelift none", How::Cranelift(OptLevel::None, &[])),
-    ("Cranelift none, backtracking", How::Cranelift(OptLevel::None, BACKTRACKING)),
-    ("Cranelift speed", How::Cranelift(OptLevel::Speed, &[])),
+    ("Cranelift none", How::Cranelift(OptLevel::None, RegallocAlgorithm::SinglePass)),
+    ("Cranelift none, backtracking", How::Cranelift(OptLevel::None, RegallocAlgorithm::Backtracking)),
+    ("Cranelift speed", How::Cranelift(OptLevel::Speed, RegallocAlgorithm::Backtracking)),
     #[cfg(feature = "_llvm")]
     ("LLVM O3", How::Llvm),
 ];
 
 /// What one run showed.
 struct Run {
+    /// CPU time.
     time: Duration,
-    /// For each function.
+    /// The same of compiling, for each function.
     compile: Duration,
 }
 
@@ -92,7 +90,7 @@ fn show(options: &Options) -> Result<(), Failure> {
         table.text()
     }
     println!(
-        "\nMedians of {} runs; what is compiled is so before the run. Every tier gave the interpreter's result.",
+        "\nCPU times, medians of {} runs; what is compiled is so before the run. Every tier gave the interpreter's result.",
         options.runs
     );
     Ok(())
@@ -101,16 +99,15 @@ fn show(options: &Options) -> Result<(), Failure> {
 fn run(how: How, program: &Arc<Program>, arg: i64) -> Result<(Value, Run), Failure> {
     if let How::Interpreter = how {
         let mut vm = Vm::new(program, Limits::default(), InterpretAll)?;
-        let start = Instant::now();
+        let start = cpu::of_thread();
         let value = vm.run(&[arg])?;
-        return Ok((value, Run { time: start.elapsed(), compile: Duration::ZERO }));
+        return Ok((value, Run { time: cpu::of_thread() - start, compile: Duration::ZERO }));
     }
     let configure = |builder: EngineBuilder, frontend: BytecodeFrontend| -> Result<_, ConnectError> {
         let tier = match how {
             How::Interpreter => return Ok(builder),
-            How::Cranelift(level, flags) => {
-                let options = CraneliftBackend::builder().opt_level(level);
-                let options = flags.iter().fold(options, |options, &(name, value)| options.flag(name, value));
+            How::Cranelift(level, registers) => {
+                let options = CraneliftBackend::builder().opt_level(level).register_allocator(registers);
                 Tier::new(cranelift(options).build(frontend)?)
             }
             #[cfg(feature = "_llvm")]
@@ -125,7 +122,9 @@ fn run(how: How, program: &Arc<Program>, arg: i64) -> Result<(Value, Run), Failu
     for &bead in tiered.beads() {
         engine.promote(bead, TierId::BASELINE)?;
     }
+    let start = cpu::of_thread();
     engine.run_pending(usize::MAX);
+    let compile = (cpu::of_thread() - start) / tiered.beads().len() as u32;
     let stats = engine.stats();
     if stats.failed > 0 {
         return Err(format!(
@@ -135,10 +134,9 @@ fn run(how: How, program: &Arc<Program>, arg: i64) -> Result<(Value, Run), Failu
         .into());
     }
     let mut vm = Vm::new(program, Limits::default(), tiered.hooks())?;
-    let start = Instant::now();
+    let start = cpu::of_thread();
     let value = vm.run(&[arg])?;
-    let compile = stats.compile_time / tiered.beads().len() as u32;
-    Ok((value, Run { time: start.elapsed(), compile }))
+    Ok((value, Run { time: cpu::of_thread() - start, compile }))
 }
 
 struct Table {

@@ -1,6 +1,9 @@
 //! What the examples share: logs, exit codes, programs, figures.
 #![allow(dead_code, reason = "each example uses a part")]
 
+pub(crate) mod cpu;
+pub(crate) mod events;
+
 use std::fmt::Display;
 use std::path::Path;
 use std::process::ExitCode;

@@ -9,7 +9,7 @@ use crate::libcalls;
 use crate::symbols::Symbols;
 use beadwork_arena::Arena;
 use cranelift_codegen::ir::LibCall;
-use cranelift_codegen::settings::OptLevel;
+use cranelift_codegen::settings::{OptLevel, RegallocAlgorithm};
 use cranelift_jit::JITBuilder;
 
 /// Options of a [`CraneliftBackend`]; made by [`CraneliftBackend::builder`]. Clone it to build several tiers alike.
@@ -39,12 +39,23 @@ impl CraneliftBuilder {
     }
 
     /// How much Cranelift optimizes; [`OptLevel::Speed`] by default. With [`OptLevel::None`] registers are allocated in
-    /// a single pass, unless the flag `regalloc_algorithm` says otherwise: code for a first tier, compiled more
+    /// a single pass, unless [`register_allocator`](CraneliftBuilder::register_allocator) says otherwise: code for a first tier, compiled more
     /// than twice as fast.
     #[must_use]
     pub fn opt_level(mut self, level: OptLevel) -> Self {
         self.opt_level = level;
         self
+    }
+
+    /// How registers are allocated, if not in the way that goes with the [level](CraneliftBuilder::opt_level): `Backtracking`, and with
+    /// [`OptLevel::None`] `SinglePass`.
+    ///
+    /// A single pass keeps what lives in several blocks in memory, so code with loops and branches takes two to five times as long.
+    /// What it saves is compile time: the example `throughput` prints both. Take it where much code runs once or a
+    /// better tier comes soon; take `Backtracking` where the baseline has to carry a program for a while.
+    #[must_use]
+    pub fn register_allocator(self, algorithm: RegallocAlgorithm) -> Self {
+        self.flag("regalloc_algorithm", algorithm.to_string())
     }
 
     /// Sets a Cranelift flag by name: a shared one (`enable_nan_canonicalization`), one of the processor

@@ -127,6 +127,6 @@ pub use unit::FunctionUnit;
 #[doc(no_inline)]
 pub use cranelift_codegen::ir::{self, AbiParam, InstBuilder, Signature, types};
 #[doc(no_inline)]
-pub use cranelift_codegen::settings::OptLevel;
+pub use cranelift_codegen::settings::{OptLevel, RegallocAlgorithm};
 #[doc(no_inline)]
 pub use {cranelift_codegen, cranelift_frontend, cranelift_jit, cranelift_module};
