@@ -72,7 +72,7 @@
 //! * A request is compiled once, and none is lost; queues cannot be full.
 //! * No input makes the library panic, and no backend, policy or listener that panics makes it lose a promise.
 //!
-//! How that works is in [`protocol`].
+//! How that works is in [`protocol`]; how to embed it, step by step, in the [`guide`].
 //!
 //! # Features of the platform
 //! With `panic = "abort"` a backend's panic ends the process, as any panic does. After a `fork` both processes keep
@@ -105,6 +105,7 @@ mod fork;
 mod free;
 mod gate;
 mod grace;
+pub mod guide;
 mod heat;
 mod history;
 mod id;
