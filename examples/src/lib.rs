@@ -51,6 +51,7 @@ pub mod num;
 pub mod parser;
 pub mod program;
 pub mod redefine;
+pub mod report;
 pub mod runtime;
 pub mod speculation;
 pub mod tiering;
