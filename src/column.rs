@@ -39,6 +39,14 @@ impl<T: Cell> Column<T> {
         Ok(Column { base: storage.base(), mask: len - 1, storage: Arc::new(storage) })
     }
 
+    /// As [`reserve`](Column::reserve), for a column that is read or written at random places and often: asks the system for huge
+    /// pages, but for its beginning, so that a few functions do not take one.
+    pub(crate) fn reserve_hot(len: u32) -> std::io::Result<Column<T>> {
+        let column = Column::reserve(len)?;
+        column.storage.prefer_huge_pages();
+        Ok(column)
+    }
+
     #[inline(always)]
     #[allow(unsafe_code)]
     pub(crate) fn get(&self, index: u32) -> &T {
@@ -62,19 +70,48 @@ impl<T: Cell> Column<T> {
 pub(crate) struct Pair<A: Cell, B: Cell> {
     bases: (*const A, *const B),
     mask: u32,
-    _columns: (Column<A>, Column<B>),
+    columns: (Column<A>, Column<B>),
 }
 
 // SAFETY: as for `Column`.
 #[allow(unsafe_code)]
 unsafe impl<A: Cell, B: Cell> Send for Pair<A, B> {}
+// SAFETY: as above.
+#[allow(unsafe_code)]
+unsafe impl<A: Cell, B: Cell> Sync for Pair<A, B> {}
+
+impl<A: Cell, B: Cell> Clone for Pair<A, B> {
+    fn clone(&self) -> Self {
+        Pair { bases: self.bases, mask: self.mask, columns: self.columns.clone() }
+    }
+}
 
 impl<A: Cell, B: Cell> Pair<A, B> {
     /// The columns share the shorter one's indices.
     pub(crate) fn new(first: Column<A>, second: Column<B>) -> Pair<A, B> {
         debug_assert_eq!(first.mask, second.mask);
         let (bases, mask) = ((first.base, second.base), first.mask.min(second.mask));
-        Pair { bases, mask, _columns: (first, second) }
+        Pair { bases, mask, columns: (first, second) }
+    }
+
+    /// `len` neighbouring cells of both columns; `None` if they do not all lie inside.
+    #[inline(always)]
+    #[allow(unsafe_code)]
+    pub(crate) fn run(&self, first: u32, len: u32) -> Option<(&[A], &[B])> {
+        if u64::from(first) + u64::from(len) > u64::from(self.mask) + 1 {
+            return None;
+        }
+        let (first, len) = (first as usize, len as usize);
+        // SAFETY: both columns have `mask + 1` cells from their bases on (C1), the run lies inside, the cells are initialized
+        // (C2), and they are shared: a `Cell` is changed through shared references only.
+        unsafe {
+            let run = std::slice::from_raw_parts(self.bases.0.add(first), len);
+            Some((run, std::slice::from_raw_parts(self.bases.1.add(first), len)))
+        }
+    }
+
+    pub(crate) fn resident_bytes(&self) -> usize {
+        self.columns.0.resident_bytes() + self.columns.1.resident_bytes()
     }
 
     #[inline(always)]
@@ -119,6 +156,17 @@ mod mapping {
             self.map.as_ptr().cast()
         }
 
+        /// Advice that a system may ignore, or not know.
+        pub(super) fn prefer_huge_pages(&self) {
+            /// The size of a huge page on x86-64, and on aarch64 with pages of 4 KiB.
+            #[cfg(target_os = "linux")]
+            const HUGE: usize = 2 << 20;
+            #[cfg(target_os = "linux")]
+            if let Some(rest) = self.map.len().checked_sub(HUGE).filter(|&rest| rest > 0) {
+                let _ = self.map.advise_range(memmap2::Advice::HugePage, HUGE, rest);
+            }
+        }
+
         #[cfg(unix)]
         #[allow(unsafe_code)]
         pub(super) fn resident_bytes(&self) -> usize {
@@ -152,6 +200,8 @@ impl<T: Cell> Storage<T> {
     fn base(&self) -> *const T {
         self.0.as_ptr()
     }
+
+    fn prefer_huge_pages(&self) {}
 
     fn resident_bytes(&self) -> usize {
         size_of_val(&*self.0)

@@ -48,7 +48,7 @@ impl Budgets {
     pub(crate) const BYTES: usize = 8;
 
     pub(crate) fn reserve(len: u32) -> std::io::Result<Budgets> {
-        Ok(Budgets { left: Column::reserve(len)?, granted: Column::reserve(len)? })
+        Ok(Budgets { left: Column::reserve_hot(len)?, granted: Column::reserve(len)? })
     }
 
     /// What is left, for mutators to [`count`] in.

@@ -184,7 +184,12 @@ impl Drain {
     pub(crate) fn finished(&self, ticket: Ticket) {
         let publics = self.publics.read().unwrap_or_else(|e| e.into_inner());
         for public in publics.iter() {
-            lock(&public.compiling).retain(|(of, _)| *of != ticket);
+            let mut compiling = lock(&public.compiling);
+            // Batches are mostly finished in order, so it is mostly the first.
+            if let Some(place) = compiling.iter().position(|(of, _)| *of == ticket) {
+                let _ = compiling.remove(place);
+                return;
+            }
         }
     }
 

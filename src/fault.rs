@@ -95,6 +95,9 @@ impl Faults {
     pub(crate) fn forget_all(&self, bead: Bead) -> Vec<Fault> {
         // SeqCst, edge FAULT: between the end of the bead and the look at `len`. Partner is the fence in `note`.
         fence(SeqCst);
+        if self.len.load(Relaxed) == 0 {
+            return Vec::new();
+        }
         (1..=TierId::MAX.get()).filter_map(TierId::new).filter_map(|tier| self.forget(bead, tier)).collect()
     }
 }

@@ -27,30 +27,47 @@ mod imp {
 #[cfg(all(unix, not(beadwork_loom)))]
 mod imp {
     use crate::sync::{AtomicU64, wait_a_little};
-    use std::sync::atomic::Ordering::{AcqRel, Acquire, Release};
+    use crossbeam_utils::CachePadded;
+    use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
 
     const FORKING: u64 = 1 << 63;
 
-    pub(crate) struct Gate(AtomicU64);
+    /// Doors of a gate: threads that pass through different ones share no cache line. A requesting thread and a worker pass several
+    /// times for each request.
+    const DOORS: usize = 8;
+
+    /// Sections that are open, by the door they were entered through.
+    pub(crate) struct Gate([CachePadded<AtomicU64>; DOORS]);
 
     /// Inside a section. No fork happens until this is dropped.
     #[must_use = "the section ends when this is dropped"]
-    pub(crate) struct Inside<'g>(&'g Gate);
+    pub(crate) struct Inside<'g>(&'g AtomicU64);
+
+    /// The calling thread's door.
+    fn door() -> usize {
+        static NEXT: AtomicU64 = AtomicU64::new(0);
+        thread_local! {
+            // Relaxed: only a number.
+            static DOOR: usize = NEXT.fetch_add(1, Relaxed) as usize % DOORS;
+        }
+        // A thread that is ending has no such values any more; any door will do.
+        DOOR.try_with(|door| *door).unwrap_or(0)
+    }
 
     impl Gate {
         pub(crate) fn new() -> Gate {
-            Gate(AtomicU64::new(0))
+            Gate(std::array::from_fn(|_| CachePadded::new(AtomicU64::new(0))))
         }
 
         pub(crate) fn enter(&self) -> Inside<'_> {
-            let mut rounds = 0;
+            let (door, mut rounds) = (&self.0[door()], 0);
             loop {
                 // Acquire, edge FORK: the section does not begin before this.
-                if self.0.fetch_add(1, Acquire) & FORKING == 0 {
-                    return Inside(self);
+                if door.fetch_add(1, Acquire) & FORKING == 0 {
+                    return Inside(door);
                 }
-                self.0.fetch_sub(1, Release);
-                while self.0.load(Acquire) & FORKING != 0 {
+                door.fetch_sub(1, Release);
+                while door.load(Acquire) & FORKING != 0 {
                     wait_a_little(&mut rounds);
                 }
             }
@@ -58,31 +75,35 @@ mod imp {
 
         /// Lets no section begin, and waits until none is open.
         pub(crate) fn close(&self) {
-            let mut rounds = 0;
-            // AcqRel/Acquire, edge FORK, partner is the Release of a section's end.
-            let mut now = self.0.fetch_or(FORKING, AcqRel);
-            while now & !FORKING != 0 {
-                wait_a_little(&mut rounds);
-                now = self.0.load(Acquire);
+            for door in &self.0 {
+                let mut rounds = 0;
+                // AcqRel/Acquire, edge FORK, partner is the Release of a section's end.
+                let mut now = door.fetch_or(FORKING, AcqRel);
+                while now & !FORKING != 0 {
+                    wait_a_little(&mut rounds);
+                    now = door.load(Acquire);
+                }
             }
         }
 
         /// Lets sections begin again.
         pub(crate) fn open(&self) {
             // Release, edge FORK: what the fork handler mended is seen by the next section.
-            self.0.fetch_and(!FORKING, Release);
+            for door in &self.0 {
+                door.fetch_and(!FORKING, Release);
+            }
         }
 
         /// In a forked child: threads that were waiting to enter do not exist.
         pub(crate) fn open_in_child(&self) {
-            self.0.store(0, Release);
+            self.0.iter().for_each(|door| door.store(0, Release));
         }
     }
 
     impl Drop for Inside<'_> {
         fn drop(&mut self) {
             // Release, edge FORK, partner is the load in `close`.
-            self.0.0.fetch_sub(1, Release);
+            self.0.fetch_sub(1, Release);
         }
     }
 }

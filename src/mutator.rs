@@ -225,7 +225,7 @@ impl Mutator {
     /// A loop that runs long enough (by the tiers' policies, [`ITERATIONS_PER_CALL`](crate::ITERATIONS_PER_CALL)
     /// iterations counting like a call) has the function compiled with an entry for it, urgently. Costs one Acquire load, and
     /// a decrement in a table of this mutator's own; a lock every now and then.
-    #[inline]
+    #[inline(always)]
     pub fn back_edge(&self, bead: Bead, site: u64) -> Option<Code<'_>> {
         let entry = self.osr.find(bead, site);
         if entry.is_none()
@@ -237,7 +237,7 @@ impl Mutator {
     }
 
     /// The native entry into a loop, if there is one, without counting.
-    #[inline]
+    #[inline(always)]
     pub fn osr_entry(&self, bead: Bead, site: u64) -> Option<Code<'_>> {
         self.osr.find(bead, site).map(Code::new)
     }

@@ -98,12 +98,15 @@ impl Engine {
         let wanted = u32::try_from(cores.len()).map_err(|_| self.exhausted())?;
         // All indices first: whether there are enough shows before any is used up.
         let mut taking = Taking::new(self, wanted)?;
-        let info = BeadInfo { group, ..BeadInfo::new() };
-        let note = |index| shared.info.set(index, &info);
+        let note = |index| {
+            if group.is_some() {
+                shared.info.set(index, &BeadInfo { group, ..BeadInfo::new() });
+            }
+        };
         // The iterator is foreign code: it runs in no section, and if it panics `taking` gives everything back.
-        for core in cores.take(wanted as usize) {
-            taking.register(core.get(), note);
-        }
+        let mut cores = cores.take(wanted as usize);
+        taking.register_again(&mut cores, note);
+        taking.register_fresh(&mut cores, note);
         self.join(group, taking.made.iter())?;
         let runs = taking.keep();
         if shared.settings.eager_baseline {
@@ -276,12 +279,33 @@ impl<'e> Taking<'e> {
         Ok(taking)
     }
 
-    fn register(&mut self, core: usize, note: impl FnOnce(u32)) {
+    fn register_again(&mut self, cores: &mut impl Iterator<Item = Core>, note: impl Fn(u32)) {
+        while !self.again.is_empty()
+            && let Some(core) = cores.next()
+            && let Some(index) = self.again.pop()
+        {
+            self.made.push(self.engine.shared().table.register_taken(index, core.get(), &note), 1);
+        }
+    }
+
+    /// One run, so that nothing but two stores is done for each.
+    fn register_fresh(&mut self, cores: &mut impl Iterator<Item = Core>, note: impl Fn(u32)) {
+        struct Run<'t, 'e>(&'t mut Taking<'e>, u32);
+        impl Drop for Run<'_, '_> {
+            fn drop(&mut self) {
+                let Run(taking, first) = self;
+                if taking.fresh.start > *first {
+                    taking.made.push(Bead::new(*first, 0), taking.fresh.start - *first);
+                }
+            }
+        }
         let table = &self.engine.shared().table;
-        if let Some(index) = self.again.pop() {
-            self.made.push(table.register_taken(index, core, note));
-        } else if let Some(index) = self.fresh.next() {
-            self.made.push(table.register_fresh(index, core, note));
+        let first = self.fresh.start;
+        // Noted however this ends.
+        let run = Run(self, first);
+        for core in cores {
+            let Some(index) = run.0.fresh.next() else { break };
+            table.register_fresh(index, core.get(), &note);
         }
     }
 
@@ -333,15 +357,16 @@ impl BeadRuns {
         })
     }
 
-    fn push(&mut self, bead: Bead) {
-        self.len += 1;
+    /// Adds `count` functions with neighbouring indices, from `bead` on.
+    fn push(&mut self, bead: Bead, count: u32) {
+        self.len += count as usize;
         if let Some((first, len)) = self.runs.last_mut()
             && first.tag() == bead.tag()
             && first.index().checked_add(*len) == Some(bead.index())
         {
-            *len += 1;
+            *len += count;
             return;
         }
-        self.runs.push((bead, 1));
+        self.runs.push((bead, count));
     }
 }

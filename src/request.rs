@@ -74,7 +74,9 @@ impl Shared {
             let queued = matches!(answer, Requested::Queued(_));
             (answer, queued && self.push(bead, tier, reason, calls, asked), replaced, dropped)
         };
-        self.dispose((replaced, dropped));
+        if !replaced.is_empty() || !dropped.is_empty() {
+            self.dispose((replaced, dropped));
+        }
         if matches!(answer, Requested::Queued(_)) {
             self.say_queued(bead, tier, reason, calls);
         }

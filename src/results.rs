@@ -60,7 +60,9 @@ impl Shared {
             let pushed = requeue.is_some_and(|tier| self.push(bead, tier, Reason::Resumed, 0, now));
             (owner, installed, requeue, pushed, in_vain, dropped)
         };
-        self.dispose(dropped);
+        if dropped.is_some() {
+            self.dispose(dropped);
+        }
         self.resumed(bead, requeue, pushed);
         add(&self.counters.compile_nanos, compile_time.as_nanos() as u64);
         let installed = match installed {
@@ -85,7 +87,9 @@ impl Shared {
             let _no_fork = self.gate.enter();
             self.faults.forget(bead, tier)
         };
-        self.dispose(forgotten);
+        if forgotten.is_some() {
+            self.dispose(forgotten);
+        }
         add(&self.counters.installed, 1);
         let version = installed.version;
         self.emit(&Event::Installed { bead, tier, version, bytes, compile_time });

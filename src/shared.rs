@@ -35,12 +35,14 @@ use crate::sync::{Arc, AtomicBool, AtomicU32, AtomicU64, Mutex, fence, lock};
 use crate::table::Table;
 use crate::tier::Candidate;
 use crate::unit::Units;
+use crossbeam_utils::CachePadded;
 use std::sync::Weak;
 #[cfg(all(unix, not(beadwork_loom)))]
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::atomic::Ordering::{Release, SeqCst};
 use std::thread::Thread;
 use std::time::Duration;
+use tracing::level_filters::LevelFilter;
 
 /// Which functions a tier takes.
 pub(crate) type Filter = Arc<dyn Fn(&Candidate) -> bool + Send + Sync>;
@@ -105,7 +107,7 @@ pub(crate) struct Shared {
     pub(crate) deliveries: Deliveries,
     pub(crate) moving: Moving,
     pub(crate) snapshots: Snapshots,
-    pub(crate) counters: Counters,
+    pub(crate) counters: CachePadded<Counters>,
     pub(crate) histories: Histories,
     pub(crate) listeners: Box<[Listener]>,
     pub(crate) executor: Executor,
@@ -158,7 +160,7 @@ impl Shared {
             deliveries: Deliveries::new(settings.delivery_limit),
             moving: Moving::default(),
             snapshots: Snapshots::new(settings.snapshot.take()),
-            counters: Counters::new(),
+            counters: CachePadded::new(Counters::new()),
             histories: Histories::new(settings.history),
             listeners,
             executor,
@@ -184,6 +186,9 @@ impl Shared {
     pub(crate) fn emit(&self, event: &Event) {
         self.hand_back_before(event);
         self.remember(event);
+        if self.listeners.is_empty() && LevelFilter::current() == LevelFilter::OFF {
+            return;
+        }
         // The log is foreign code too, and so is the `Debug` of a backend's error.
         let logged = contain(|| match event {
             Event::Failed { .. }

@@ -1,14 +1,15 @@
 //! Counters of what happened, and a snapshot of them.
 
 use crate::deopt::DeoptStats;
+use crossbeam_utils::CachePadded;
 use std::fmt;
 // Not the shim's: sums that no protocol depends on would only widen a model's search.
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
-/// Counters raised on slow paths only. Relaxed everywhere: each is a sum, and none publishes anything.
+/// Counters raised on slow paths only; by workers, but for the first, which is on a cache line of its own therefore. Relaxed everywhere: each is a sum, and none publishes anything.
 pub(crate) struct Counters {
-    pub(crate) requested: AtomicU64,
+    pub(crate) requested: CachePadded<AtomicU64>,
     pub(crate) installed: AtomicU64,
     pub(crate) discarded: AtomicU64,
     pub(crate) failed: AtomicU64,
@@ -23,7 +24,7 @@ impl Counters {
     pub(crate) fn new() -> Counters {
         let zero = || AtomicU64::new(0);
         Counters {
-            requested: zero(),
+            requested: CachePadded::new(zero()),
             installed: zero(),
             discarded: zero(),
             failed: zero(),

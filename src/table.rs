@@ -151,7 +151,7 @@ impl Table {
     pub(crate) fn reserve(capacity: u32, fallback: u64) -> std::io::Result<Table> {
         Ok(Table {
             capacity,
-            code: Column::reserve(capacity)?,
+            code: Column::reserve_hot(capacity)?,
             budgets: Budgets::reserve(capacity)?,
             heat: Heat::reserve(capacity)?,
             state: Column::reserve(capacity)?,

@@ -3,6 +3,7 @@
 mod code_memory;
 mod dispatch;
 mod ends;
+mod layout;
 mod lifecycle;
 mod loops;
 mod memory;
@@ -121,6 +122,7 @@ pub fn all(scale: Scale) -> Vec<Case> {
         quiescence::cases(scale),
         native::cases(scale),
         code_memory::cases(scale),
+        layout::cases(scale),
     ]
     .into_iter()
     .flatten()

@@ -19,10 +19,23 @@ struct Rig {
     bead: Bead,
 }
 
+impl Rig {
+    fn many(&self, n: u64) -> Vec<Bead> {
+        let mut beads = Vec::with_capacity(n as usize);
+        self.contender.register_many(0..n as usize, &mut beads);
+        beads
+    }
+
+    fn promote_all(&self, n: u64) {
+        let engine = self.contender.engine();
+        self.many(n).iter().for_each(|&bead| engine.promote(bead, TierId::BASELINE).expect("it is live"));
+    }
+}
+
 /// Runs an operation as often as it is told.
 type Path = fn(&mut Rig, u64);
 
-const PATHS: [(&str, Path); 10] = [
+const PATHS: [(&str, Path); 11] = [
     ("an empty loop", |_, n| repeat(n, || ())),
     ("dispatch, compiled", |rig, n| {
         rig.contender.install(&rig.bead, trivial_entry());
@@ -41,20 +54,19 @@ const PATHS: [(&str, Path); 10] = [
         black_box(rig.contender.engine().register_many(cores).expect("there is room"));
     }),
     ("request, by the policy", |rig, n| {
-        // The engine is paused, so nothing is compiled meanwhile.
-        let mut beads = Vec::with_capacity(n as usize);
-        rig.contender.register_many(0..n as usize, &mut beads);
-        let _paused = rig.contender.engine().pause();
-        beads.iter().for_each(|&bead| assert!(rig.m.dispatch(bead).is_none()));
+        rig.many(n).iter().for_each(|&bead| assert!(rig.m.dispatch(bead).is_none()));
     }),
-    ("request, by the VM", |rig, n| {
-        let mut beads = Vec::with_capacity(n as usize);
-        rig.contender.register_many(0..n as usize, &mut beads);
-        let _paused = rig.contender.engine().pause();
-        let engine = rig.contender.engine();
-        beads.iter().for_each(|&bead| engine.promote(bead, TierId::BASELINE).expect("it is live"));
+    ("request, by the VM", |rig, n| rig.promote_all(n)),
+    ("the same, and its compile", |rig, n| {
+        rig.promote_all(n);
+        assert_eq!(rig.contender.engine().run_pending(usize::MAX), n as usize);
     }),
 ];
+
+/// Whether the path has no loop of ours around each operation.
+fn many(name: &str) -> bool {
+    ["request", "the same", "register, in"].iter().any(|start| name.starts_with(start))
+}
 
 fn repeat<T>(n: u64, mut operation: impl FnMut() -> T) {
     for _ in 0..n {
@@ -88,7 +100,7 @@ pub fn show() -> Result<(), String> {
             empty = each;
         }
         // The loop around it is not the operation's, except where there is none.
-        let around = if name.starts_with("request") || name.ends_with("bulk") { 0.0 } else { empty };
+        let around = if many(name) { 0.0 } else { empty };
         println!("{name:24} {:>12.1}", if path == 0 { each } else { each - around });
     }
     Ok(())

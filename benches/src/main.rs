@@ -46,6 +46,9 @@ struct Compare {
     /// Draws the scaling curves
     #[arg(long, value_name = "FILE")]
     plot: Option<PathBuf>,
+    /// Writes the table as Markdown
+    #[arg(long, value_name = "FILE")]
+    markdown: Option<PathBuf>,
     /// Names the cases and ends
     #[arg(long)]
     list: bool,
@@ -106,6 +109,9 @@ fn compare(options: &Compare) -> Result<(), Failure> {
     }
     if let Some(path) = &options.plot {
         plot::draw(&all, path)?;
+    }
+    if let Some(path) = &options.markdown {
+        std::fs::write(path, report::markdown(&all))?;
     }
     // Peers may be unable to take part; beadwork may not.
     match all.iter().find(|row| row.times(Who::Beadwork).is_none()) {

@@ -27,11 +27,7 @@ pub fn line(row: &RowResult) -> String {
     }
     let times = |who| row.times(who).map_or(String::new(), |times| format!("{times:.2}"));
     write!(line, " {:>7} {:>8}  ", times(Who::Raw), times(Who::Beadie)).ok();
-    let verdicts = row.targets.iter().map(|(target, met)| {
-        let verdict = met.map_or("cannot be said", |met| if met { "met" } else { "MISSED" });
-        format!("{target}: {verdict}")
-    });
-    line + &verdicts.collect::<Vec<_>>().join(", ")
+    line + &verdicts(row)
 }
 
 /// What the empty cells of some rows mean, each said once.
@@ -57,13 +53,44 @@ pub fn summary(rows: &[RowResult]) -> String {
     format!("{met} of {} targets met", verdicts().count())
 }
 
+/// The rows that have targets, as a table for README: medians, and what the targets came to.
+pub fn markdown(rows: &[RowResult]) -> String {
+    let mut text = "| work | raw | beadwork | beadie | DashMap+Arc | RwLock\\<HashMap> | target |\n|---|---:|---:|---:|---:|---:|---|\n".to_owned();
+    for row in rows.iter().filter(|row| !row.targets.is_empty()) {
+        write!(text, "| {}: {}, {}", row.case, row.name, row.unit).ok();
+        for who in Who::ALL {
+            let cell = row.cells.get(&who);
+            let median = cell.and_then(Cell::median).map(figure);
+            write!(text, " | {}", median.unwrap_or_else(|| cell.map_or(String::new(), cell_text))).ok();
+        }
+        writeln!(text, " | {} |", verdicts(row)).ok();
+    }
+    text
+}
+
+fn cell_text(cell: &Cell) -> String {
+    if cell_crashes(cell) { "crashes".to_owned() } else { String::new() }
+}
+
 fn cell(cell: &Cell) -> String {
     match (cell.median(), cell.spread()) {
         (Some(median), Some(spread)) => format!("{} ±{spread:.0}%", figure(median)),
         (Some(median), None) => figure(median),
-        _ if matches!(cell, Cell::Absent(why) if why.starts_with("crashes")) => "crashes".to_owned(),
+        _ if cell_crashes(cell) => "crashes".to_owned(),
         _ => "-".to_owned(),
     }
+}
+
+fn cell_crashes(cell: &Cell) -> bool {
+    matches!(cell, Cell::Absent(why) if why.starts_with("crashes"))
+}
+
+fn verdicts(row: &RowResult) -> String {
+    let verdicts = row.targets.iter().map(|(target, met)| {
+        let verdict = met.map_or("cannot be said", |met| if met { "met" } else { "MISSED" });
+        format!("{target}: {verdict}")
+    });
+    verdicts.collect::<Vec<_>>().join(", ")
 }
 
 fn figure(value: f64) -> String {

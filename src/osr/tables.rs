@@ -7,7 +7,7 @@
 //!   to, and nothing is unlinked under another thread's bit.
 
 use super::{OsrEntry, OsrWord};
-use crate::column::Column;
+use crate::column::{Column, Pair};
 use crate::grace::Grace;
 use crate::id::Bead;
 use crate::sync::{AtomicBool, AtomicU64, Mutex, lock};
@@ -24,7 +24,7 @@ pub(crate) const MAX_ENTRIES: usize = u16::MAX as usize;
 const CLASSES: usize = 17;
 
 /// Tables up to this length are searched one by one.
-const SHORT: u32 = 8;
+const SHORT: usize = 8;
 
 /// There was no room for a table.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -34,8 +34,8 @@ pub(crate) struct Refused;
 #[derive(Clone)]
 pub(crate) struct Probe {
     words: Column<AtomicU64>,
-    sites: Column<AtomicU64>,
-    entries: Column<AtomicU64>,
+    /// Sites and their entries.
+    cells: Pair<AtomicU64, AtomicU64>,
 }
 
 pub(crate) struct Tables {
@@ -57,28 +57,43 @@ struct Room {
 
 impl Probe {
     /// The native entry of a loop, if there is one that may be used.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn find(&self, bead: Bead, site: u64) -> Option<u64> {
         // Acquire, edge PUBLISH, partner is the Release store of an install: who gets the word sees the run (O1).
         let word = OsrWord(self.words.get(bead.index()).load(Acquire));
         if word.is_none() || !word.is_of(bead) {
             return None;
         }
-        let entry = self.entries.get(self.position(word, site)?).load(Relaxed);
+        let (sites, entries) = self.cells.run(word.offset(), word.len())?;
+        let entry = entries.get(position(sites, site)?)?.load(Relaxed);
         (entry & SUPPRESSED == 0).then_some(entry)
     }
 
     /// The cell of a site in a run.
-    #[inline]
     fn position(&self, word: OsrWord, site: u64) -> Option<u32> {
-        let at = |place: u32| self.sites.get(word.offset() + place).load(Relaxed);
-        let (mut low, mut high) = (0, word.len());
-        while high - low > SHORT {
-            let middle = low + (high - low) / 2;
-            if at(middle) <= site { low = middle } else { high = middle }
-        }
-        (low..high).find(|&place| at(place) == site).map(|place| word.offset() + place)
+        let (sites, _) = self.cells.run(word.offset(), word.len())?;
+        position(sites, site).map(|place| word.offset() + place as u32)
     }
+}
+
+/// The place of a site among sites in order.
+#[inline(always)]
+fn position(sites: &[AtomicU64], site: u64) -> Option<usize> {
+    let first = if sites.len() > SHORT { skip(sites, site) } else { 0 };
+    let near = sites.get(first..)?;
+    near.iter().take(SHORT).position(|cell| cell.load(Relaxed) == site).map(|place| first + place)
+}
+
+/// Sites that can be passed over, so that a site that is there is among the next few.
+#[cold]
+fn skip(sites: &[AtomicU64], site: u64) -> usize {
+    let (mut low, mut high) = (0, sites.len());
+    while high - low > SHORT {
+        let middle = low + (high - low) / 2;
+        let at = sites.get(middle).map_or(0, |cell| cell.load(Relaxed));
+        if at <= site { low = middle } else { high = middle }
+    }
+    low
 }
 
 impl Tables {
@@ -86,8 +101,7 @@ impl Tables {
     pub(crate) fn reserve(capacity: u32, cells: u32) -> std::io::Result<Tables> {
         let probe = Probe {
             words: Column::reserve(capacity)?,
-            sites: Column::reserve(cells)?,
-            entries: Column::reserve(cells)?,
+            cells: Pair::new(Column::reserve(cells)?, Column::reserve(cells)?),
         };
         Ok(Tables { probe, room: Mutex::default(), cells, any: AtomicBool::new(false) })
     }
@@ -101,9 +115,7 @@ impl Tables {
     }
 
     pub(crate) fn resident_bytes(&self) -> usize {
-        self.probe.words.resident_bytes()
-            + self.probe.sites.resident_bytes()
-            + self.probe.entries.resident_bytes()
+        self.probe.words.resident_bytes() + self.probe.cells.resident_bytes()
     }
 
     /// Writes a table for a bead, not published yet. Sorted by site; of equal sites the first counts. `suppressed` says
@@ -125,8 +137,8 @@ impl Tables {
         for (place, entry) in (offset..).zip(&table) {
             let flag = if suppressed(entry.site) { SUPPRESSED } else { 0 };
             // Relaxed: nobody reads them before the word is published (O1).
-            self.probe.sites.get(place).store(entry.site, Relaxed);
-            self.probe.entries.get(place).store(entry.entry | flag, Relaxed);
+            self.probe.cells.first(place).store(entry.site, Relaxed);
+            self.probe.cells.second(place).store(entry.entry | flag, Relaxed);
         }
         // Relaxed: whoever unlinks this table comes after its publisher (edge CLAIM).
         self.any.store(true, Relaxed);
@@ -205,7 +217,7 @@ impl Tables {
             && word.is_of(bead)
             && let Some(place) = self.probe.position(word, site)
         {
-            let cell = self.probe.entries.get(place);
+            let cell = self.probe.cells.second(place);
             let entry = cell.load(Relaxed) & !SUPPRESSED;
             cell.store(entry | if suppressed { SUPPRESSED } else { 0 }, Relaxed);
         }
@@ -217,7 +229,7 @@ impl Tables {
         if !word.is_none() {
             for place in word.offset()..word.offset() + word.len() {
                 // Relaxed: a hint, as in `suppress`.
-                let cell = self.probe.entries.get(place);
+                let cell = self.probe.cells.second(place);
                 cell.store(cell.load(Relaxed) & !SUPPRESSED, Relaxed);
             }
         }

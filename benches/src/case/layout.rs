@@ -1,0 +1,82 @@
+//! What else a function's words could look like, in loops by hand: the column `beadwork` is the layout it has, `raw` the other.
+
+use super::{Case, Row, Scale, once, only};
+use crate::contender::Who;
+use crate::measure::{busy_nanos, call, shuffled, trivial_entry};
+use memmap2::{Advice, MmapMut};
+use std::hint::black_box;
+use std::sync::Barrier;
+use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
+
+pub(super) fn cases(scale: Scale) -> Vec<Case> {
+    let rows = vec![vec![
+        Row::nanos("1 M functions: a word, not a row of 16 bytes"),
+        Row::nanos("4 M functions: huge pages, not small ones"),
+        Row::nanos("two threads on neighbours: dense, not spread"),
+    ]];
+    let (many, most) = (1_000_000, scale.pick(4_000_000, 2_000_000));
+    let counts = scale.pick(1 << 24, 1 << 21);
+    let own = move || once(move || Ok(vec![words(many, false), words(most, true), neighbours(counts, 1)]));
+    let other = move || once(move || Ok(vec![rows_of_16(many), words(most, false), neighbours(counts, 16)]));
+    let subjects = move || only(vec![(Who::Beadwork, own()), (Who::Raw, other())], "has a layout of its own");
+    vec![Case::new("layout", rows, subjects).at_most(scale.pick(7, 1))]
+}
+
+/// Calls the code that `code` finds at each place, all in random order.
+fn visit(functions: usize, code: impl Fn(usize) -> usize) -> f64 {
+    let order = shuffled((0..functions).collect::<Vec<usize>>());
+    let pass = || {
+        let mut x = 0;
+        for &place in &order {
+            x = call(std::ptr::with_exposed_provenance(code(place)), x);
+        }
+        black_box(x);
+    };
+    pass();
+    busy_nanos(order.len(), pass)
+}
+
+/// A tag and a pointer in 64 bits.
+fn words(functions: usize, huge: bool) -> f64 {
+    let mut map = MmapMut::map_anon(functions * 8).expect("there is memory");
+    if huge {
+        // Advice only.
+        let _ = map.advise(Advice::HugePage);
+    }
+    let words: &mut [u64] = bytemuck::cast_slice_mut(&mut map);
+    let tag = black_box(5u64 << 49);
+    words.fill(trivial_entry().expose_provenance() as u64 | tag);
+    visit(functions, |place| {
+        let rest = words[place] ^ tag;
+        assert!(rest < 1 << 48);
+        rest as usize
+    })
+}
+
+/// A pointer, a generation and flags beside each other.
+fn rows_of_16(functions: usize) -> f64 {
+    let rows = vec![(trivial_entry().expose_provenance(), 5u32, 0u32); functions];
+    let generation = black_box(5);
+    visit(functions, |place| {
+        let (code, of, flags) = rows[place];
+        assert!(of == generation && flags == 0);
+        code
+    })
+}
+
+/// Two threads that each count in a counter of their own, `apart` counters from the other's.
+fn neighbours(counts: usize, apart: usize) -> f64 {
+    let counters: Vec<AtomicU32> = (0..64).map(|_| AtomicU32::new(0)).collect();
+    let barrier = Barrier::new(2);
+    let count = |place: usize| {
+        let counter = black_box(&counters[place]);
+        barrier.wait();
+        busy_nanos(counts, || (0..counts).for_each(|_| counter.store(counter.load(Relaxed) + 1, Relaxed)))
+    };
+    let both: f64 = std::thread::scope(|scope| {
+        let count = &count;
+        let threads = [16, 16 + apart].map(|place| scope.spawn(move || count(place)));
+        threads.into_iter().map(|thread| thread.join().expect("it does not panic")).sum()
+    });
+    both / 2.0
+}
