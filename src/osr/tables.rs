@@ -64,36 +64,33 @@ impl Probe {
         if word.is_none() || !word.is_of(bead) {
             return None;
         }
-        let (sites, entries) = self.cells.run(word.offset(), word.len())?;
-        let entry = entries.get(position(sites, site)?)?.load(Relaxed);
+        let entry = self.entry(word, site)?.load(Relaxed);
         (entry & SUPPRESSED == 0).then_some(entry)
     }
 
-    /// The cell of a site in a run.
-    fn position(&self, word: OsrWord, site: u64) -> Option<u32> {
-        let (sites, _) = self.cells.run(word.offset(), word.len())?;
-        position(sites, site).map(|place| word.offset() + place as u32)
+    /// The entry cell of a site in a run.
+    #[inline(always)]
+    fn entry(&self, word: OsrWord, site: u64) -> Option<&AtomicU64> {
+        let (mut sites, mut entries) = self.cells.run(word.offset(), word.len())?;
+        if sites.len() > SHORT {
+            (sites, entries) = narrow(sites, entries, site);
+        }
+        let mut cells = sites.iter().zip(entries);
+        cells.find(|(cell, _)| cell.load(Relaxed) == site).map(|(_, entry)| entry)
     }
 }
 
-/// The place of a site among sites in order.
-#[inline(always)]
-fn position(sites: &[AtomicU64], site: u64) -> Option<usize> {
-    let first = if sites.len() > SHORT { skip(sites, site) } else { 0 };
-    let near = sites.get(first..)?;
-    near.iter().take(SHORT).position(|cell| cell.load(Relaxed) == site).map(|place| first + place)
-}
-
-/// Sites that can be passed over, so that a site that is there is among the next few.
+/// A few neighbouring cells of a long run, which the site is among if it is there at all.
 #[cold]
-fn skip(sites: &[AtomicU64], site: u64) -> usize {
-    let (mut low, mut high) = (0, sites.len());
-    while high - low > SHORT {
-        let middle = low + (high - low) / 2;
-        let at = sites.get(middle).map_or(0, |cell| cell.load(Relaxed));
-        if at <= site { low = middle } else { high = middle }
-    }
-    low
+fn narrow<'c>(
+    sites: &'c [AtomicU64],
+    entries: &'c [AtomicU64],
+    site: u64,
+) -> (&'c [AtomicU64], &'c [AtomicU64]) {
+    // Sites are in order.
+    let end = sites.partition_point(|cell| cell.load(Relaxed) <= site);
+    let near = end.saturating_sub(1)..end;
+    (sites.get(near.clone()).unwrap_or_default(), entries.get(near).unwrap_or_default())
 }
 
 impl Tables {
@@ -215,9 +212,8 @@ impl Tables {
         let word = OsrWord(self.probe.words.get(bead.index()).load(Relaxed));
         if !word.is_none()
             && word.is_of(bead)
-            && let Some(place) = self.probe.position(word, site)
+            && let Some(cell) = self.probe.entry(word, site)
         {
-            let cell = self.probe.cells.second(place);
             let entry = cell.load(Relaxed) & !SUPPRESSED;
             cell.store(entry | if suppressed { SUPPRESSED } else { 0 }, Relaxed);
         }
@@ -237,7 +233,7 @@ impl Tables {
 
     /// Whether a table has an entry of that site, suppressed or not.
     pub(crate) fn names(&self, word: OsrWord, site: u64) -> bool {
-        !word.is_none() && self.probe.position(word, site).is_some()
+        !word.is_none() && self.probe.entry(word, site).is_some()
     }
 }
 
