@@ -1,0 +1,28 @@
+//! What holds beadwork to its word from outside.
+//!
+//! [`Rig`] runs [operations](Op) on an engine and on a model of it side by side and compares what can be seen of both after
+//! each. The engine is inline, so that everything happens in an order the operations give. Property tests and fuzz targets
+//! make up the operations.
+#![allow(missing_docs, reason = "not for anybody outside of this workspace")]
+
+mod faults;
+mod model;
+mod op;
+mod rig;
+
+pub use op::{Compile, Made, Op, Proposal, What};
+pub use rig::Rig;
+
+/// Runs the operations; panics where engine and model differ.
+pub fn run(operations: &[Op]) {
+    let rig = Rig::start();
+    for operation in operations {
+        rig.apply(operation);
+    }
+    rig.end();
+}
+
+/// A number from the environment.
+pub fn from_env(name: &str, otherwise: u64) -> u64 {
+    std::env::var(name).ok().and_then(|text| text.replace('_', "").parse().ok()).unwrap_or(otherwise)
+}

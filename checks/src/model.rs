@@ -1,0 +1,475 @@
+//! The model: what an engine promises, in plain code without an atomic.
+
+use beadwork::{Assumption, Bead, Group, Recovery};
+use std::collections::BTreeSet;
+
+/// Compiled tiers of the engine.
+pub(crate) const TIERS: u8 = 3;
+
+/// Calls at which each is entered.
+pub(crate) const THRESHOLDS: [u32; TIERS as usize] = [6, 30, 120];
+
+/// Failures at a tier after which it is given up.
+pub(crate) const FAULT_LIMIT: u32 = 3;
+
+/// What a function waits for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub(crate) enum Pending {
+    #[default]
+    None,
+    Queued(u8),
+    Compiling(u8),
+    /// A compile runs, and another is asked for when it ends.
+    Followed(u8),
+}
+
+impl Pending {
+    pub(crate) fn target(self) -> Option<u8> {
+        match self {
+            Pending::None => None,
+            Pending::Queued(tier) | Pending::Compiling(tier) | Pending::Followed(tier) => Some(tier),
+        }
+    }
+
+    /// What is left when the compile ends.
+    fn without_compile(self) -> Pending {
+        if let Pending::Followed(tier) = self { Pending::Queued(tier) } else { Pending::None }
+    }
+}
+
+/// A piece of code.
+#[derive(Clone, Debug)]
+pub(crate) struct Piece {
+    pub(crate) version: u32,
+    pub(crate) sites: BTreeSet<u64>,
+    pub(crate) assumes: Option<usize>,
+}
+
+/// A function that is live.
+#[derive(Clone, Debug)]
+pub(crate) struct Function {
+    pub(crate) bead: Bead,
+    pub(crate) core: usize,
+    pub(crate) tier: u8,
+    /// The piece that runs, by number.
+    pub(crate) code: Option<usize>,
+    /// Baseline code that a revert can bring back.
+    pub(crate) kept: Option<usize>,
+    pub(crate) pending: Pending,
+    /// The compile that may install, its tier, and what it relies on.
+    pub(crate) claim: Option<u32>,
+    pub(crate) compiling: u8,
+    pub(crate) listed: Option<usize>,
+    /// A closure that was submitted with the request that is pending.
+    pub(crate) shot: Option<usize>,
+    pub(crate) cap: u8,
+    pub(crate) blacklisted: bool,
+    pub(crate) calls: u32,
+    /// By tier: failures, and the calls at the last.
+    pub(crate) faults: [(u32, u32); TIERS as usize],
+    pub(crate) suppressed: BTreeSet<u64>,
+    pub(crate) slotted: bool,
+    /// It has no callback.
+    pub(crate) silent: bool,
+    /// Of all its loops.
+    pub(crate) iterations: u32,
+    /// Nothing but calls since it was registered.
+    pub(crate) undisturbed: bool,
+    /// The lowest version it can have now.
+    pub(crate) version: u32,
+}
+
+/// What is delivered: which function, and what became of its code.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Delivered {
+    Installed(Bead, u8, u32),
+    Invalidated(Bead),
+    Reverted(Bead, u32),
+    Removed(Bead),
+}
+
+impl Delivered {
+    /// Whose it is.
+    pub(crate) fn bead(&self) -> u64 {
+        match self {
+            Delivered::Installed(bead, ..)
+            | Delivered::Invalidated(bead)
+            | Delivered::Reverted(bead, _)
+            | Delivered::Removed(bead) => bead.to_bits(),
+        }
+    }
+}
+
+#[derive(Default)]
+pub(crate) struct Model {
+    pub(crate) live: Vec<Function>,
+    /// Handles of functions that are gone.
+    pub(crate) gone: Vec<Bead>,
+    pub(crate) pieces: Vec<Piece>,
+    pub(crate) groups: Vec<(Group, Vec<Bead>)>,
+    pub(crate) assumptions: Vec<(Assumption, bool)>,
+    pub(crate) disabled: bool,
+    pub(crate) tiers_off: [bool; TIERS as usize],
+    pub(crate) deliveries: Vec<Delivered>,
+    /// Invalidations told to callbacks, and removals.
+    pub(crate) told: (usize, usize),
+    pub(crate) claims: u32,
+}
+
+impl Function {
+    pub(crate) fn new(bead: Bead, core: usize) -> Function {
+        Function {
+            bead,
+            core,
+            tier: 0,
+            code: None,
+            kept: None,
+            pending: Pending::None,
+            claim: None,
+            compiling: 0,
+            listed: None,
+            shot: None,
+            cap: beadwork::TierId::MAX.get(),
+            blacklisted: false,
+            calls: 0,
+            faults: [(0, 0); TIERS as usize],
+            suppressed: BTreeSet::new(),
+            slotted: false,
+            silent: false,
+            iterations: 0,
+            undisturbed: true,
+            version: 0,
+        }
+    }
+
+    /// The highest tier it may have.
+    pub(crate) fn highest(&self) -> u8 {
+        if self.blacklisted { 0 } else { self.cap }
+    }
+
+    fn cancel(&mut self) {
+        (self.pending, self.claim, self.listed, self.shot) = (Pending::None, None, None, None);
+    }
+
+    /// A claim ends without code of the tier, and what followed it is queued.
+    fn abandon(&mut self, tier: u8) {
+        let served = self.pending == Pending::Followed(tier);
+        self.pending = if served { Pending::None } else { self.pending.without_compile() };
+        (self.claim, self.listed) = (None, None);
+    }
+
+    fn clear_code(&mut self) -> bool {
+        self.kept = None;
+        self.tier = 0;
+        self.code.take().is_some()
+    }
+
+    /// Whether a failure at the tier keeps policies from asking for it.
+    pub(crate) fn is_pausing(&self, tier: u8) -> bool {
+        let (failures, at) = self.faults[usize::from(tier) - 1];
+        let since = self.calls.checked_sub(at).unwrap_or(self.calls);
+        failures > 0 && since < beadwork::RETRY_AFTER_CALLS << (failures - 1)
+    }
+}
+
+/// What a request came to.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Asked {
+    NoSuchTier,
+    Disabled,
+    Barred(u8),
+    Already,
+    Queued,
+}
+
+impl Model {
+    pub(crate) fn get(&mut self, bead: Bead) -> Option<&mut Function> {
+        self.live.iter_mut().find(|function| function.bead == bead)
+    }
+
+    /// Whether a request would be refused.
+    pub(crate) fn check(&mut self, bead: Bead, tier: u8) -> Option<Result<(), Asked>> {
+        let disabled = self.disabled;
+        let highest = self.get(bead)?.highest();
+        Some(match tier {
+            _ if tier == 0 || tier > TIERS => Err(Asked::NoSuchTier),
+            _ if disabled => Err(Asked::Disabled),
+            _ if tier > highest => Err(Asked::Barred(highest)),
+            _ => Ok(()),
+        })
+    }
+
+    /// Asks for a compile; `None` if the function is not live.
+    pub(crate) fn ask(&mut self, bead: Bead, tier: u8) -> Option<Asked> {
+        if let Err(refused) = self.check(bead, tier)? {
+            return Some(refused);
+        }
+        let function = self.get(bead)?;
+        if tier <= function.tier || function.pending.target().is_some_and(|target| tier <= target) {
+            return Some(Asked::Already);
+        }
+        function.shot = None;
+        function.pending = match function.pending {
+            Pending::None | Pending::Queued(_) => Pending::Queued(tier),
+            Pending::Compiling(_) | Pending::Followed(_) => Pending::Followed(tier),
+        };
+        Some(Asked::Queued)
+    }
+
+    fn took_code(&mut self, bead: Bead) {
+        self.deliveries.push(Delivered::Invalidated(bead));
+        self.told.0 += usize::from(self.get(bead).is_some_and(|function| !function.silent));
+    }
+
+    pub(crate) fn invalidate(&mut self, bead: Bead) -> Option<bool> {
+        let function = self.get(bead)?;
+        let pending = function.pending != Pending::None;
+        function.cancel();
+        function.calls = 0;
+        let code = function.clear_code();
+        if code {
+            self.took_code(bead);
+        }
+        Some(code || pending)
+    }
+
+    /// Answers whether it had code or waited for some.
+    pub(crate) fn reload(&mut self, bead: Bead) -> Option<bool> {
+        let function = self.get(bead)?;
+        let wanted = function.tier.max(function.pending.target().unwrap_or(0));
+        if wanted == 0 {
+            return Some(false);
+        }
+        let allowed = self.check(bead, wanted)?.is_ok();
+        let function = self.get(bead)?;
+        function.cancel();
+        let code = function.clear_code();
+        if allowed {
+            function.pending = Pending::Queued(wanted);
+        }
+        if code {
+            self.took_code(bead);
+        }
+        Some(true)
+    }
+
+    pub(crate) fn demote(&mut self, bead: Bead, tier: u8) -> Option<()> {
+        let wanted = self.check(bead, tier)?.is_ok();
+        let function = self.get(bead)?;
+        if function.tier <= tier {
+            return Some(());
+        }
+        function.cancel();
+        function.calls = 0;
+        function.clear_code();
+        if wanted {
+            function.pending = Pending::Queued(tier);
+        }
+        self.took_code(bead);
+        Some(())
+    }
+
+    /// Changes what the function may be compiled at.
+    pub(crate) fn restrict(&mut self, bead: Bead, change: impl Fn(&mut Function)) -> Option<()> {
+        let function = self.get(bead)?;
+        change(function);
+        let highest = function.highest();
+        let barred = function.pending.target().is_some_and(|target| target > highest);
+        if barred && matches!(function.pending, Pending::Followed(_)) && highest > 0 {
+            function.pending = Pending::Followed(highest);
+            function.shot = None;
+        } else if barred {
+            function.cancel();
+        }
+        if function.tier > highest {
+            function.clear_code();
+            self.took_code(bead);
+        }
+        Some(())
+    }
+
+    /// Publishes a piece: at `tier`, with the version the engine gave it.
+    fn publish(&mut self, bead: Bead, tier: u8, piece: usize, version: u32) -> Option<()> {
+        self.pieces[piece].version = version;
+        let function = self.get(bead)?;
+        if function.tier == 1 && tier > 1 {
+            function.kept = function.code;
+        } else if tier <= 1 {
+            function.kept = None;
+        }
+        (function.code, function.tier) = (Some(piece), tier);
+        self.deliveries.push(Delivered::Installed(bead, tier, version));
+        Some(())
+    }
+
+    /// The VM installs code of its own.
+    pub(crate) fn install(&mut self, bead: Bead, tier: u8, piece: usize, version: u32) -> Option<()> {
+        let function = self.get(bead)?;
+        match function.pending {
+            Pending::Queued(target) | Pending::Followed(target) if target > tier => {
+                function.pending = Pending::Queued(target);
+                (function.claim, function.listed) = (None, None);
+            }
+            _ => function.cancel(),
+        }
+        self.publish(bead, tier, piece, version)
+    }
+
+    /// A compile begins; answers its claim.
+    pub(crate) fn claim(&mut self, bead: Bead, tier: u8) -> u32 {
+        self.claims += 1;
+        let claim = self.claims;
+        let function = self.get(bead).expect("what is compiled is live");
+        assert_eq!(function.pending, Pending::Queued(tier), "{bead} is compiled for what it waits for");
+        (function.pending, function.claim, function.listed) = (Pending::Compiling(tier), Some(claim), None);
+        function.compiling = tier;
+        claim
+    }
+
+    pub(crate) fn holds(&mut self, bead: Bead, claim: u32) -> bool {
+        self.get(bead).is_some_and(|function| function.claim == Some(claim))
+    }
+
+    /// A compile ends with code; answers whether that is installed.
+    pub(crate) fn compiled(&mut self, bead: Bead, claim: u32, tier: u8, piece: usize, version: u32) -> bool {
+        if !self.holds(bead, claim) {
+            return false;
+        }
+        if self.pieces[piece].assumes.is_some_and(|assumed| self.assumptions[assumed].1) {
+            self.in_vain(bead, claim, tier);
+            return false;
+        }
+        let Some(function) = self.get(bead) else { return false };
+        if tier > function.highest() {
+            function.pending = function.pending.without_compile();
+            (function.claim, function.listed) = (None, None);
+            return false;
+        }
+        function.faults[usize::from(tier) - 1] = (0, 0);
+        (function.claim, function.listed) = (None, None);
+        function.pending = match function.pending {
+            Pending::Followed(target) if target > tier => Pending::Queued(target),
+            _ => Pending::None,
+        };
+        self.publish(bead, tier, piece, version).is_some()
+    }
+
+    /// A compile ends because something does not hold; answers whether it was still wanted.
+    pub(crate) fn in_vain(&mut self, bead: Bead, claim: u32, tier: u8) -> bool {
+        if !self.holds(bead, claim) {
+            return false;
+        }
+        let Some(function) = self.get(bead) else { return false };
+        function.abandon(tier);
+        function.calls = 0;
+        true
+    }
+
+    /// A compile fails; answers whether it was still wanted.
+    pub(crate) fn failed(&mut self, bead: Bead, claim: u32, tier: u8) -> bool {
+        if !self.holds(bead, claim) {
+            return false;
+        }
+        let Some(function) = self.get(bead) else { return false };
+        function.abandon(tier);
+        let fault = &mut function.faults[usize::from(tier) - 1];
+        *fault = (fault.0 + 1, function.calls);
+        if fault.0 >= FAULT_LIMIT && function.tier < tier {
+            self.restrict(bead, |function| function.cap = function.cap.min(tier - 1));
+        }
+        true
+    }
+
+    /// Breaks an assumption; answers how many functions lost code or a compile.
+    pub(crate) fn break_assumption(&mut self, number: usize) -> usize {
+        if std::mem::replace(&mut self.assumptions[number].1, true) {
+            return 0;
+        }
+        let relies = |pieces: &[Piece], code: Option<usize>| {
+            code.is_some_and(|piece| pieces[piece].assumes == Some(number))
+        };
+        let mut functions = 0;
+        for bead in self.live.iter().map(|function| function.bead).collect::<Vec<_>>() {
+            let pieces = std::mem::take(&mut self.pieces);
+            let Some(function) = self.get(bead) else { continue };
+            let runs = relies(&pieces, function.code);
+            let compiles = function.listed == Some(number);
+            if relies(&pieces, function.kept) {
+                function.kept = None;
+            }
+            if compiles && !runs {
+                let tier = function.compiling;
+                function.abandon(tier);
+                function.calls = 0;
+            }
+            self.pieces = pieces;
+            if runs {
+                self.invalidate(bead);
+            }
+            functions += usize::from(runs || compiles);
+        }
+        functions
+    }
+
+    /// What a bailout of the running version comes to.
+    pub(crate) fn bail_out(&mut self, bead: Bead, proposal: Recovery) -> Option<Bailed> {
+        let open = |model: &Model, tier: u8| !model.disabled && !model.tiers_off[usize::from(tier) - 1];
+        let (own, baseline) = {
+            let tier = self.get(bead)?.tier;
+            (open(self, tier), open(self, 1))
+        };
+        let function = self.get(bead)?;
+        let tier = function.tier;
+        let proposal = match proposal {
+            Recovery::Revert if tier == 1 => Recovery::Recompile,
+            Recovery::Cap(cap) => Recovery::Cap(cap.min(beadwork::TierId::new(tier - 1)?)),
+            other => other,
+        };
+        let (returns, queue) = match proposal {
+            Recovery::Keep => return Some(Bailed { kept: true, ..Bailed::default() }),
+            Recovery::Recompile => (true, own.then_some(tier)),
+            Recovery::Revert => (true, baseline.then_some(1)),
+            Recovery::Cap(cap) => {
+                function.cap = function.cap.min(cap.get());
+                (true, baseline.then_some(1))
+            }
+            Recovery::Blacklist => {
+                function.blacklisted = true;
+                (false, None)
+            }
+            _ => (false, None),
+        };
+        let back = function.kept.filter(|_| returns && function.highest() >= 1);
+        function.cancel();
+        function.calls = 0;
+        function.clear_code();
+        function.undisturbed = false;
+        if let Some(piece) = back {
+            (function.code, function.tier) = (Some(piece), 1);
+        }
+        let queued = queue.filter(|&tier| tier > function.tier && tier <= function.highest());
+        function.pending = queued.map_or(Pending::None, Pending::Queued);
+        self.took_code(bead);
+        if let Some(piece) = back {
+            self.deliveries.push(Delivered::Reverted(bead, self.pieces[piece].version));
+        }
+        Some(Bailed { kept: false, queued: queued.is_some(), reverted: back.is_some() })
+    }
+
+    pub(crate) fn remove(&mut self, bead: Bead) -> Option<Function> {
+        let at = self.live.iter().position(|function| function.bead == bead)?;
+        self.gone.push(bead);
+        self.deliveries.push(Delivered::Removed(bead));
+        let function = self.live.remove(at);
+        self.told.1 += usize::from(!function.silent);
+        Some(function)
+    }
+}
+
+/// What a bailout did.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub(crate) struct Bailed {
+    pub(crate) kept: bool,
+    pub(crate) queued: bool,
+    pub(crate) reverted: bool,
+}

@@ -1,0 +1,201 @@
+//! An engine and its model, side by side.
+
+mod compile;
+mod look;
+mod steps;
+
+use crate::faults;
+use crate::model::{FAULT_LIMIT, Function, Model, Piece, THRESHOLDS, TIERS};
+use crate::op::{Compile, Made, Op};
+use beadwork::{
+    Activity, Bead, CodeOwner, CompiledCode, DeoptHistory, DeoptPolicy, Engine, Lease, Mutator, PauseGuard,
+    Recovery, Slot, Tier, TierId, Verdict,
+};
+use compile::Scripted;
+use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
+use std::rc::Rc;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::sync::{Arc, Mutex};
+
+/// Beads there is room for.
+const CAPACITY: usize = 32;
+
+/// Functions whose slots are taken, and whose indices are therefore never used again.
+const MOST_SLOTS: usize = 4;
+
+/// Sites of loops are 1 to this.
+const SITES: u64 = 4;
+
+/// Where the addresses of code begin; it is never run.
+const BASE: usize = 1 << 40;
+
+/// How deep compiles are nested in compiles.
+const DEPTH: usize = 2;
+
+thread_local! {
+    static CURRENT: RefCell<Option<Rc<Inner>>> = const { RefCell::new(None) };
+    static PROPOSAL: Cell<Recovery> = const { Cell::new(Recovery::Recompile) };
+}
+
+/// See the [crate].
+pub struct Rig(Rc<Inner>);
+
+impl std::fmt::Debug for Rig {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Rig")
+    }
+}
+
+struct Inner {
+    model: RefCell<Model>,
+    engine: Engine,
+    m: RefCell<Option<Mutator>>,
+    script: RefCell<VecDeque<Compile>>,
+    depth: Cell<usize>,
+    /// How often each piece was freed.
+    freed: Arc<Mutex<Vec<u32>>>,
+    leases: RefCell<Vec<(Lease, usize)>>,
+    slots: RefCell<Vec<(Bead, Slot)>>,
+    pauses: RefCell<Vec<PauseGuard>>,
+    /// Invalidations that callbacks heard of, and removals.
+    heard: Arc<[AtomicUsize; 2]>,
+    /// Submitted closures that are neither run nor dropped.
+    shots: Arc<AtomicUsize>,
+    shots_made: Cell<usize>,
+}
+
+/// Proposes what the operation says.
+struct Proposes;
+
+impl DeoptPolicy for Proposes {
+    fn decide(&self, _: &DeoptHistory) -> Recovery {
+        PROPOSAL.get()
+    }
+
+    fn keeps_baseline(&self) -> bool {
+        true
+    }
+}
+
+fn threshold(activity: &Activity) -> Verdict {
+    let threshold = THRESHOLDS[usize::from(activity.target.get()) - 1];
+    if activity.calls >= threshold { Verdict::Promote } else { Verdict::wait(threshold - activity.calls) }
+}
+
+/// Counts the frees of a piece.
+struct Owner(Arc<Mutex<Vec<u32>>>, usize);
+
+impl Drop for Owner {
+    fn drop(&mut self) {
+        self.0.lock().expect("not poisoned")[self.1] += 1;
+    }
+}
+
+impl Rig {
+    /// A new engine without functions.
+    pub fn start() -> Rig {
+        faults::hide();
+        let builder = Engine::builder()
+            .capacity(CAPACITY)
+            .inline()
+            .clock(|| std::time::Duration::from_secs(1))
+            .fault_limit(FAULT_LIMIT)
+            .deopt(Proposes)
+            .deopt_governor(false)
+            .delivery(true);
+        let tiers = (0..TIERS).map(|_| Tier::new(Scripted).policy(threshold).batch(1));
+        let engine = tiers.fold(builder, |builder, tier| builder.tier(tier)).build().expect("an engine");
+        let inner = Rc::new(Inner {
+            model: RefCell::default(),
+            m: RefCell::new(Some(engine.mutator())),
+            engine,
+            script: RefCell::default(),
+            depth: Cell::new(0),
+            freed: Arc::default(),
+            leases: RefCell::default(),
+            slots: RefCell::default(),
+            pauses: RefCell::default(),
+            heard: Arc::default(),
+            shots: Arc::default(),
+            shots_made: Cell::new(0),
+        });
+        CURRENT.set(Some(inner.clone()));
+        Rig(inner)
+    }
+
+    /// Does it to both, and compares.
+    pub fn apply(&self, op: &Op) {
+        self.0.apply(op);
+    }
+
+    /// Ends the engine: everything is freed, once.
+    pub fn end(self) {
+        let inner = self.0.clone();
+        inner.leases.take();
+        inner.pauses.take();
+        inner.m.take();
+        drop(self);
+        let Ok(inner) = Rc::try_unwrap(inner) else { panic!("a rig is held by somebody") };
+        drop(inner.engine);
+        assert!(inner.freed.lock().unwrap().iter().all(|&times| times == 1), "each piece is freed once");
+        assert_eq!(inner.shots.load(Relaxed), 0, "closures are dropped with their engine");
+    }
+}
+
+impl Drop for Rig {
+    fn drop(&mut self) {
+        CURRENT.take();
+    }
+}
+
+fn tier(number: u8) -> TierId {
+    TierId::new(number).expect("in range")
+}
+
+fn entry(piece: usize) -> u64 {
+    (BASE + piece * 16) as u64
+}
+
+fn pointer(address: u64) -> *const u8 {
+    std::ptr::without_provenance(address as usize)
+}
+
+impl Inner {
+    /// The function with that number: a live one, or one that was removed lately.
+    fn pick(&self, of: u8) -> Option<Bead> {
+        let model = self.model.borrow();
+        let (live, gone) = (model.live.len(), model.gone.len());
+        let of = usize::from(of) % (live + gone.min(4)).max(1);
+        if let Some(function) = model.live.get(of) {
+            return Some(function.bead);
+        }
+        model.gone.get(gone.checked_sub(1 + of - live)?).copied()
+    }
+
+    fn with<T>(&self, bead: Bead, change: impl FnOnce(&mut Function) -> T) -> Option<T> {
+        self.model.borrow_mut().get(bead).map(change)
+    }
+
+    /// A new piece of code, with the sites besides.
+    fn make(&self, made: Made, more: &[u64]) -> (usize, CompiledCode) {
+        let mut model = self.model.borrow_mut();
+        let assumptions = model.assumptions.len();
+        let assumes =
+            made.assumes.filter(|_| assumptions > 0).map(|number| usize::from(number) % assumptions);
+        let mut sites: std::collections::BTreeSet<u64> = more.iter().copied().collect();
+        sites.extend((1..=SITES).filter(|site| made.sites >> site & 1 == 1));
+        let number = model.pieces.len();
+        let named = assumes.map(|assumes| model.assumptions[assumes].0);
+        model.pieces.push(Piece { version: 0, sites: sites.clone(), assumes });
+        self.freed.lock().expect("not poisoned").push(0);
+        let owner = CodeOwner::boxed(Owner(self.freed.clone(), number));
+        let code = CompiledCode::new(pointer(entry(number))).with_bytes(16).owner(owner);
+        let code = sites.iter().fold(code, |code, &site| code.osr(site, pointer(entry(number) + site)));
+        (number, named.into_iter().fold(code, CompiledCode::assumes))
+    }
+
+    fn was_freed(&self, piece: usize) -> u32 {
+        self.freed.lock().expect("not poisoned")[piece]
+    }
+}

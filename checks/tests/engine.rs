@@ -1,0 +1,133 @@
+//! Any sequence of operations leaves engine and model the same.
+//!
+//! `BEADWORK_OPERATIONS=10000000 cargo test --release -p beadwork-checks --test engine` runs as many.
+
+use beadwork_checks::{Compile, Made, Op, Proposal, What, from_env, run};
+use proptest::collection::vec;
+use proptest::prelude::*;
+use proptest::test_runner::{Config, TestCaseError, TestRunner};
+use std::cell::Cell;
+
+fn made() -> impl Strategy<Value = Made> {
+    let assumes = prop_oneof![3 => Just(None), 1 => any::<u8>().prop_map(Some)];
+    (prop_oneof![2 => Just(0), 1 => any::<u8>()], assumes, any::<bool>())
+        .prop_map(|(sites, assumes, early)| Made { sites, assumes, early })
+}
+
+fn what() -> impl Strategy<Value = What> {
+    prop_oneof![
+        10 => made().prop_map(What::Code),
+        2 => Just(What::Error),
+        1 => Just(What::Null),
+        1 => Just(What::Wide),
+        1 => Just(What::Panic),
+        1 => Just(What::Unfinished),
+        1 => any::<u8>().prop_map(What::InVain),
+    ]
+}
+
+fn proposal() -> impl Strategy<Value = Proposal> {
+    prop_oneof![
+        1 => Just(Proposal::Keep),
+        4 => Just(Proposal::Recompile),
+        2 => any::<u8>().prop_map(Proposal::Pause),
+        3 => Just(Proposal::Revert),
+        1 => any::<u8>().prop_map(Proposal::Cap),
+        1 => Just(Proposal::Blacklist),
+    ]
+}
+
+/// Operations that run no compile.
+fn plain() -> BoxedStrategy<Op> {
+    let (of, tier) = (0..12u8, 0..5u8);
+    let (o, t) = (|| of.clone(), || tier.clone());
+    prop_oneof![
+        6 => any::<bool>().prop_map(|grouped| Op::Register { grouped }),
+        1 => any::<u8>().prop_map(Op::RegisterMany),
+        3 => o().prop_map(|of| Op::Remove { of }),
+        1 => Just(Op::NewGroup),
+        1 => any::<u8>().prop_map(Op::RemoveGroup),
+        1 => (o(), any::<u16>()).prop_map(|(of, core)| Op::SetCore { of, core }),
+        8 => (o(), 0..50u8).prop_map(|(of, calls)| Op::Dispatch { of, calls }),
+        3 => (o(), any::<u8>(), any::<u8>()).prop_map(|(of, site, times)| Op::BackEdge { of, site, times }),
+        8 => (o(), t()).prop_map(|(of, tier)| Op::Promote { of, tier }),
+        1 => (any::<u8>(), t()).prop_map(|(group, tier)| Op::PromoteGroup { group, tier }),
+        3 => (o(), t()).prop_map(|(of, tier)| Op::Submit { of, tier }),
+        4 => (o(), t(), made()).prop_map(|(of, tier, made)| Op::Install { of, tier, made }),
+        1 => t().prop_map(|tier| Op::SwapAll { tier }),
+        3 => o().prop_map(|of| Op::Invalidate { of }),
+        2 => (o(), any::<bool>()).prop_map(|(of, held)| Op::InvalidateVersion { of, held }),
+        1 => Just(Op::InvalidateAll),
+        3 => o().prop_map(|of| Op::Reload { of }),
+        1 => Just(Op::ReloadAll),
+        2 => (o(), t()).prop_map(|(of, tier)| Op::Demote { of, tier }),
+        6 => (o(), proposal(), prop::bool::weighted(0.1))
+            .prop_map(|(of, proposal, outdated)| Op::Bailout { of, proposal, outdated }),
+        2 => (o(), t()).prop_map(|(of, tier)| Op::Cap { of, tier }),
+        2 => (o(), any::<bool>()).prop_map(|(of, on)| Op::Blacklist { of, on }),
+        2 => Just(Op::NewAssumption),
+        2 => any::<u8>().prop_map(Op::Break),
+        1 => Just(Op::Pause),
+        2 => Just(Op::Resume),
+        1 => prop::bool::weighted(0.8).prop_map(Op::Enable),
+        1 => (any::<u8>(), prop::bool::weighted(0.8)).prop_map(|(tier, on)| Op::EnableTier { tier, on }),
+        1 => o().prop_map(|of| Op::Lease { of }),
+        1 => any::<u8>().prop_map(Op::EndLease),
+        1 => o().prop_map(|of| Op::Slot { of }),
+        1 => (o(), any::<u8>()).prop_map(|(of, site)| Op::OsrFailed { of, site }),
+        1 => o().prop_map(|of| Op::DropKept { of }),
+        1 => Just(Op::DropAllKept),
+        1 => o().prop_map(|of| Op::ForgetDeopts { of }),
+        2 => Just(Op::Safepoint),
+        2 => Just(Op::Reclaim),
+        2 => Just(Op::Deliver),
+    ]
+    .boxed()
+}
+
+fn op() -> impl Strategy<Value = Op> {
+    let flat = vec(what().prop_map(|what| Compile { meanwhile: Vec::new(), what }), 0..3);
+    let inner = prop_oneof![
+        12 => plain(),
+        1 => flat.prop_map(|compiles| Op::Run { all: true, compiles }),
+    ];
+    let compile = (vec(inner, 0..3), what()).prop_map(|(meanwhile, what)| Compile { meanwhile, what });
+    let compiles = vec(compile, 0..4).boxed();
+    prop_oneof![
+        8 => plain(),
+        2 => (any::<bool>(), compiles.clone()).prop_map(|(all, compiles)| Op::Run { all, compiles }),
+        1 => (0..12u8, 0..5u8, compiles).prop_map(|(of, tier, compiles)| Op::CompileNow { of, tier, compiles }),
+    ]
+}
+
+fn count(ops: &[Op]) -> u64 {
+    ops.iter()
+        .map(|op| match op {
+            Op::Run { compiles, .. } | Op::CompileNow { compiles, .. } => {
+                1 + compiles.iter().map(|compile| count(&compile.meanwhile)).sum::<u64>()
+            }
+            _ => 1,
+        })
+        .sum()
+}
+
+#[test]
+fn an_engine_does_what_its_model_does_whatever_is_asked_of_it() {
+    let wanted = from_env("BEADWORK_OPERATIONS", 20_000);
+    let (done, strategy) = (Cell::new(0), vec(op(), 1..150));
+    while done.get() < wanted {
+        let config = Config { cases: 100, failure_persistence: None, ..Config::default() };
+        let result = TestRunner::new(config).run(&strategy, |ops| {
+            done.set(done.get() + count(&ops));
+            std::panic::catch_unwind(|| run(&ops)).map_err(|payload| {
+                let text = payload.downcast_ref::<String>().cloned();
+                let text = text.or_else(|| payload.downcast_ref::<&str>().map(|text| text.to_string()));
+                TestCaseError::fail(text.unwrap_or_default())
+            })
+        });
+        if let Err(error) = result {
+            panic!("{error}");
+        }
+    }
+    println!("{} operations", done.get());
+}
