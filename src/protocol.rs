@@ -144,7 +144,8 @@
 //! ## ASSUME
 //! A dependent is a bead and the version its code has once it is installed: `v + 1`, where `v` is the version the state word has when
 //! the install takes the publishing bit (a worker's ticket; for the VM's own code the version it read, and installs on or
-//! not at all). It is listed, and the assumption checked, in one hold of the lock, before the bit is taken. Who breaks the
+//! not at all). Where the VM's own code ends a claim it gets `v + 2`: the late result may be listed under `v + 1`, and whoever
+//! breaks what that relied on would take code that never did. It is listed, and the assumption checked, in one hold of the lock, before the bit is taken. Who breaks the
 //! assumption takes the list out in that lock and leaves it before it waits for any bit.
 //!
 //! *Listed after the break:* the check refuses it. *Listed before:* the breaker has it. If it is a compile's, the breaker ends its

@@ -4,7 +4,7 @@ mod common;
 use beadwork::*;
 use common::*;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 
 const T1: TierId = TierId::BASELINE;
 const T2: TierId = TierId::new(2).unwrap();
@@ -60,6 +60,31 @@ fn the_owner_of_code_that_relied_in_vain_is_dropped_once() {
     assert_eq!(refused, Err(InstallError::AssumptionBroken(assumption)));
     assert_eq!((alive.count(), alive.ever()), (0, 2), "what was not installed is dropped at once");
     assert_eq!(engine.tier(bead), Ok(TierId::INTERPRETER));
+}
+
+#[test]
+fn what_a_result_that_came_too_late_relied_on_is_not_held_against_the_code_that_overtook_it() {
+    let known: Arc<OnceLock<(Engine, Assumption)>> = Arc::default();
+    let knows = known.clone();
+    let engine = inline(10, move |job| {
+        let Some((engine, assumption)) = knows.get() else { return Err(CompileError::Unfinished) };
+        engine.install(job.bead(), T1, code()).unwrap();
+        Ok(code().assumes(*assumption))
+    });
+    let assumption = engine.assumption();
+    // The engine holds its backend, which holds the engine: it is never dropped.
+    assert!(known.set((engine.clone(), assumption)).is_ok());
+    let bead = engine.register(Core::ZERO).unwrap();
+    engine.promote(bead, T1).unwrap();
+    engine.run_pending(1);
+    let version = engine.version(bead).unwrap();
+    assert_eq!(engine.invalidate_assumption(assumption), 0);
+    assert_eq!(engine.state(bead).map(|state| (state.tier, state.version)), Ok((T1, version)));
+    assert_eq!(
+        engine.invalidate_version(bead, version),
+        Ok(true),
+        "the code has the version its install answered"
+    );
 }
 
 #[test]

@@ -140,11 +140,12 @@ impl Shared {
             return self.table.vm_install(bead, tier, ready, None, || true).ok_or(Stale(bead).into());
         }
         loop {
-            let at = self.table.live(bead)?.version;
+            let now = self.table.live(bead)?;
+            let at = now.version;
             if at >= VERSION_MAX {
                 return Err(InstallError::VersionsUsedUp(bead));
             }
-            let dependent = Dependent { bead, version: at + 1, claim: None };
+            let dependent = Dependent { bead, version: now.version_for_vm(), claim: None };
             let broken = self
                 .assumptions
                 .register(assumed, dependent, |dependent| self.is_gone(dependent))

@@ -180,6 +180,13 @@ impl Snapshot {
         (self.version + 1).min(VERSION_MAX)
     }
 
+    /// The version of code the VM installs now. One is left out where that ends a claim: it is the claim's, whose result may be
+    /// listed under it as relying on something (edge ASSUME).
+    pub(crate) fn version_for_vm(&self) -> u32 {
+        let claimed = matches!(self.pending, Pending::Compiling | Pending::Followed);
+        (self.version + 1 + u32::from(claimed)).min(VERSION_MAX)
+    }
+
     pub(crate) fn raise_version(&mut self) {
         self.version = self.raised_version();
     }

@@ -30,7 +30,8 @@ impl Table {
             });
             return Err(Ended::of(&new));
         }
-        Ok(self.publish(ticket.bead, Taking { kept, held }, code, ticket.tier, |state| {
+        let version = held.next_version();
+        Ok(self.publish(ticket.bead, Taking { kept, held }, code, (ticket.tier, version), |state| {
             state.pending == Pending::Followed && state.target > ticket.tier
         }))
     }
@@ -53,7 +54,8 @@ impl Table {
             taking.held.release(|_| ());
             return None;
         }
-        Some(self.publish(bead, taking, code, tier, |state| {
+        let version = taking.held.before().version_for_vm();
+        Some(self.publish(bead, taking, code, (tier, version), |state| {
             matches!(state.pending, Pending::Queued | Pending::Followed) && state.target > tier
         }))
     }
@@ -63,7 +65,7 @@ impl Table {
         bead: Bead,
         Taking { kept, held }: Taking<'_>,
         code: Ready,
-        tier: TierId,
+        (tier, version): (TierId, u32),
         stays_queued: impl Fn(&Snapshot) -> bool,
     ) -> Installed {
         let (index, before) = (bead.index(), held.before());
@@ -78,9 +80,11 @@ impl Table {
             code.owner,
             code.osr,
         );
+        // Relaxed: touched only under the bit.
+        self.code_version.get(index).store(version, Relaxed);
         let queued = stays_queued(&before);
         let new = held.release(|state| {
-            state.raise_version();
+            state.version = version;
             state.tier = tier;
             state.pending = if queued { Pending::Queued } else { Pending::None };
         });
