@@ -39,8 +39,8 @@ impl<T: Cell> Column<T> {
         Ok(Column { base: storage.base(), mask: len - 1, storage: Arc::new(storage) })
     }
 
-    /// As [`reserve`](Column::reserve), for a column that is read or written at random places and often: asks the system for huge
-    /// pages, but for its beginning, so that a few functions do not take one.
+    /// As [`reserve`](Column::reserve), for a column that every function uses: asks the system for huge pages, but for its
+    /// beginning, so that a few functions do not take one.
     pub(crate) fn reserve_hot(len: u32) -> std::io::Result<Column<T>> {
         let column = Column::reserve(len)?;
         column.storage.prefer_huge_pages();

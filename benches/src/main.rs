@@ -37,7 +37,7 @@ struct Compare {
     /// Only cases whose name contains this
     #[arg(long, value_name = "NAME")]
     case: Option<String>,
-    /// Repetitions [default: 15, quick 3]
+    /// Repetitions [default: 10, quick 3]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=10_000))]
     runs: Option<u32>,
     /// Writes all samples
@@ -91,7 +91,7 @@ fn compare(options: &Compare) -> Result<(), Failure> {
     if cases.is_empty() {
         return Err("no case has such a name; --list shows them".into());
     }
-    let runs = options.runs.unwrap_or(if options.quick { 3 } else { 15 }) as usize;
+    let runs = options.runs.unwrap_or(if options.quick { 3 } else { 10 }) as usize;
     println!("{}", report::head());
     let mut all: Vec<RowResult> = Vec::new();
     for case in &cases {

@@ -30,7 +30,7 @@ impl fmt::Display for Target {
         match self {
             Target::TimesOf(who, most) => write!(f, "≤ {most} × {who}"),
             Target::FasterThan(who, least) => write!(f, "≥ {least} × better than {who}"),
-            Target::AtMost(most) => write!(f, "≤ {most}"),
+            Target::AtMost(most) => write!(f, "≤ {}", (most * 1000.0).round() / 1000.0),
         }
     }
 }
