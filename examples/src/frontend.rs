@@ -27,6 +27,7 @@ pub struct BytecodeFrontend {
     pub(crate) failed_guards: Arc<FailedGuards>,
     pub(crate) definitions: Arc<Definitions>,
     pub(crate) learn: bool,
+    pub(crate) counts_blocks: bool,
 }
 
 impl BytecodeFrontend {
@@ -35,6 +36,13 @@ impl BytecodeFrontend {
     #[must_use]
     pub fn forgetful(self) -> Self {
         Self { learn: false, ..self }
+    }
+
+    /// Has Cranelift code count how often its blocks run, for the compilers of higher tiers to read: what
+    /// [`block_profiling`](beadwork::PresetValues::block_profiling) of a preset is for. Off by default.
+    #[must_use]
+    pub fn count_blocks(self, counts_blocks: bool) -> Self {
+        Self { counts_blocks, ..self }
     }
 }
 
@@ -51,6 +59,10 @@ impl Frontend for BytecodeFrontend {
         let linking = self.linking;
         let version = u64::from(index.0) << 32 | u64::from(unit.job().version());
         let speculation = self.failed_guards.speculation(function, self.learn, version);
+        if self.counts_blocks {
+            // Without room for counters there is no profile, and the code is as good.
+            let _ = unit.count_blocks(function.blocks().into_iter().flatten().count() as u32);
+        }
         let site = match unit.entry() {
             Entry::Function => {
                 unit.job().osr_sites().into_iter().for_each(|site| unit.add_loop_entry(site));
@@ -143,6 +155,10 @@ impl<'u> CallEmitter<'u> for Emitter<'_, 'u, '_> {
 
     fn count_iteration(&mut self, site: u64, context: ClifValue) {
         self.unit.count_iteration(site, counting::ITERATIONS, &[context]);
+    }
+
+    fn count_block(&mut self, block: usize) {
+        self.unit.count_block(block as u32);
     }
 
     fn load_live(&mut self, registers: ClifValue, places: &[(ClifType, i32)]) -> Vec<ClifValue> {

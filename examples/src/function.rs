@@ -67,6 +67,13 @@ impl Function {
 }
 
 impl Function {
+    /// For each instruction, the number of the basic block that starts there: the numbers that counters of blocks have.
+    #[must_use]
+    pub fn blocks(&self) -> Vec<Option<usize>> {
+        let mut number = 0..;
+        self.block_starts().into_iter().map(|starts| if starts { number.next() } else { None }).collect()
+    }
+
     /// Whether it is a few instructions in a row that call nothing and have no guards, so that a copy of it can stand in for a call.
     #[must_use]
     pub fn is_small_leaf(&self) -> bool {

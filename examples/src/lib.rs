@@ -35,6 +35,8 @@ pub mod check;
 mod counting;
 pub mod dispatching;
 pub mod error;
+#[cfg(feature = "_llvm")]
+mod flow;
 pub mod frontend;
 pub mod function;
 pub mod heap;

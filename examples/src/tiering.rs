@@ -106,6 +106,7 @@ impl Tiered {
             failed_guards: failed_guards.clone(),
             definitions: definitions.clone(),
             learn: true,
+            counts_blocks: false,
         };
         let beads = frontend.beads.clone();
         let fallback = Engine::builder().fallback(entry_stub());

@@ -50,6 +50,11 @@ pub trait CallEmitter<'f> {
         let _ = (site, context);
     }
 
+    /// Counts an execution of a [block](Function::blocks), where that is wanted. Called at its beginning.
+    fn count_block(&mut self, block: usize) {
+        let _ = block;
+    }
+
     /// Loads values of these types from these offsets in the interpreter's registers, whose address is `registers`.
     fn load_live(&mut self, registers: Value, places: &[(ClifType, i32)]) -> Vec<Value> {
         let load = |&(ty, offset): &(ClifType, i32)| {
@@ -236,6 +241,7 @@ impl Translation<'_, '_> {
         self.blocks = starts
             .map(|(start, reachable)| (start && *reachable).then(|| self.calls.builder().create_block()))
             .collect();
+        let numbers = function.blocks();
         let mut header_of = vec![None; function.code.len()];
         for (site, header) in function.loops.iter().map(|site| site.header.index()).enumerate() {
             header_of[header] = Some(site as u64);
@@ -261,6 +267,9 @@ impl Translation<'_, '_> {
                 match header_of[pc] {
                     None => self.calls.builder().seal_block(block),
                     Some(site) => self.calls.count_iteration(site, self.context),
+                }
+                if let Some(number) = numbers[pc] {
+                    self.calls.count_block(number);
                 }
             }
             self.instruction(op);

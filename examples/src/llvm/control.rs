@@ -81,8 +81,11 @@ impl<'t, 'c> Translation<'t, 'c, '_> {
     /// Ends the block: to `target` if the condition holds, else to the next instruction, which starts a block.
     pub(super) fn branch(&mut self, condition: IntValue<'c>, target: Target) -> Result<()> {
         let (taken, next) = (self.block(target), self.block(Target((self.pc + 1) as u16)));
-        self.b().build_conditional_branch(condition, taken, next)?;
-        Ok(())
+        let branch = self.b().build_conditional_branch(condition, taken, next)?;
+        match self.setting.flow.as_ref().and_then(|flow| flow.branch(self.pc)) {
+            Some(counts) => self.unit.set_branch_weights(branch, &counts),
+            None => Ok(()),
+        }
     }
 
     fn compare(&mut self, predicate: IntPredicate, a: Reg, b: IntValue<'c>, target: Target) -> Result<()> {

@@ -5,6 +5,7 @@ use beadwork_llvm::{BuildError, Entry, Frontend, FunctionUnit, LlvmBuilder};
 
 use super::{Setting, build, build_loop};
 use crate::counting;
+use crate::flow::Flow;
 use crate::frontend::BytecodeFrontend;
 use crate::hir::FuncIndex;
 use crate::native::{MAX_FRAME_BYTES, entry_stub};
@@ -32,12 +33,14 @@ impl Frontend for BytecodeFrontend {
             return Err(BuildError::failed(format_args!("the program has no function {}", index.0)));
         };
         let version = u64::from(compiled.0) << 32 | u64::from(unit.job().version());
+        let profile = unit.job().profile_of(beads[index.index()]);
         let setting = Setting {
             program: &self.program,
             beads,
             linking: self.linking,
             definitions: &self.definitions,
             speculation: self.failed_guards.speculation(function, self.learn, version),
+            flow: profile.and_then(|profile| Flow::new(function, profile.blocks())),
         };
         self.include_hot_callees(unit);
         match unit.entry() {

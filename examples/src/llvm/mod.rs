@@ -21,6 +21,7 @@ use beadwork_llvm::{BuildError, FunctionUnit};
 
 use crate::bytecode::{Op, Reg, Target};
 use crate::counting;
+use crate::flow::Flow;
 use crate::function::{Function, LoopSite};
 use crate::jit::Speculation;
 use crate::liveness::Liveness;
@@ -43,6 +44,8 @@ struct Setting<'t> {
     linking: Linking,
     definitions: &'t Definitions,
     speculation: Speculation,
+    /// How often branches went each way at a lower tier, if that counted.
+    flow: Option<Flow>,
 }
 
 struct Translation<'t, 'c, 'e> {
@@ -86,6 +89,9 @@ fn words<'c>(unit: &FunctionUnit<'c, '_>, params: usize) -> FunctionType<'c> {
 fn build(function: &Function, setting: Setting<'_>, unit: &mut FunctionUnit<'_, '_>) -> Result<()> {
     let params = function.signature.params.len();
     let (mut translation, params) = Translation::new(function, setting, unit, params)?;
+    if let Some(flow) = &translation.setting.flow {
+        translation.unit.set_entry_count(flow.calls)?;
+    }
     translation.unit.count_call(counting::CALL, &[translation.context.into()])?;
     translation.prologue(&params)?;
     translation.code(0)?;

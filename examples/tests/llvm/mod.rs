@@ -96,6 +96,7 @@ impl LlvmTiers {
         tiers.push(("LLVM, what is hot", hot(program)));
         tiers.push((LOOPS_ONLY, loops(program)));
         tiers.push(("Cranelift and LLVM", mixed(program)));
+        tiers.push(("LLVM by the profile of counting Cranelift code", profiled(program)));
         LlvmTiers { program: program.clone(), tiers, transfers: 0 }
     }
 
@@ -155,6 +156,18 @@ fn hot(program: &Arc<Program>) -> Tiered {
     let configure = |builder: EngineBuilder, frontend: BytecodeFrontend| -> Result<_, ConnectError> {
         let backend = llvm(LlvmBackend::builder().passes(Passes::O2)).build(frontend)?;
         Ok(builder.tier(Tier::new(backend).policy(Threshold::new(2))).inline().capacity(64))
+    };
+    Tiered::with(program, Linking::Slots, configure).unwrap()
+}
+
+/// LLVM reads how often blocks ran in code that counts them, and its calls.
+fn profiled(program: &Arc<Program>) -> Tiered {
+    let configure = |builder: EngineBuilder, frontend: BytecodeFrontend| -> Result<_, ConnectError> {
+        let options = cranelift(CraneliftBackend::builder().opt_level(OptLevel::None));
+        let first = options.build(frontend.clone().count_blocks(true))?;
+        let second = llvm(LlvmBackend::builder().arena(first.arena().clone())).build(frontend)?;
+        let first = Tier::new(first).policy(Threshold::new(1)).counts_itself(true);
+        Ok(builder.tier(first).tier(Tier::new(second).policy(Threshold::new(3))).inline().capacity(64))
     };
     Tiered::with(program, Linking::Slots, configure).unwrap()
 }
