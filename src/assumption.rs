@@ -128,7 +128,7 @@ impl Assumptions {
 
     /// How many were ever broken. As long as that stays, what held, holds.
     pub(crate) fn broken(&self) -> u64 {
-        // Relaxed: ordered by the lock, and for who holds a publishing bit, by `StateCell::touch` (edge ASSUME).
+        // Relaxed: ordered by the lock, and for who holds a publishing bit, by the bit (edge ASSUME).
         self.broken.load(Relaxed)
     }
 
@@ -147,7 +147,7 @@ impl Assumptions {
         }
         let mut all = lock(&self.all);
         for assumed in assumed {
-            if !matches!(all.get(&assumed.on), Some(Entry::Holds(_))) {
+            if !matches!(all.get(&assumed.on), Some(Entry::Holds(_))) && !mutant!("assume-unchecked") {
                 return Err(assumed.on);
             }
         }
@@ -173,6 +173,7 @@ impl Assumptions {
                 self.broken.fetch_add(1, Relaxed);
                 std::mem::take(&mut list.dependents).into()
             }
+            Entry::Breaking(_) if mutant!("assume-second-breaker") => return None,
             Entry::Breaking(dependents) => dependents.clone(),
         };
         *entry = Entry::Breaking(Arc::clone(&dependents));

@@ -32,7 +32,7 @@ pub(crate) struct Budgets {
 pub(crate) fn count(left: &AtomicU32, calls: u32) -> bool {
     // Relaxed: a count is a hint; it publishes nothing.
     let now = left.load(Relaxed);
-    if now.cast_signed() <= calls.cast_signed() {
+    if now.cast_signed() <= calls.cast_signed() && !(mutant!("budget-unsigned") && now > calls) {
         return true;
     }
     left.store(now - calls, Relaxed);

@@ -16,9 +16,8 @@ use crate::promotion::RECHECK_CALLS;
 use crate::queue::{Rank, Request};
 use crate::shared::Shared;
 use crate::state::Ticket;
-use crate::sync::{Arc, lock};
+use crate::sync::{Arc, Thread, lock, this_thread};
 use std::sync::atomic::Ordering::{Acquire, Relaxed};
-use std::thread::Thread;
 
 impl JobHost for Shared {
     fn core(&self, bead: Bead) -> Result<Core, Stale> {
@@ -250,7 +249,7 @@ impl Crew for Shared {
     fn idle(&self) {
         let waiters = {
             let _no_fork = self.gate.enter();
-            let here = std::thread::current().id();
+            let here = this_thread().id();
             // Who works while it waits looks again by itself, and goes on waiting.
             let mut waiters: Vec<_> =
                 lock(&self.waiters).extract_if(.., |waiter| waiter.id() != here).collect();

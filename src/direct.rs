@@ -4,12 +4,11 @@ use crate::backend::Job;
 use crate::code::CompiledCode;
 use crate::error::CompileError;
 use crate::id::{Bead, TierId};
-use crate::sync::{Arc, AtomicUsize, Mutex, fence, lock};
+use crate::sync::{Arc, AtomicUsize, Mutex, Thread, fence, lock, this_thread};
 use std::any::Any;
 use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
 use std::sync::atomic::Ordering::{Relaxed, SeqCst};
-use std::thread::Thread;
 
 /// One thread that waits for a function to reach a tier. It looks at the function's state itself; this wakes it, and tells
 /// what a state word cannot: why a compile failed.
@@ -41,14 +40,14 @@ impl Waiting {
 impl Waits {
     /// Announces that the calling thread waits. Announce before looking at the state, so that no change is missed.
     pub(crate) fn join(&self, bead: Bead, tier: TierId) -> Waiting {
-        let wait = Arc::new(Wait { bead, tier, error: Mutex::new(None), thread: std::thread::current() });
+        let wait = Arc::new(Wait { bead, tier, error: Mutex::new(None), thread: this_thread() });
         {
             let mut all = lock(&self.all);
             all.push(wait.clone());
             self.len.store(all.len(), Relaxed);
         }
         // SeqCst, edge SETTLE: between the announcement and the look at the state. Partner is the fence in `waiting`.
-        fence(SeqCst);
+        fence(mutant!("settle-announce", SeqCst));
         Waiting(wait)
     }
 
@@ -72,7 +71,7 @@ impl Waits {
     /// The state of `bead` has changed: whom to wake.
     pub(crate) fn waiting(&self, bead: Bead) -> Vec<Thread> {
         // SeqCst, edge SETTLE: between the change of the state and the look at who waits. Partner is the fence in `join`.
-        fence(SeqCst);
+        fence(mutant!("settle-change", SeqCst));
         if self.len.load(Relaxed) == 0 {
             return Vec::new();
         }

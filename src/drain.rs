@@ -94,6 +94,7 @@ impl Drain {
             if self.work_seated(crew, usize::MAX) > 0 {
                 continue;
             }
+            let seen = if mutant!("wake-late-look") { self.wake.look() } else { seen };
             if let Some(left) = self.wake.leave(seen) {
                 break left;
             }
@@ -127,8 +128,12 @@ impl Drain {
     /// Works on the calling thread until nothing is left or `max` requests were taken; answers how many.
     pub(crate) fn work_inline(&self, crew: &dyn Crew, max: usize) -> usize {
         let taken = self.work_seated(crew, max);
+        // SeqCst, edge WAKE: between the seat that was given up and the look at whether somebody saw it in use. Partner is the fence in
+        // `is_idle`.
+        fence(mutant!("wake-seat-fence", SeqCst));
         // Without workers, who waits may find a place now that this thread gave one back; and who looked meanwhile has seen
         // this thread busy.
+        // AcqRel, edge WAKE, partner is the store in `is_idle`.
         let seen = self.seen_busy.swap(false, AcqRel);
         if (taken > 0 && self.workers == 0) || (taken > 0 || seen) && self.is_idle() {
             crew.idle();
@@ -164,10 +169,10 @@ impl Drain {
             return false;
         }
         if self.others_busy() > 0 {
-            // AcqRel, edge WAKE: who is busy without finding anything to do tells it on leaving. If it left before this, a second
-            // look sees that.
+            // Release and SeqCst, edge WAKE: who is busy without finding anything to do tells it on leaving. If it left before this, a
+            // second look sees that. Partners are the swap and the fence in `work_inline`.
             self.seen_busy.store(true, Release);
-            fence(SeqCst);
+            fence(mutant!("wake-seen-busy", SeqCst));
             if self.others_busy() > 0 {
                 return false;
             }
@@ -177,7 +182,8 @@ impl Drain {
 
     /// How many seats other threads have, helpers included. A thread that asks from inside of a compile does not wait for itself.
     pub(crate) fn others_busy(&self) -> usize {
-        self.busy.load(Acquire).saturating_sub(nest::seats(self.address()))
+        // Acquire, edge WAKE, partner is `Seated::drop`.
+        self.busy.load(mutant!("wake-busy-look", Acquire)).saturating_sub(nest::seats(self.address()))
     }
 
     /// A compile has ended, before its batch has.
@@ -310,10 +316,14 @@ impl Drain {
         let (mut claimed, mut cooled) = (Vec::with_capacity(batch.len()), Vec::new());
         for &(mut request) in batch {
             // First the token's bit, then the state; see `Lanes::push`.
-            if !popped {
+            if !popped && !mutant!("claim-before-token") {
                 self.lanes.pop_token(&request);
             }
-            match crew.claim(&mut request, now) {
+            let claim = crew.claim(&mut request, now);
+            if !popped && mutant!("claim-before-token") {
+                self.lanes.pop_token(&request);
+            }
+            match claim {
                 Claim::Ticket(ticket) => {
                     lock(&seat.public.compiling).push((ticket, now));
                     claimed.push(Claimed { ticket, request });

@@ -55,7 +55,7 @@ impl Faults {
         let replaced = std::mem::replace(&mut entry.fault.last, error);
         self.len.store(all.len(), Relaxed);
         // SeqCst, edge FAULT: between this and the caller's look at whether the bead still lives.
-        fence(SeqCst);
+        fence(mutant!("fault-noted", SeqCst));
         Noted { failures, retry_after, replaced }
     }
 
@@ -94,7 +94,7 @@ impl Faults {
     #[must_use = "drop it outside the lock and the section"]
     pub(crate) fn forget_all(&self, bead: Bead) -> Vec<Fault> {
         // SeqCst, edge FAULT: between the end of the bead and the look at `len`. Partner is the fence in `note`.
-        fence(SeqCst);
+        fence(mutant!("fault-forgotten", SeqCst));
         if self.len.load(Relaxed) == 0 {
             return Vec::new();
         }

@@ -86,7 +86,8 @@ impl Grace {
     /// A new stamp. Everything unlinked before the call may be freed once [`passed`](Grace::passed) says so.
     pub(crate) fn stamp(&self) -> u64 {
         // AcqRel, edge RETIRE (G1): a safepoint that reads this epoch sees the unlink before it.
-        self.epoch.fetch_add(1, AcqRel) + 1
+        let before = self.epoch.fetch_add(1, mutant!("retire-stamp", AcqRel));
+        if mutant!("g1-stamp-before") { before } else { before + 1 }
     }
 
     // ---- mutators
@@ -136,18 +137,23 @@ impl Grace {
         // Read before the cells, and never answered past: what is unlinked and stamped while the cells are read may be
         // in the hands of a mutator that came online after its cell was read as offline. Acquire, edge RETIRE.
         let now = self.epoch.load(Acquire);
-        // G3: the unlinks before this, the cells after it.
+        // SeqCst, edge ONLINE (G3): the unlinks before this, the cells after it.
         fence(SeqCst);
         let members = lock(&self.members);
-        let mut passed = now;
+        let mut passed = if mutant!("retire-unbounded") { u64::MAX } else { now };
         for member in members.iter() {
+            if mutant!("g4-addresses-first") {
+                look(member);
+            }
             // Acquire, edge RETIRE, partner is the Release in `pass`: what a mutator did before its safepoint (its
             // last use of the code) happens before the free.
-            match member.at(Acquire) {
+            match member.at(mutant!("retire-scan-cell", Acquire)) {
                 0 => (),
                 at => passed = passed.min(at),
             }
-            look(member);
+            if !mutant!("g4-addresses-first") {
+                look(member);
+            }
         }
         passed
     }

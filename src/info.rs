@@ -150,14 +150,17 @@ impl Info {
     }
 
     pub(crate) fn key(&self, index: u32) -> Option<u64> {
-        Some(self.key.get(index).load(Acquire)).filter(|&key| key != 0)
+        // Acquire, edge CORE, partner is `set`.
+        Some(self.key.get(index).load(mutant!("core-key-load", Acquire))).filter(|&key| key != 0)
     }
 
     pub(crate) fn size(&self, index: u32) -> Option<u32> {
+        // Acquire, edge CORE, partner is `set`.
         Some(self.size.get(index).load(Acquire)).filter(|&size| size != 0)
     }
 
     pub(crate) fn group(&self, index: u32) -> Option<Group> {
+        // Acquire, edge CORE, partner is `set`.
         NonZeroU32::new(self.group.get(index).load(Acquire)).map(Group)
     }
 

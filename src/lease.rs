@@ -73,7 +73,7 @@ impl Engine {
             // From here on its drop ends the lease.
             let held = Held { engine: self.clone(), bead, entry };
             // Edge LEASE: entered first, then seen linked, so whoever unlinks it later and scans finds the lease.
-            if self.entry(bead) == Some(entry) {
+            if self.entry(bead) == Some(entry) || mutant!("lease-unlooked") {
                 return Some(Lease(Arc::new(held)));
             }
         }
@@ -84,7 +84,9 @@ impl Engine {
             return None;
         }
         // Acquire, edge PUBLISH: who gets the pointer sees the code.
-        match CodeWord(self.shared().table.code.get(bead.index()).load(Acquire)).read(bead) {
+        match CodeWord(self.shared().table.code.get(bead.index()).load(mutant!("publish-lease", Acquire)))
+            .read(bead)
+        {
             Reading::Ready(entry) | Reading::Counted(entry) => Some(entry),
             Reading::Cold | Reading::Stale => None,
         }

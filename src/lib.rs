@@ -80,6 +80,9 @@
 //! holds back freeing in the child for good. wasm and other targets without threads can use an
 //! [inline](EngineBuilder::inline) engine.
 
+#[macro_use]
+mod mutant;
+
 mod artifact;
 mod assumption;
 mod backend;
@@ -172,6 +175,8 @@ pub use error::{
 };
 pub use event::{Event, Invalidation};
 pub use fault::{Fault, RETRY_AFTER_CALLS};
+#[cfg(beadwork_loom)]
+pub use gate::ForkGate;
 pub use grace::Laggard;
 pub use history::HistoryEntry;
 pub use id::{Bead, Core, Group, MAX_GENERATION, Reason, TierId};

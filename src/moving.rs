@@ -9,9 +9,8 @@ use crate::engine::Engine;
 use crate::error::{CoreError, GcPauseError};
 use crate::gate::Gate;
 use crate::id::Core;
-use crate::sync::{Mutex, ThreadId, current_thread, lock, wait_a_little};
+use crate::sync::{Mutex, Thread, ThreadId, current_thread, lock, park, park_timeout, this_thread};
 use std::fmt;
-use std::thread::Thread;
 use std::time::{Duration, Instant};
 
 #[derive(Default)]
@@ -49,7 +48,7 @@ pub(crate) struct Inside<'s> {
 impl Moving {
     /// Waits until no pause is left, and keeps new ones from beginning.
     pub(crate) fn enter<'s>(&'s self, gate: &'s Gate) -> Result<Inside<'s>, CoreError> {
-        let (me, mut rounds) = (current_thread(), 0);
+        let me = current_thread();
         loop {
             {
                 let _no_fork = gate.enter();
@@ -62,15 +61,15 @@ impl Moving {
                 if threads.pauses.contains(&me) {
                     return Err(CoreError::Paused);
                 }
-                threads.waiting.push(std::thread::current());
+                threads.waiting.push(this_thread());
             }
-            rest(&mut rounds, None);
+            rest(None);
         }
     }
 
     /// Keeps others out, and waits until nobody is inside.
     fn pause(&self, gate: &Gate, timeout: Option<Duration>) -> Result<ThreadId, GcPauseError> {
-        let (me, start, mut rounds) = (current_thread(), Instant::now(), 0);
+        let (me, start) = (current_thread(), Instant::now());
         {
             let _no_fork = gate.enter();
             let mut threads = lock(&self.0);
@@ -87,14 +86,14 @@ impl Moving {
                 if threads.inside.is_empty() {
                     return Ok(me);
                 }
-                threads.waiting.push(std::thread::current());
+                threads.waiting.push(this_thread());
                 threads.inside.len()
             };
             if left.is_some_and(|left| left.is_zero()) {
                 self.resume(gate, me);
                 return Err(GcPauseError::Timeout { waited: start.elapsed(), inside });
             }
-            rest(&mut rounds, left);
+            rest(left);
         }
     }
 
@@ -120,13 +119,10 @@ impl Moving {
 }
 
 /// Waits until somebody wakes this thread, or a little; the caller looks again.
-fn rest(rounds: &mut u32, left: Option<Duration>) {
-    if cfg!(beadwork_loom) {
-        return wait_a_little(rounds);
-    }
+fn rest(left: Option<Duration>) {
     match left {
-        Some(left) => std::thread::park_timeout(left),
-        None => std::thread::park(),
+        Some(left) => park_timeout(left),
+        None => park(),
     }
 }
 

@@ -177,7 +177,7 @@ impl Mutator {
     #[inline(always)]
     fn read(&self, bead: Bead) -> Reading {
         // Acquire, edge PUBLISH, partner is the Release store of an install: who gets the pointer sees the code.
-        CodeWord(self.hot.first(bead.index()).load(Acquire)).read(bead)
+        CodeWord(self.hot.first(bead.index()).load(mutant!("publish-dispatch", Acquire))).read(bead)
     }
 
     #[inline(always)]

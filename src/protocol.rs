@@ -137,9 +137,11 @@
 //! the state: if the core was a later generation's, the state shows that generation, and the answer is stale.
 //!
 //! ## PAUSE
-//! `Drain::resume` (AcqRel) lowers the count of pauses, then the engine signals once for each worker. A worker that saw the pause
-//! and is leaving fails to, because of the signal (edge WAKE), and looks again; the acquire of the wake word makes it
-//! see the lowered count.
+//! `Drain::resume` (AcqRel) lowers the count of pauses, then the engine looks how many requests wait and signals once for each, up
+//! to the number of workers. A worker that saw the pause and is leaving fails to, because of the signal (edge WAKE), and
+//! looks again; the acquire of the wake word makes it see the lowered count. Between the lowering and the look there is a SeqCst
+//! fence, and another between a push and its own signal, after which a worker looks at the count: in the order of the fences
+//! either the look sees the push, or that worker sees the pause ended. So it is for the limits of lanes and for switching them on.
 //!
 //! ## ASSUME
 //! A dependent is a bead and the version its code has once it is installed: `v + 1`, where `v` is the version the state word has when
@@ -151,10 +153,9 @@
 //! *Listed after the break:* the check refuses it. *Listed before:* the breaker has it. If it is a compile's, the breaker ends its
 //! claim (`StateCell::abandon`); that and the install's taking of the bit are read-modify-writes that both need to find the ticket
 //! with no publisher, so one comes first (edge CLAIM), and if it is the breaker's, the install never happens. If it is the VM's own,
-//! there is no claim to end: the breaker has raised the count of broken assumptions (in the lock), and now puts a
-//! read-modify-write that changes nothing onto the state word, with no publisher (`StateCell::touch`). If the VM takes the bit
-//! after it, it has acquired that, sees under the bit that the count has changed since it was listed, lets go, and lists
-//! anew. If it took the bit before, the touch has waited for its release.
+//! there is no claim to end: the breaker has raised the count of broken assumptions (in the lock), and now takes the bit. If the
+//! VM takes it afterwards, it has acquired that, sees under the bit that the count has changed since it was listed, lets go,
+//! and lists anew. If it took the bit before, the breaker has waited for its release.
 //!
 //! Either way what comes afterwards is settled: it is installed or never will be, since versions do not come back, except at
 //! their end, where code with assumptions is refused. The breaker takes the lock of held code and the bit, and the
@@ -216,3 +217,8 @@
 //! A thread that dies while it publishes (nothing under the bit can panic or be cancelled); forks (no section is cut in
 //! two, see `gate`); the end of the generations (by count: `MAX_GENERATION` uses, tested); instruction caches (the
 //! arena's steps, tested as an order).
+//!
+//! # Accesses
+//! Every atomic access that is not Relaxed, in the order of the source. A mutant is an access weakened for the models, one of
+//! which has to fail then.
+#![doc = include_str!("protocol/accesses.md")]

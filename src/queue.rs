@@ -164,7 +164,7 @@ impl Lane {
     /// Requests that wait for this tier, wherever they lie.
     pub(crate) fn len(&self) -> usize {
         // Acquire, edge WAKE: also tells who waits for the drain that what it counted is over.
-        self.waiting.load(Acquire)
+        self.waiting.load(mutant!("wake-waiting-look", Acquire))
     }
 
     /// Whether there is something to take here, workers' deques aside. A request whose push has only begun does not count: its
@@ -298,8 +298,8 @@ impl Lanes {
 
     /// Whether a worker that looked now would get a place, so that telling it of work is of use.
     pub(crate) fn has_place(&self, lane: &Lane, workers: usize) -> bool {
-        let room = !self.optimizes(lane) || self.optimizing.load(Acquire) < reserved(workers);
         // Acquire, edge WAKE: after the caller gave its own place back.
+        let room = !self.optimizes(lane) || self.optimizing.load(Acquire) < reserved(workers);
         room && lane.is_enabled() && lane.running.load(Acquire) < lane.limit()
     }
 
@@ -311,7 +311,7 @@ impl Lanes {
 
     /// Gives the place back; answers the lanes in which somebody, a worker or a helper, may have found none meanwhile.
     pub(crate) fn leave(&self, lane: &Lane) -> &[Lane] {
-        // Saturating: a child forked inside a compile has forgotten all places.
+        // AcqRel/Acquire, edge WAKE, partner is `enter`. Saturating: a child forked inside a compile has forgotten all places.
         let give = |count: &AtomicUsize| {
             let _ = count.fetch_update(AcqRel, Acquire, |now| now.checked_sub(1));
         };
@@ -323,7 +323,7 @@ impl Lanes {
             &self.all[..1]
         };
         // SeqCst, edge WAKE: between the place and the look at what waits for it.
-        fence(SeqCst);
+        fence(mutant!("wake-place-given-back", SeqCst));
         lanes
     }
 
@@ -338,10 +338,11 @@ impl Lanes {
         let Some(lane) = self.get(request.tier) else { return false };
         let bit = 1 << lane.tier.lane();
         // Counted before it can be popped. AcqRel, edge WAKE.
-        lane.waiting.fetch_add(1, AcqRel);
+        lane.waiting.fetch_add(1, mutant!("claim-token", AcqRel));
         // AcqRel, edge CLAIM, partner is `pop_token`: if the bit was set, the drain that clears it reads the state
         // afterwards and sees this request.
-        if self.queued.get(request.index).fetch_or(bit, AcqRel) & bit != 0 {
+        if self.queued.get(request.index).fetch_or(bit, mutant!("claim-token", AcqRel)) & bit != 0 {
+            // AcqRel, edge WAKE, as above.
             lane.waiting.fetch_sub(1, AcqRel);
             if request.reason.is_urgent() {
                 self.hasten(request);

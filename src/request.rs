@@ -131,8 +131,9 @@ impl Shared {
 
     /// There is work: makes sure that somebody looks.
     pub(crate) fn wake(&self) {
-        // SeqCst, edge CLOSE: between the push before this and the look. Partner is the fence in `close`.
-        fence(SeqCst);
+        // SeqCst, edges CLOSE and PAUSE: between the push before this and the look at whether the engine is closed, and a worker's at
+        // whether anything holds the request back. Partners are the fences in `close` and `wake_for`.
+        fence(mutant!("close-push", SeqCst));
         if self.is_closed() {
             // Whoever closed the engine may have dropped what was queued before this was.
             self.drop_queued();

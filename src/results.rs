@@ -13,8 +13,8 @@ use crate::osr::{OsrEntry, OsrWord};
 use crate::shared::Shared;
 use crate::state::{Ended, Snapshot, Ticket};
 use crate::stats::add;
+use crate::sync::Thread;
 use crate::table::Ready;
-use std::thread::Thread;
 
 impl Shared {
     pub(crate) fn installed(&self, ticket: Ticket, code: CompiledCode) -> Outcome {

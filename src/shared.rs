@@ -31,7 +31,7 @@ use crate::snapshot::{self, Snapshots};
 #[cfg(all(unix, not(beadwork_loom)))]
 use crate::state::Ended;
 use crate::stats::Counters;
-use crate::sync::{Arc, AtomicBool, AtomicU32, AtomicU64, Mutex, fence, lock};
+use crate::sync::{Arc, AtomicBool, AtomicU32, AtomicU64, Mutex, Thread, fence, lock, this_thread};
 use crate::table::Table;
 use crate::tier::Candidate;
 use crate::unit::Units;
@@ -40,7 +40,6 @@ use std::sync::Weak;
 #[cfg(all(unix, not(beadwork_loom)))]
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::atomic::Ordering::{Release, SeqCst};
-use std::thread::Thread;
 use std::time::Duration;
 use tracing::level_filters::LevelFilter;
 
@@ -226,7 +225,7 @@ impl Shared {
     /// Has the calling thread woken when the drain is idle, until it [withdraws](Shared::withdraw_waiter).
     pub(crate) fn announce_waiter(&self) {
         let _no_fork = self.gate.enter();
-        let (thread, mut waiters) = (std::thread::current(), lock(&self.waiters));
+        let (thread, mut waiters) = (this_thread(), lock(&self.waiters));
         if waiters.iter().all(|waiter| waiter.id() != thread.id()) {
             waiters.push(thread);
         }
@@ -234,7 +233,7 @@ impl Shared {
 
     pub(crate) fn withdraw_waiter(&self) {
         let _no_fork = self.gate.enter();
-        lock(&self.waiters).retain(|waiter| waiter.id() != std::thread::current().id());
+        lock(&self.waiters).retain(|waiter| waiter.id() != this_thread().id());
     }
 
     /// Whether the calling thread is one of the pool's, so that nobody may be left to do the work it would wait for.
@@ -266,7 +265,7 @@ impl Shared {
         // Release, edge CLOSE, partner is the load in `is_closed`.
         self.closed.store(true, Release);
         // SeqCst, edge CLOSE: between this and dropping what is queued. Partner is the fence in `wake`.
-        fence(SeqCst);
+        fence(mutant!("close-fence", SeqCst));
     }
 
     /// In a forked child, with one thread and no section open: forgets the workers and asks again for what they

@@ -17,7 +17,7 @@
 
 use crate::id::{Bead, GENERATION_BITS, TierId};
 use crate::sync::{AtomicU64, wait_a_little};
-use std::sync::atomic::Ordering::{AcqRel, Acquire, Release};
+use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
 
 mod word;
 
@@ -75,7 +75,7 @@ pub(crate) struct StateCell<'a>(pub(crate) &'a AtomicU64);
 impl<'a> StateCell<'a> {
     /// Acquire: edge PUBLISH, partner is the release of the publishing bit; also edge REGISTER.
     pub(crate) fn load(self) -> Snapshot {
-        Snapshot::unpack(self.0.load(Acquire))
+        Snapshot::unpack(self.0.load(mutant!("publish-state-load", Acquire)))
     }
 
     /// The word if `bead` is live.
@@ -85,15 +85,16 @@ impl<'a> StateCell<'a> {
     }
 
     fn swap(self, old: Snapshot, new: Snapshot) -> bool {
-        // AcqRel: edge CLAIM, partner is every other transition of this word. Acquire on failure: the caller looks
-        // at the word again and may act on what its writer published.
-        self.0.compare_exchange(old.pack(), new.pack(), AcqRel, Acquire).is_ok()
+        // AcqRel: edge CLAIM, partner is every other transition of this word. Relaxed on failure: who failed loads the word
+        // again.
+        self.0.compare_exchange(old.pack(), new.pack(), mutant!("claim-swap", AcqRel), Relaxed).is_ok()
     }
 
     /// Makes a fresh index live, first generation. The caller alone holds the index (S3).
     pub(crate) fn register_fresh(self) {
         // Release: edge REGISTER, partner is the Acquire load in `load`: who sees the bead live sees its core.
-        self.0.store(Snapshot { live: true, ..Snapshot::default() }.pack(), Release);
+        self.0
+            .store(Snapshot { live: true, ..Snapshot::default() }.pack(), mutant!("register-store", Release));
     }
 
     /// Makes a removed index live again in its present generation. The caller alone holds the index (S3).
@@ -200,16 +201,6 @@ impl<'a> StateCell<'a> {
         self.end(ticket, |new| new.pending = Pending::Queued)
     }
 
-    /// Waits for a publisher to end, and puts a read-modify-write behind it that changes nothing: who takes the publishing
-    /// bit later sees what the caller did before (edge ASSUME).
-    pub(crate) fn touch(self, bead: Bead) {
-        while let Some(now) = self.settled(|now| now.is(bead)) {
-            if self.swap(now, now) {
-                return;
-            }
-        }
-    }
-
     fn end(self, ticket: Ticket, change: impl Fn(&mut Snapshot)) -> Ended {
         loop {
             let Some(now) = self.settled(|now| now.is_claimed_by(ticket)) else { return Ended::Superseded };
@@ -230,7 +221,7 @@ impl<'a> StateCell<'a> {
             if !wanted(&now) {
                 return None;
             }
-            if !now.publishing {
+            if !now.publishing || mutant!("s2-two-publishers") {
                 return Some(now);
             }
             wait_a_little(&mut rounds);
@@ -279,7 +270,7 @@ impl Publishing<'_> {
         self.released = true;
         // By S2 nobody else changed the word, so a swap cannot lose an update. It is a read-modify-write so that
         // release sequences headed by earlier transitions go on. AcqRel: edge PUBLISH, partner is `load`.
-        let old = self.cell.0.swap(new.pack(), AcqRel);
+        let old = self.cell.0.swap(new.pack(), mutant!("publish-finish", AcqRel));
         debug_assert_eq!(old, Snapshot { publishing: true, ..self.before }.pack(), "S2 broken");
     }
 }

@@ -9,13 +9,8 @@
 mod imp {
     pub(crate) use std::sync::atomic::{AtomicBool, AtomicU16, AtomicU32, AtomicU64, AtomicUsize, fence};
     pub(crate) use std::sync::{Arc, Mutex, MutexGuard, RwLock};
-    pub(crate) use std::thread::ThreadId;
+    pub(crate) use std::thread::{Thread, ThreadId, current as this_thread, park, park_timeout};
     pub(crate) use std::thread_local;
-
-    /// Which thread this is.
-    pub(crate) fn current_thread() -> ThreadId {
-        std::thread::current().id()
-    }
 
     /// What a column can hold: a cell whose all-zero bytes are its initial value.
     pub(crate) trait Cell: bytemuck::Zeroable + Send + Sync + 'static {}
@@ -30,20 +25,30 @@ mod imp {
 
 #[cfg(beadwork_loom)]
 mod imp {
-    pub(crate) use loom::sync::atomic::{AtomicBool, AtomicU16, AtomicU32, AtomicU64, AtomicUsize, fence};
+    pub(crate) use loom::sync::atomic::{AtomicBool, AtomicU16, AtomicU32, AtomicU64, AtomicUsize};
     pub(crate) use loom::sync::{Mutex, MutexGuard, RwLock};
-    pub(crate) use loom::thread::ThreadId;
+    // The model's threads are all one of the system's.
+    pub(crate) use loom::thread::{Thread, ThreadId, current as this_thread, park};
     pub(crate) use loom::thread_local;
     // Reference counts are not what the models are about, and loom's `Arc` cannot hold trait objects.
     pub(crate) use std::sync::Arc;
+    use std::sync::atomic::Ordering;
+    use std::time::Duration;
 
-    // The model's threads are all one of the system's.
-    pub(crate) fn current_thread() -> ThreadId {
-        loom::thread::current().id()
+    /// A model has no clock: who is not woken is found out.
+    pub(crate) fn park_timeout(_: Duration) {
+        park();
     }
 
     pub(crate) trait Cell: Default + Send + Sync + 'static {}
     impl<T: Default + Send + Sync + 'static> Cell for T {}
+
+    /// A mutant's Relaxed fence is none.
+    pub(crate) fn fence(ordering: Ordering) {
+        if ordering != Ordering::Relaxed {
+            loom::sync::atomic::fence(ordering);
+        }
+    }
 
     pub(crate) fn wait_a_little(_rounds: &mut u32) {
         loom::thread::yield_now();
@@ -51,6 +56,11 @@ mod imp {
 }
 
 pub(crate) use imp::*;
+
+/// Which thread this is.
+pub(crate) fn current_thread() -> ThreadId {
+    this_thread().id()
+}
 
 /// Locks, and goes on if a panic poisoned the mutex: no code that can panic runs under any of our locks, except
 /// allocation failure, and what the locks guard is valid after every statement.
@@ -68,8 +78,9 @@ pub(crate) mod deque {
 
     #[cfg(beadwork_loom)]
     mod stand_in {
-        use crate::sync::{Arc, Mutex, lock};
+        use crate::sync::{Arc, AtomicUsize, Mutex, MutexGuard, lock};
         use std::collections::VecDeque;
+        use std::sync::atomic::Ordering::Relaxed;
 
         pub(crate) enum Steal<T> {
             Empty,
@@ -78,32 +89,48 @@ pub(crate) mod deque {
             Retry,
         }
 
-        pub(crate) struct Injector<T>(Mutex<VecDeque<T>>);
+        /// Empty to whoever no other ordering has told of a push, as with the real ones; only who takes something is ordered after
+        /// its push.
+        pub(crate) struct Injector<T> {
+            queue: Mutex<VecDeque<T>>,
+            len: AtomicUsize,
+        }
         pub(crate) struct Worker<T>(Arc<Injector<T>>);
         pub(crate) struct Stealer<T>(Arc<Injector<T>>);
 
         impl<T> Injector<T> {
             pub(crate) fn new() -> Injector<T> {
-                Injector(Mutex::new(VecDeque::new()))
+                Injector { queue: Mutex::new(VecDeque::new()), len: AtomicUsize::new(0) }
+            }
+            fn change<R>(&self, change: impl FnOnce(&mut VecDeque<T>) -> R) -> R {
+                let mut queue: MutexGuard<'_, _> = lock(&self.queue);
+                let answer = change(&mut queue);
+                self.len.store(queue.len(), Relaxed);
+                answer
+            }
+            fn pop(&self) -> Option<T> {
+                if self.is_empty() { None } else { self.change(VecDeque::pop_front) }
             }
             pub(crate) fn push(&self, value: T) {
-                lock(&self.0).push_back(value);
+                self.change(|queue| queue.push_back(value));
             }
             pub(crate) fn steal(&self) -> Steal<T> {
-                lock(&self.0).pop_front().map_or(Steal::Empty, Steal::Success)
+                self.pop().map_or(Steal::Empty, Steal::Success)
             }
             pub(crate) fn is_empty(&self) -> bool {
-                lock(&self.0).is_empty()
+                self.len() == 0
             }
             pub(crate) fn len(&self) -> usize {
-                lock(&self.0).len()
+                self.len.load(Relaxed)
             }
             pub(crate) fn steal_batch_with_limit_and_pop(&self, to: &Worker<T>, limit: usize) -> Steal<T> {
-                let taken: Vec<T> = {
-                    let mut queue = lock(&self.0);
+                if self.is_empty() {
+                    return Steal::Empty;
+                }
+                let taken: Vec<T> = self.change(|queue| {
                     let half = queue.len().div_ceil(2).min(limit);
                     queue.drain(..half).collect()
-                };
+                });
                 let mut taken = taken.into_iter();
                 let first = taken.next();
                 taken.for_each(|value| to.0.push(value));
@@ -119,7 +146,7 @@ pub(crate) mod deque {
                 self.0.push(value);
             }
             pub(crate) fn pop(&self) -> Option<T> {
-                lock(&self.0.0).pop_front()
+                self.0.pop()
             }
             pub(crate) fn len(&self) -> usize {
                 self.0.len()

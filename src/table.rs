@@ -258,7 +258,7 @@ impl Table {
     pub(crate) fn take_again(&self) -> Option<u32> {
         loop {
             let index = self.free.pop(&self.grace)?;
-            if !self.state(index).load().slotted || !self.pins.park(index) {
+            if !self.state(index).load().slotted || !self.pins.park(index) || mutant!("reuse-pinned") {
                 return Some(index);
             }
         }
@@ -269,7 +269,9 @@ impl Table {
         if self.state(index).load().slotted {
             self.slot.get(index).store(0, Relaxed);
         }
-        self.start_over(index);
+        if !mutant!("reuse-old-budget") {
+            self.start_over(index);
+        }
         note(index);
         self.not_live.fetch_sub(1, Relaxed);
         // Release, edge CORE, partner is the Acquire in `core`: who reads the new core sees the generation that
@@ -307,7 +309,8 @@ impl Table {
         let index = bead.index();
         let core = self.core.get(index).load(Relaxed);
         let next = held.before().next_generation();
-        let old = self.clear_cells(index, &held, next.tag);
+        let tag = if mutant!("reuse-old-tag") { held.before().tag } else { next.tag };
+        let old = self.clear_cells(index, &held, tag);
         held.release(|state| *state = next);
         self.drop_held(kept, bead);
         self.retire(old);
@@ -335,15 +338,17 @@ impl Table {
 
     pub(crate) fn core(&self, bead: Bead) -> Result<usize, Stale> {
         // Acquire, edge CORE: if this is a later generation's core, the check below sees that generation.
-        let core = self.core.get(bead.index()).load(Acquire);
-        self.live(bead)?;
+        let core = self.core.get(bead.index()).load(mutant!("core-load", Acquire));
+        if !mutant!("core-unchecked") {
+            self.live(bead)?;
+        }
         Ok(core)
     }
 
     pub(crate) fn set_core(&self, bead: Bead, core: usize) -> Result<(), Stale> {
         let held = self.publishing(bead, |_| true).ok_or(Stale(bead))?;
         // Release, edge CORE: what the VM wrote into the new object before is seen by who reads the core.
-        self.core.get(bead.index()).store(core, Release);
+        self.core.get(bead.index()).store(core, mutant!("core-set", Release));
         held.release(|_| ());
         Ok(())
     }

@@ -31,7 +31,7 @@ impl Units {
         let standing = make();
         standings.insert(bead, standing);
         // AcqRel, edge UNIT, partner is the one in `get`.
-        self.len.fetch_add(1, AcqRel);
+        self.len.fetch_add(1, mutant!("unit-asked", AcqRel));
         standing
     }
 
@@ -50,6 +50,7 @@ impl Units {
         let mut standings = lock(&self.standings);
         if standings.get(&bead) == Some(&broken) {
             standings.remove(&bead);
+            // AcqRel, edge UNIT, as in `get`.
             self.len.fetch_sub(1, AcqRel);
         }
     }
@@ -82,7 +83,7 @@ impl Shared {
             let _no_fork = self.gate.enter();
             self.units.get(bead)
         };
-        let Some(standing) = standing else { return };
+        let Some(standing) = standing.filter(|_| !mutant!("unit-unbroken")) else { return };
         // Of two threads that do this for one function, each returns only when all of that code is gone.
         self.break_assumption(standing);
         let _no_fork = self.gate.enter();

@@ -42,6 +42,7 @@ impl Wake {
 
     /// Reads the word; then scan, and [`leave`](Wake::leave) if nothing was found.
     pub(crate) fn look(&self) -> Seen {
+        // Acquire, edge WAKE, partner is `signal`.
         Seen(self.0.load(Acquire))
     }
 
@@ -60,7 +61,7 @@ impl Wake {
 
     /// Ends this worker whatever was signalled: it could not be started, or the engine is closed.
     pub(crate) fn quit(&self) -> usize {
-        // AcqRel, as in `leave`. Saturating: a child forked inside a compile has forgotten all workers.
+        // AcqRel/Acquire, edge WAKE, as in `leave`. Saturating: a child forked inside a compile has forgotten all workers.
         let one_less = |now: u64| if now & ACTIVE == 0 { None } else { Some(now - 1) };
         let before = self.0.fetch_update(AcqRel, Acquire, one_less).unwrap_or(0);
         (before & ACTIVE).saturating_sub(1) as usize
@@ -74,13 +75,14 @@ impl Wake {
 
     /// How many workers run.
     pub(crate) fn active(&self) -> usize {
+        // Acquire, edge WAKE, partner is `leave`: who sees a worker gone sees what it did.
         (self.0.load(Acquire) & ACTIVE) as usize
     }
 
     /// A forked child has no workers.
     #[cfg(all(unix, not(beadwork_loom)))]
     pub(crate) fn forget_workers(&self) {
-        // AcqRel: the child has one thread; the ordering is that of `leave` for symmetry.
+        // AcqRel, edge WAKE, as in `leave`, for symmetry: the child has one thread.
         self.0.fetch_and(!ACTIVE, AcqRel);
     }
 }

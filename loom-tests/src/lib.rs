@@ -1,126 +1,26 @@
-//! Models of beadwork's concurrent core. They run the real modules: under `--cfg beadwork_loom` the crate's own
-//! `sync` module hands out loom's types. Without that flag there is nothing here.
+//! Models of beadwork's concurrent core, the mutants they have to catch, and the audit of its atomic accesses.
+//!
+//! The models run the real modules: under `--cfg beadwork_loom` the crate's own `sync` module hands out loom's types. Without
+//! that flag there is only the audit.
 //!
 //! ```text
 //! RUSTFLAGS="--cfg beadwork_loom" cargo test --release -p beadwork-loom-tests
+//! RUSTFLAGS="--cfg beadwork_loom" cargo test --release -p beadwork-loom-tests -- --ignored --nocapture every_mutant
+//! cargo test -p beadwork-loom-tests
 //! ```
 //! `LOOM_MAX_PREEMPTIONS` widens or narrows the search; the default is 3.
+//!
+//! # What to know of loom
+//! loom 0.7.2 compares an access only with the last one to the same cell. A thread that loads a cell and then stores it hides by its
+//! own load that another thread had loaded the cell before, and loom does not try the other order. So models run both their
+//! threads in both roles (`both_ways`), and what they find is not taken for granted: that is what the mutants are for. A new
+//! model comes with the mutant that it catches and no other model did.
 
-#![cfg(beadwork_loom)]
+pub mod audit;
+#[cfg(beadwork_loom)]
+mod model;
+pub mod mutants;
+pub mod reasons;
 
-use beadwork::{Bead, Code, CodeOwner, CompileError, CompiledCode, Core, Engine, FnBackend, Job, Tier};
-use loom::cell::UnsafeCell;
-use loom::sync::Arc;
-
-/// Explores every interleaving of `body` up to the bound on preemptions.
-pub fn model(body: impl Fn() + Sync + Send + 'static) {
-    let mut builder = loom::model::Builder::new();
-    builder.preemption_bound = builder.preemption_bound.or(Some(3));
-    builder.max_branches = 50_000;
-    builder.check(body);
-}
-
-/// Native code's memory: loom reports a race if it is run before it was written, or while it is freed.
-#[derive(Clone, Debug)]
-pub struct Memory(Arc<Checked>);
-
-#[derive(Debug)]
-struct Checked(UnsafeCell<Life>);
-
-// SAFETY: every access goes through loom, which reports those that race; finding them is what the models are for.
-#[allow(unsafe_code)]
-unsafe impl Send for Checked {}
-// SAFETY: as above.
-#[allow(unsafe_code)]
-unsafe impl Sync for Checked {}
-
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Life {
-    Unwritten,
-    Runs,
-    Freed,
-}
-
-/// Frees its memory when it is dropped.
-#[derive(Debug)]
-struct Owner(Memory);
-
-impl Memory {
-    /// Memory for one piece of code.
-    #[allow(clippy::new_without_default)]
-    pub fn new() -> Memory {
-        Memory(Arc::new(Checked(UnsafeCell::new(Life::Unwritten))))
-    }
-
-    /// Compiles: writes the code at `entry`.
-    pub fn compile(&self, entry: usize) -> CompiledCode {
-        self.change(Life::Unwritten, Life::Runs);
-        let code = CompiledCode::new(std::ptr::without_provenance(entry));
-        code.owner(CodeOwner::boxed(Owner(self.clone()))).with_bytes(16)
-    }
-
-    /// Runs the code.
-    pub fn run(&self) {
-        // SAFETY: loom checks that no write happens at the same time, which is what the model is about.
-        #[allow(unsafe_code)]
-        self.0.0.with(|life| assert_eq!(unsafe { *life }, Life::Runs, "ran code that is not there"));
-    }
-
-    /// Whether it was freed. Only for the end of a model.
-    pub fn is_freed(&self) -> bool {
-        // SAFETY: as in `run`.
-        #[allow(unsafe_code)]
-        self.0.0.with(|life| unsafe { *life } == Life::Freed)
-    }
-
-    /// Whether code was ever written here. Only for the end of a model.
-    pub fn is_written(&self) -> bool {
-        // SAFETY: as in `run`.
-        #[allow(unsafe_code)]
-        self.0.0.with(|life| unsafe { *life } != Life::Unwritten)
-    }
-
-    fn change(&self, from: Life, to: Life) {
-        #[allow(unsafe_code)]
-        self.0.0.with_mut(|life| {
-            // SAFETY: as in `run`.
-            let before = unsafe { life.replace(to) };
-            assert_eq!(before, from, "written or freed twice");
-        });
-    }
-}
-
-impl Drop for Owner {
-    fn drop(&mut self) {
-        self.0.change(Life::Runs, Life::Freed);
-    }
-}
-
-/// An engine of two beads and one tier.
-pub fn engine(
-    workers: usize,
-    compile: impl Fn(&mut Job<'_>) -> Result<CompiledCode, CompileError> + Send + Sync + 'static,
-) -> Engine {
-    match Engine::builder().capacity(2).workers(workers).tier(Tier::new(FnBackend::new(compile))).build() {
-        Ok(engine) => engine,
-        Err(error) => panic!("{error}"),
-    }
-}
-
-/// A registered function.
-pub fn bead(engine: &Engine) -> Bead {
-    match engine.register(Core::new(0)) {
-        Ok(bead) => bead,
-        Err(error) => panic!("{error}"),
-    }
-}
-
-/// The entry a dispatch answered, 0 for none.
-pub fn entry(code: Option<Code<'_>>) -> usize {
-    code.map_or(0, |code| code.addr() as usize)
-}
-
-/// A backend that no model calls.
-pub fn unused(_: &mut Job<'_>) -> Result<CompiledCode, CompileError> {
-    Err(CompileError::Unfinished)
-}
+#[cfg(beadwork_loom)]
+pub use model::*;

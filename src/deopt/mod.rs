@@ -90,7 +90,9 @@ impl Deopts {
         all.entry(bead).or_insert_with(|| Record::new(bead, tier, info));
         // Before the code goes: who reads the state afterwards does not pass by the lock (edge DEOPT). Relaxed: the publishing
         // bit orders it.
-        self.len.store(all.len(), Relaxed);
+        if !mutant!("deopt-record-late") {
+            self.len.store(all.len(), Relaxed);
+        }
         let record = all.get_mut(&bead)?;
         let repeats = record.ledger.repeats_with(tier, &info);
         let mut ledger = record.ledger;
@@ -102,6 +104,9 @@ impl Deopts {
             }
             return None;
         };
+        if mutant!("deopt-record-late") {
+            self.len.fetch_add(1, Relaxed);
+        }
         record.history = record.history.after(tier, info, repeats);
         record.history.note(decision);
         record.ledger = ledger;

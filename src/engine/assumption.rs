@@ -150,7 +150,7 @@ impl Shared {
                 .assumptions
                 .register(assumed, dependent, |dependent| self.is_gone(dependent))
                 .map_err(InstallError::AssumptionBroken)?;
-            let holds = || self.assumptions.broken() == broken;
+            let holds = || self.assumptions.broken() == broken || mutant!("assume-uncounted");
             if let Some(installed) = self.table.vm_install(bead, tier, ready, Some(at), holds) {
                 return Ok(installed);
             }

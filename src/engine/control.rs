@@ -1,12 +1,13 @@
 //! Knobs that turn while the engine runs, and its orderly end.
 
 use super::Engine;
-use crate::drain::Crew;
+use crate::drain::{Crew, Drain};
 use crate::error::{NoSuchTier, ShutdownError};
 use crate::id::TierId;
 use crate::queue::Lane;
+use crate::sync::{fence, park_timeout};
 use std::fmt;
-use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::Ordering::{Relaxed, SeqCst};
 use std::time::{Duration, Instant};
 
 impl Engine {
@@ -62,7 +63,7 @@ impl Engine {
         let lane = lanes.get(tier).ok_or(NoSuchTier { tier, tiers: lanes.top().get() })?;
         knob(lane);
         // What was held back may go on.
-        self.wake_for(lane.len());
+        self.wake_for(|_| lane.len());
         Ok(())
     }
 
@@ -87,7 +88,7 @@ impl Engine {
                 return Err(ShutdownError { waited: timeout, stuck });
             };
             if shared.drain.others_busy() > 0 {
-                std::thread::park_timeout(left);
+                park_timeout(left);
             }
         }
         shared.withdraw_waiter();
@@ -98,9 +99,15 @@ impl Engine {
 }
 
 impl Engine {
-    /// Wakes workers for `waiting` requests; each signal starts one.
-    fn wake_for(&self, waiting: usize) {
+    /// Something that held requests back was changed: wakes workers for as many as wait; each signal starts one.
+    fn wake_for(&self, waiting: impl FnOnce(&Drain) -> usize) {
         let shared = self.shared();
+        let waiting = {
+            let _no_fork = shared.no_fork();
+            // SeqCst, edge PAUSE: between the change and the look at what waits. Partner is the fence in `wake`.
+            fence(mutant!("pause-fence", SeqCst));
+            waiting(&shared.drain)
+        };
         // Without workers, this wakes those who wait and do the work themselves.
         let workers = shared.drain.workers.max(1);
         (0..workers.min(waiting)).for_each(|_| shared.wake());
@@ -115,11 +122,9 @@ impl Drop for PauseGuard {
     fn drop(&mut self) {
         let shared = self.0.shared();
         shared.drain.resume();
-        let waiting = {
-            let _no_fork = shared.no_fork();
-            shared.drain.queued()
-        };
-        self.0.wake_for(waiting);
+        if !mutant!("pause-unsignalled") {
+            self.0.wake_for(|drain| drain.queued());
+        }
         // On a thread of the pool, who waits works too.
         shared.idle();
     }

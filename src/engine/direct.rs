@@ -9,6 +9,7 @@ use crate::error::{CompileError, CompileNowError, PromoteError, Stale, SubmitErr
 use crate::id::{Bead, Group, Reason, TierId};
 use crate::shared::Shared;
 use crate::state::{Pending, Requested, Snapshot};
+use crate::sync::park_timeout;
 use std::time::{Duration, Instant};
 
 impl Engine {
@@ -42,7 +43,7 @@ impl Engine {
             let helps = shared.drain.workers == 0 || shared.is_pool_thread();
             if !helps || self.run_pending(1) == 0 {
                 let limits = shared.tiers.iter().filter_map(|parts| parts.timeout);
-                std::thread::park_timeout(limits.fold(timeout - waited, Duration::min));
+                park_timeout(limits.fold(timeout - waited, Duration::min));
             }
         }
     }

@@ -7,7 +7,7 @@ use crate::builder::EngineBuilder;
 use crate::error::DrainTimeout;
 use crate::grace::MutatorCell;
 use crate::shared::Shared;
-use crate::sync::{Arc, Mutex};
+use crate::sync::{Arc, Mutex, park_timeout};
 use std::fmt;
 use std::sync::Weak;
 use std::time::{Duration, Instant};
@@ -127,7 +127,7 @@ impl Engine {
                     compiling: shared.drain.others_busy(),
                 });
             }
-            std::thread::park_timeout(timeout - waited);
+            park_timeout(timeout - waited);
         };
         shared.withdraw_waiter();
         result
@@ -175,7 +175,7 @@ impl Drop for Life {
                 return;
             };
             if self.shared.drain.wake.active() > 0 {
-                std::thread::park_timeout(left);
+                park_timeout(left);
             }
         }
         // Relaxed: set before this thread was the only one.

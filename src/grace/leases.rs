@@ -51,11 +51,11 @@ impl Leases {
         let mut rest = Vec::new();
         for retired in unheld {
             match leases.get_mut(&retired.code.entry()) {
-                Some(leased) => {
+                Some(leased) if !mutant!("lease-unseen") => {
                     leased.aside.push(retired);
                     self.aside.fetch_add(1, Relaxed);
                 }
-                None => rest.push(retired.code),
+                _ => rest.push(retired.code),
             }
         }
         rest

@@ -76,7 +76,7 @@ impl Limbo {
         // The stamp of what was kept is compared too: it may have come here by a later survey than this one, and this
         // one's addresses say nothing of it (G4).
         let free = |retired: &mut Retired| {
-            retired.stamp <= survey.passed
+            (retired.stamp <= survey.passed || mutant!("g4-older-survey"))
                 && !owners.any_inside(retired.code.entry(), retired.code.owner, &survey.held)
         };
         let unheld = self.kept.extract_if(.., free);

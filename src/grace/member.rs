@@ -55,12 +55,12 @@ impl Member {
         drop(details);
         // Release, edge RETIRE, partner is the load in `add_held_to`: who sees that nothing is held any more frees after
         // the last use of what was.
-        self.holds.store(!addresses.is_empty(), Release);
+        self.holds.store(!addresses.is_empty(), mutant!("retire-held", Release));
     }
 
     pub(super) fn add_held_to(&self, held: &mut Vec<usize>) {
         // Acquire, edge RETIRE: see `hold`.
-        if self.holds.load(Acquire) {
+        if self.holds.load(mutant!("retire-scan-held", Acquire)) {
             held.extend_from_slice(&lock(&self.details).held);
         }
     }
@@ -94,12 +94,12 @@ impl Details {
 
 /// Brings a mutator online; answers the epoch it is at.
 pub(crate) fn come_online(epoch: &AtomicU64, cell: &Member) -> u64 {
-    // Acquire, edge RETIRE: what was unlinked before this epoch is not seen afterwards.
+    // Acquire, edges RETIRE and ONLINE: what was unlinked before this epoch is not seen afterwards.
     let now = epoch.load(Acquire);
     // Release, edge ONLINE, partner is the load in `Grace::scan`.
-    cell.at.store(now, Release);
-    // G3: a scan either sees this cell, or its unlink is seen by every load after this fence.
-    fence(SeqCst);
+    cell.at.store(now, mutant!("online-cell", Release));
+    // SeqCst, edge ONLINE (G3): a scan either sees this cell, or its unlink is seen by every load after this fence.
+    fence(mutant!("online-fence", SeqCst));
     now
 }
 
@@ -108,11 +108,11 @@ pub(crate) fn come_online(epoch: &AtomicU64, cell: &Member) -> u64 {
 pub(crate) fn pass(cell: &Member, now: u64) {
     // Release, edge RETIRE, partner is the load in `Grace::scan`: every use of a code pointer came before, and so
     // did the noting of held addresses.
-    cell.at.store(now, Release);
+    cell.at.store(now, mutant!("retire-pass", Release));
 }
 
 /// Goes offline: nothing is used until [`come_online`].
 pub(crate) fn go_offline(cell: &Member) {
     // Release, edge RETIRE, as in `pass`.
-    cell.at.store(0, Release);
+    cell.at.store(0, mutant!("retire-offline", Release));
 }

@@ -13,7 +13,7 @@ impl Mutator {
     #[inline]
     pub fn safepoint(&mut self) {
         // Acquire, edge RETIRE (rule G2): what was unlinked before this epoch is not seen afterwards.
-        let now = self.epoch.load(Acquire);
+        let now = self.epoch.load(mutant!("retire-safepoint", Acquire));
         if now != self.seen.get() {
             self.pass(now);
         }
@@ -46,7 +46,7 @@ impl Mutator {
 
     pub(super) fn safepoint_at_any_depth(&self, return_addresses: &[usize]) {
         // Acquire, edge RETIRE (G2), as in `safepoint`.
-        let now = self.epoch.load(Acquire);
+        let now = self.epoch.load(mutant!("retire-safepoint-with", Acquire));
         // Nothing was unlinked since a safepoint at which this thread was in no retired code: it is in none now.
         if now != self.cell.at(Relaxed) || self.cell.holds() {
             self.pass_with(now, return_addresses);
@@ -55,6 +55,9 @@ impl Mutator {
 
     /// The addresses first, then the epoch (G2).
     fn pass_with(&self, now: u64, addresses: &[usize]) {
+        if mutant!("g2-epoch-first") {
+            grace::pass(&self.cell, now);
+        }
         self.hold(addresses);
         grace::pass(&self.cell, now);
         self.look_again();

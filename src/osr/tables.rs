@@ -60,8 +60,8 @@ impl Probe {
     #[inline(always)]
     pub(crate) fn find(&self, bead: Bead, site: u64) -> Option<u64> {
         // Acquire, edge PUBLISH, partner is the Release store of an install: who gets the word sees the run (O1).
-        let word = OsrWord(self.words.get(bead.index()).load(Acquire));
-        if word.is_none() || !word.is_of(bead) {
+        let word = OsrWord(self.words.get(bead.index()).load(mutant!("publish-probe", Acquire)));
+        if word.is_none() || !(word.is_of(bead) || mutant!("reuse-probe-untagged")) {
             return None;
         }
         let entry = self.entry(word, site)?.load(Relaxed);
@@ -146,7 +146,9 @@ impl Tables {
         let mut room = lock(&self.room);
         if room.free[class].is_empty() && !room.limbo.is_empty() {
             let passed = grace.passed();
-            while let Some(&(stamp, word)) = room.limbo.front().filter(|(stamp, _)| *stamp <= passed) {
+            while let Some(&(stamp, word)) =
+                room.limbo.front().filter(|(stamp, _)| *stamp <= passed || mutant!("retire-run"))
+            {
                 debug_assert!(stamp <= passed);
                 room.limbo.pop_front();
                 room.free[class_of(word.len())].push(word.offset());
@@ -178,7 +180,7 @@ impl Tables {
         let old = OsrWord(cell.load(Relaxed));
         if old != word {
             // Release, edge PUBLISH, partner is the Acquire load of a probe.
-            cell.store(word.0, Release);
+            cell.store(word.0, mutant!("publish-loops", Release));
         }
         old
     }
@@ -201,7 +203,7 @@ impl Tables {
 
     /// How many loops of the bead have an entry.
     pub(crate) fn len(&self, bead: Bead) -> u32 {
-        // Acquire, edge PUBLISH.
+        // Acquire, edge PUBLISH, as in `find`, though the word itself says it.
         let word = OsrWord(self.probe.words.get(bead.index()).load(Acquire));
         if word.is_of(bead) { word.len() } else { 0 }
     }

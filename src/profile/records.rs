@@ -107,7 +107,7 @@ impl Profiles {
         }
         drop(shard);
         // SeqCst, edge FAULT: between this and the caller's look whether the bead lives. Partner is the fence in `forget`.
-        fence(SeqCst);
+        fence(mutant!("fault-counters-given", SeqCst));
         Some(run)
     }
 

@@ -207,8 +207,9 @@ impl Table {
 
     fn is_of_version(&self, bead: Bead, held: &Publishing<'_>, version: u32) -> bool {
         // Relaxed: touched only under the bit. The state's version does not do: it moves with every request that ends.
-        held.before().tier != TierId::INTERPRETER
-            && self.code_version.get(bead.index()).load(Relaxed) == version
+        let kept = self.code_version.get(bead.index()).load(Relaxed);
+        let runs = if mutant!("deopt-version-of-state") { held.before().version } else { kept };
+        held.before().tier != TierId::INTERPRETER && runs == version
     }
 
     /// Takes back the code of a version whose guard failed, cancels what is pending, and counts from zero; `None` if another
@@ -317,10 +318,10 @@ impl Table {
             owner: OwnerWord(self.owner.get(index).load(Relaxed)),
         };
         // Release, edge PUBLISH, partner is the Acquire load of a dispatch: who gets the pointer sees the code.
-        self.code.get(index).store(word.0, Release);
+        self.code.get(index).store(word.0, mutant!("publish-code", Release));
         if held.before().slotted {
             // Release, edge PUBLISH: native callers load it with an ordinary load, see `protocol`.
-            self.slot.get(index).store(self.slot_value(word), Release);
+            self.slot.get(index).store(self.slot_value(word), mutant!("publish-slot", Release));
         }
         if old.owner != owner {
             self.owner.get(index).store(owner.0, Relaxed);

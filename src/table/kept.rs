@@ -73,9 +73,9 @@ impl Table {
     pub(super) fn publishing_to_take(&self, bead: Bead) -> Option<Taking<'_>> {
         loop {
             let above = |state: &Snapshot| state.tier > TierId::BASELINE;
-            let kept =
-                if self.kept.on && above(&self.live(bead).ok()?) { Some(lock(&self.kept.all)) } else { None };
-            let covered = kept.is_some() || !self.kept.on;
+            let on = self.kept.on && !mutant!("k1-unlocked");
+            let kept = if on && above(&self.live(bead).ok()?) { Some(lock(&self.kept.all)) } else { None };
+            let covered = kept.is_some() || !on;
             if let Some(held) = self.publishing(bead, |state| covered || !above(state)) {
                 return Some(Taking { kept, held });
             }

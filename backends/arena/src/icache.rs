@@ -34,7 +34,7 @@ pub(crate) fn synchronize(written: *const u8, executed: *const u8, len: usize) {
 pub(crate) fn fence() {
     #[cfg(all(target_arch = "aarch64", target_os = "linux"))]
     arm::synchronize_cores();
-    // The caller's Release store is what publishes; this only keeps the steps above in front of it even if
+    // Release, edge PUBLISH of the engine's `protocol`: the caller's Release store is what publishes; this only keeps the steps above in front of it even if
     // the caller hands the address over through a channel the compiler cannot see (another mapping, a register).
     std::sync::atomic::fence(std::sync::atomic::Ordering::Release);
 }

@@ -1,6 +1,4 @@
-//! Edge REUSE for what native code stores by itself: budgets and counters whose addresses it embeds.
-
-#![cfg(beadwork_loom)]
+//! Edges REUSE and BUDGET, for what native code stores by itself: budgets and counters whose addresses it embeds.
 
 use beadwork::{Bead, BlockCounters, CompiledCode, Core, Engine, Mutator, TierId};
 use beadwork_loom_tests::*;
@@ -103,6 +101,27 @@ fn a_budget_that_threads_overdraw_at_the_same_time_is_granted_anew_and_none_is_s
             assert!((1..=1_000).contains(&left), "{left}");
         };
         (twice, once, afterwards)
+    });
+}
+
+#[test]
+fn a_budget_that_native_code_overdraws_is_a_spent_one_to_a_dispatch() {
+    in_both_roles(|| {
+        let engine = engine(1, unused);
+        let bead = bead(&engine);
+        engine.set_budget(bead, 1);
+        let (native, interprets) = (engine.clone(), engine.clone());
+        // Neither goes to the slow path before the other has counted.
+        let calls = move || _ = native.count_natively(bead) | native.count_natively(bead);
+        let dispatches = move || {
+            interprets.mutator().tick(bead);
+        };
+        let afterwards = move || {
+            engine.mutator().tick(bead);
+            let left = engine.budget_left(bead);
+            assert!((1..=1_000).contains(&left), "{left}: spent, and nobody grants another");
+        };
+        (calls, dispatches, afterwards)
     });
 }
 

@@ -1,7 +1,5 @@
 //! Edges RETIRE and LEASE: frames and leases keep the code they are in, and nothing else.
 
-#![cfg(beadwork_loom)]
-
 use beadwork::{Bead, Engine, Mutator, TierId};
 use beadwork_loom_tests::*;
 use loom::thread;
@@ -9,7 +7,7 @@ use loom::thread;
 const T1: TierId = TierId::BASELINE;
 
 /// Runs `mine` on a mutator of its own beside `other`, which gets the engine; with either on the spawned thread.
-fn both_ways(
+fn on_a_mutator(
     mine: impl Fn(&Engine, Bead, &[Memory; 2], Mutator) + Copy + Send + Sync + 'static,
     other: impl Fn(&Engine, Bead, &[Memory; 2]) + Copy + Send + Sync + 'static,
     after: impl Fn(&Engine, &[Memory; 2]) + Copy + Send + Sync + 'static,
@@ -49,7 +47,7 @@ fn run(memory: &[Memory; 2], entry: usize) {
 
 #[test]
 fn code_with_a_frame_is_not_freed_by_safepoints_that_name_it() {
-    both_ways(
+    on_a_mutator(
         |engine, bead, memory, mut m| {
             let inside = entry(m.code(bead));
             run(memory, inside);
@@ -72,7 +70,7 @@ fn code_with_a_frame_is_not_freed_by_safepoints_that_name_it() {
 
 #[test]
 fn a_scan_with_an_older_list_of_addresses_frees_nothing_that_a_newer_one_keeps() {
-    both_ways(
+    on_a_mutator(
         |engine, bead, memory, mut m| {
             let inside = entry(m.code(bead));
             engine.invalidate(bead).unwrap();
@@ -93,7 +91,7 @@ fn a_scan_with_an_older_list_of_addresses_frees_nothing_that_a_newer_one_keeps()
 
 #[test]
 fn code_that_was_left_before_a_safepoint_with_other_addresses_is_freed() {
-    both_ways(
+    on_a_mutator(
         |engine, bead, memory, mut m| {
             run(memory, entry(m.code(bead)));
             m.safepoint_with(&[0x900]);
@@ -104,6 +102,24 @@ fn code_that_was_left_before_a_safepoint_with_other_addresses_is_freed() {
             assert_eq!(m.depth(), 0);
         },
         |engine, bead, _| engine.invalidate(bead).unwrap(),
+        |engine, memory| {
+            engine.reclaim();
+            assert!(memory[0].is_freed());
+        },
+    );
+}
+
+#[test]
+fn code_that_was_kept_for_a_frame_is_freed_after_its_last_use() {
+    on_a_mutator(
+        |engine, bead, memory, mut m| {
+            let inside = entry(m.code(bead));
+            engine.invalidate(bead).unwrap();
+            m.safepoint_with(&[inside + 8]);
+            run(memory, inside);
+            m.safepoint();
+        },
+        |engine, _, _| _ = engine.reclaim(),
         |engine, memory| {
             engine.reclaim();
             assert!(memory[0].is_freed());
@@ -144,7 +160,7 @@ fn two_mutators_with_frames_keep_code_until_both_have_left_it() {
 
 #[test]
 fn leased_code_is_not_freed_before_the_last_lease_is_dropped() {
-    both_ways(
+    on_a_mutator(
         |engine, bead, memory, mut m| {
             let lease = m.lease(bead);
             m.safepoint();
@@ -168,7 +184,7 @@ fn leased_code_is_not_freed_before_the_last_lease_is_dropped() {
 
 #[test]
 fn a_lease_taken_without_a_mutator_holds_what_it_names() {
-    both_ways(
+    on_a_mutator(
         |engine, bead, memory, m| {
             drop(m);
             let lease = engine.lease(bead);
@@ -195,7 +211,7 @@ fn a_lease_taken_without_a_mutator_holds_what_it_names() {
 
 #[test]
 fn a_safepoint_frees_nothing_before_the_scope_a_longjmp_left_open_is_closed() {
-    both_ways(
+    on_a_mutator(
         |_, bead, memory, mut m| {
             let outside = m.enter_native();
             let inside = entry(m.code(bead));

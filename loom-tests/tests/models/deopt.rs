@@ -1,7 +1,5 @@
-//! Bailouts against installs, against each other and against the end of a function: one counts, failing code is never
+//! Edge DEOPT: bailouts against installs, against each other and against the end of a function: one counts, failing code is never
 //! answered again, and no owner is lost or freed twice. Races are tried with both threads in both roles.
-
-#![cfg(beadwork_loom)]
 
 use beadwork::{
     BailoutInfo, Bead, DeoptDecision, DeoptHistory, Engine, FnBackend, Recovery, Threshold, Tier, TierId,
@@ -104,6 +102,16 @@ fn a_late_bailout_leaves_newer_code_alone() {
             assert_eq!(code(engine, bead), 2, "newer code was taken for an old failure");
             assert!(memory[0].is_freed());
         },
+    );
+}
+
+#[test]
+fn failing_code_is_taken_whatever_is_asked_for_meanwhile() {
+    race(
+        |engine, bead| assert_ne!(bail(engine, bead, 1), DeoptDecision::Outdated),
+        |engine, bead| engine.promote(bead, T2).unwrap(),
+        || compiled(Recovery::Pause { calls: 1 }, false),
+        |engine, bead, _| assert_eq!(code(engine, bead), 0),
     );
 }
 

@@ -1,11 +1,11 @@
-//! Edges CLAIM and WAKE: every request is compiled once, by one worker, and none is lost.
+//! Edges CLAIM, WAKE and FAULT: every request is compiled once, by one worker, and none is lost; and no failure outlives its
+//! function.
 
-#![cfg(beadwork_loom)]
-
-use beadwork::{CompileError, CompiledCode, Core, Engine, FnBackend, Job, Threshold, Tier, TierId};
+use beadwork::{CompileError, Core, Engine, FnBackend, Job, Threshold, Tier, TierId};
 use beadwork_loom_tests::*;
 use loom::sync::Arc;
-use loom::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use loom::sync::atomic::AtomicUsize;
+use loom::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed};
 use loom::thread;
 
 const T1: TierId = TierId::BASELINE;
@@ -16,7 +16,7 @@ fn counting(workers: usize) -> (Engine, Arc<AtomicUsize>) {
     let counted = compiles.clone();
     let engine = engine(workers, move |_| {
         counted.fetch_add(1, Relaxed);
-        Ok(CompiledCode::new(std::ptr::without_provenance(1)))
+        Ok(at(1))
     });
     (engine, compiles)
 }
@@ -125,10 +125,19 @@ fn with_tier(tier: Tier) -> Engine {
 fn a_request_that_meets_a_helper_in_a_full_lane_is_not_lost() {
     let model_of = |helper_is_spawned: bool| {
         model(move || {
-            let backend =
-                FnBackend::new(|_: &mut Job<'_>| Ok(CompiledCode::new(std::ptr::without_provenance(1))));
+            let inside = std::sync::Arc::new(std::sync::Mutex::new(None::<Engine>));
+            let nested = inside.clone();
+            let backend = FnBackend::new(move |_: &mut Job<'_>| {
+                nested.lock().unwrap().take().inspect(|engine| _ = engine.run_pending(1));
+                Ok(at(1))
+            });
             let engine = with_tier(Tier::new(backend).max_parallel(1));
             let (first, second) = (bead(&engine), bead(&engine));
+            // A seat for each of the two, so that they meet only where they have to.
+            *inside.lock().unwrap() = Some(engine.clone());
+            engine.promote(first, T1).unwrap();
+            while engine.work_if_started() {}
+            engine.invalidate(first).unwrap();
             engine.promote(first, T1).unwrap();
             let help = |engine: &Engine| _ = engine.run_pending(1);
             let ask = move |engine: &Engine| {
@@ -203,4 +212,77 @@ fn the_pause_after_a_failed_compile_is_not_inherited_by_the_next_function() {
         engine.mutator().tick(new);
         assert!(engine.state(new).unwrap().pending.is_some(), "its first call meets its threshold");
     });
+}
+
+#[test]
+fn a_result_of_a_cancelled_claim_never_ends_a_newer_one() {
+    model(|| {
+        // Which compile comes first is settled, so that the search is about how they end.
+        let stage = Arc::new(AtomicUsize::new(0));
+        let reach = |stage: &AtomicUsize, at| {
+            while stage.load(Acquire) < at {
+                thread::yield_now();
+            }
+        };
+        let compiling = stage.clone();
+        let engine = engine(2, move |_| {
+            let first = compiling.fetch_add(1, AcqRel) == 0;
+            reach(&compiling, if first { 2 } else { 3 });
+            Ok(at(if first { 1 } else { 2 }))
+        });
+        let bead = bead(&engine);
+        engine.promote(bead, T1).unwrap();
+        let older = {
+            let (engine, stage) = (engine.clone(), stage.clone());
+            thread::spawn(move || {
+                engine.run_pending(1);
+                stage.fetch_add(1, AcqRel);
+            })
+        };
+        reach(&stage, 1);
+        engine.reload(bead).unwrap();
+        engine.run_pending(1);
+        older.join().unwrap();
+        assert_eq!(entry(engine.mutator().code(bead)), 2, "of the source before");
+    });
+}
+
+#[test]
+fn who_claims_a_request_finds_the_compile_that_came_with_it() {
+    both_ways(
+        || {
+            let (engine, _) = counting(1);
+            let bead = bead(&engine);
+            // A token is left over.
+            engine.promote(bead, T1).unwrap();
+            engine.invalidate(bead).unwrap();
+            (engine, bead)
+        },
+        |(engine, _)| _ = engine.work_if_started(),
+        |(engine, bead)| assert!(engine.submit(*bead, T1, |_| Ok(at(7))).is_ok()),
+        |(engine, bead)| {
+            while engine.work_if_started() {}
+            assert_eq!(entry(engine.mutator().code(*bead)), 7);
+        },
+    );
+}
+
+#[test]
+fn a_function_that_gets_hot_beside_a_token_left_over_is_compiled() {
+    both_ways(
+        || {
+            let backend = FnBackend::new(|_: &mut Job<'_>| Ok(at(1)));
+            let engine = with_tier(Tier::new(backend).policy(Threshold::new(1)));
+            let bead = bead(&engine);
+            engine.promote(bead, T1).unwrap();
+            engine.invalidate(bead).unwrap();
+            (engine, bead)
+        },
+        |(engine, _)| _ = engine.work_if_started(),
+        |(engine, bead)| engine.mutator().tick(*bead),
+        |(engine, bead)| {
+            while engine.work_if_started() {}
+            assert_eq!(engine.state(*bead).unwrap().pending, None, "queued, and nobody comes");
+        },
+    );
 }

@@ -1,48 +1,15 @@
 //! Edge ASSUME: no code that relies on a broken assumption is found after the call that broke it has returned; and what
 //! takes code back by reload and invalidation agrees with what installs it.
 
-#![cfg(beadwork_loom)]
-
 use beadwork::{
     Assumption, BailoutInfo, Bead, CompiledCode, DeoptHistory, Engine, FnBackend, Job, Recovery, Tier, TierId,
 };
 use beadwork_loom_tests::*;
 use loom::sync::atomic::{AtomicUsize, Ordering::Relaxed};
-use loom::thread;
 use std::sync::{Arc, Mutex};
 
 const T1: TierId = TierId::BASELINE;
 const T2: TierId = TierId::new(2).unwrap();
-
-fn at(entry: usize) -> CompiledCode {
-    CompiledCode::new(std::ptr::without_provenance(entry))
-}
-
-/// Runs `one` and `other` on two threads; which of them is the spawned one decides what loom finds within its bound, so
-/// both ways are tried.
-fn both_ways<S: Clone + Send + 'static>(
-    start: impl Fn() -> S + Copy + Send + Sync + 'static,
-    one: impl Fn(&S) + Copy + Send + Sync + 'static,
-    other: impl Fn(&S) + Copy + Send + Sync + 'static,
-    end: impl Fn(&S) + Copy + Send + Sync + 'static,
-) {
-    for swapped in [false, true] {
-        model(move || {
-            let shared = start();
-            let spawned = {
-                let shared = shared.clone();
-                thread::spawn(move || if swapped { one(&shared) } else { other(&shared) })
-            };
-            if swapped {
-                other(&shared)
-            } else {
-                one(&shared)
-            }
-            spawned.join().unwrap();
-            end(&shared);
-        });
-    }
-}
 
 type Case = (Engine, Bead, Assumption);
 

@@ -1,8 +1,6 @@
 //! Edges PUBLISH, RETIRE and REUSE, for native loop entries: a probe answers an entry of live code of its own function and
 //! site, or none.
 
-#![cfg(beadwork_loom)]
-
 use beadwork::{Bead, CompiledCode, Core, Engine, Mutator, TierId};
 use beadwork_loom_tests::*;
 use loom::thread;
@@ -30,7 +28,11 @@ fn run_loop(m: &mut Mutator, bead: Bead, memory: &[Memory]) -> usize {
 }
 
 /// Runs `one` on a thread of its own and `other` here, and the other way round: loom's search depends on the order.
-fn both_ways(one: fn(&Engine, Bead, &[Memory]), other: fn(&Engine, Bead, &[Memory]), end: fn(&Engine, Bead)) {
+fn beside_swaps(
+    one: fn(&Engine, Bead, &[Memory]),
+    other: fn(&Engine, Bead, &[Memory]),
+    end: fn(&Engine, Bead),
+) {
     for swapped in [false, true] {
         model(move || {
             let engine = engine(1, unused);
@@ -50,25 +52,25 @@ fn both_ways(one: fn(&Engine, Bead, &[Memory]), other: fn(&Engine, Bead, &[Memor
 
 #[test]
 fn who_finds_a_loop_entry_sees_all_of_its_code() {
-    model(|| {
-        let engine = engine(1, unused);
-        let (bead, memory) = (bead(&engine), Memory::new());
-        let installer = {
-            let (engine, memory) = (engine.clone(), memory.clone());
-            thread::spawn(move || drop(engine.install(bead, T1, with_loop(&memory, 1))))
-        };
-        let m = engine.mutator();
-        if in_loop(&m, bead) == 1 {
-            memory.run();
-        }
-        installer.join().unwrap();
-        assert_eq!(in_loop(&m, bead), 1);
-    });
+    both_ways(
+        || {
+            let engine = engine(1, unused);
+            let bead = bead(&engine);
+            (engine, bead, Memory::new())
+        },
+        |(engine, bead, memory)| _ = engine.install(*bead, T1, with_loop(memory, 1)).unwrap(),
+        |(engine, bead, memory)| {
+            if in_loop(&engine.mutator(), *bead) == 1 {
+                memory.run();
+            }
+        },
+        |(engine, bead, _)| assert_eq!(in_loop(&engine.mutator(), *bead), 1),
+    );
 }
 
 #[test]
 fn a_probe_beside_swaps_that_use_runs_of_cells_again_finds_live_code() {
-    both_ways(
+    beside_swaps(
         |engine, bead, memory| {
             engine.install(bead, T1, with_loop(&memory[1], 2)).unwrap();
             engine.reclaim();
@@ -82,7 +84,7 @@ fn a_probe_beside_swaps_that_use_runs_of_cells_again_finds_live_code() {
 
 #[test]
 fn a_probe_after_invalidate_returned_finds_nothing() {
-    both_ways(
+    beside_swaps(
         |engine, bead, _| {
             engine.invalidate(bead).unwrap();
             assert_eq!(in_loop(&engine.mutator(), bead), 0);
@@ -98,7 +100,7 @@ fn a_probe_after_invalidate_returned_finds_nothing() {
 
 #[test]
 fn a_stale_handle_never_finds_the_next_functions_loop() {
-    both_ways(
+    beside_swaps(
         |engine, old, memory| {
             engine.remove(old).unwrap();
             if let Ok(new) = engine.register(Core::new(9)) {
@@ -117,7 +119,7 @@ fn a_stale_handle_never_finds_the_next_functions_loop() {
 
 #[test]
 fn an_entry_that_failed_is_suppressed_also_in_code_installed_meanwhile() {
-    both_ways(
+    beside_swaps(
         |engine, bead, _| {
             engine.osr_failed(bead, SITE).unwrap();
         },

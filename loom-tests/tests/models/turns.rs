@@ -1,9 +1,7 @@
 //! Deliveries come in the order of versions; a collector's pause and a look at a core exclude each other; snapshots go with
 //! their requests.
 
-#![cfg(beadwork_loom)]
-
-use beadwork::{Bead, CompiledCode, Core, Delivery, Engine, FnBackend, Threshold, Tier, TierId};
+use beadwork::{Bead, Core, Delivery, Engine, FnBackend, Threshold, Tier, TierId};
 use beadwork_loom_tests::*;
 use loom::cell::UnsafeCell;
 use loom::sync::Arc;
@@ -11,10 +9,6 @@ use loom::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use loom::thread;
 
 const T1: TierId = TierId::BASELINE;
-
-fn at(entry: usize) -> CompiledCode {
-    CompiledCode::new(std::ptr::without_provenance(entry))
-}
 
 /// What the VM's tables say after everything was delivered: the version of the code there is.
 fn table(engine: &Engine) -> Option<u32> {

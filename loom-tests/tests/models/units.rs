@@ -1,8 +1,6 @@
 //! Edge UNIT: code with the body of another function is not found any more when a redefinition of that function has returned.
 
-#![cfg(beadwork_loom)]
-
-use beadwork::{Bead, CompiledCode, Engine, TierId};
+use beadwork::{Bead, Engine, TierId};
 use beadwork_loom_tests::*;
 use loom::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use loom::thread;
@@ -19,7 +17,7 @@ fn queued() -> Case {
         let included = known.get().is_some_and(|&callee| job.include(callee).unwrap_or(false));
         // 9 calls through the slot.
         let entry = if included { read.load(Relaxed) } else { 9 };
-        Ok(CompiledCode::new(std::ptr::without_provenance(entry)))
+        Ok(at(entry))
     });
     let (caller, second) = (bead(&engine), bead(&engine));
     callee.set(second).unwrap();
@@ -35,14 +33,12 @@ fn redefined((engine, caller, callee, body): &Case) {
 
 #[test]
 fn a_compile_that_meets_a_redefinition_never_has_the_old_body_installed() {
-    model(|| {
-        let case = queued();
-        let other = case.clone();
-        let redefines = thread::spawn(move || redefined(&other));
-        case.0.work_if_started();
-        redefines.join().unwrap();
-        assert_ne!(entry(case.0.mutator().code(case.1)), 1);
-    });
+    both_ways(
+        queued,
+        |(engine, ..)| _ = engine.work_if_started(),
+        redefined,
+        |(engine, caller, ..)| assert_ne!(entry(engine.mutator().code(*caller)), 1),
+    );
 }
 
 #[test]

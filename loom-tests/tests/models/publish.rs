@@ -1,34 +1,127 @@
-//! Edges PUBLISH and RETIRE: code is seen whole, and not freed while it is run.
+//! Edges REGISTER, PUBLISH, RETIRE and ONLINE: code is seen whole, and not freed while it is run.
 
-#![cfg(beadwork_loom)]
-
-use beadwork::{Bead, Engine, Mutator, TierId};
+use beadwork::{Bead, Core, Engine, Mutator, TierId};
 use beadwork_loom_tests::*;
 use loom::thread;
 
 const T1: TierId = TierId::BASELINE;
 
+/// A function, and the memory of the code it may get.
+fn interpreted() -> (Engine, Bead, Memory) {
+    let engine = engine(1, unused);
+    let bead = bead(&engine);
+    (engine, bead, Memory::new())
+}
+
+fn install((engine, bead, memory): &(Engine, Bead, Memory)) {
+    engine.install(*bead, T1, memory.compile(1)).unwrap();
+}
+
 #[test]
 fn who_dispatches_code_sees_all_of_it() {
-    model(|| {
-        let engine = engine(1, unused);
-        let (bead, memory) = (bead(&engine), Memory::new());
-        let installer = {
-            let (engine, memory) = (engine.clone(), memory.clone());
-            thread::spawn(move || drop(engine.install(bead, T1, memory.compile(1))))
-        };
-        let m = engine.mutator();
-        if entry(m.code(bead)) == 1 {
-            memory.run();
-        }
-        installer.join().unwrap();
-        assert_eq!(entry(m.code(bead)), 1);
-    });
+    both_ways(
+        interpreted,
+        install,
+        |(engine, bead, memory)| {
+            if entry(engine.mutator().code(*bead)) == 1 {
+                memory.run();
+            }
+        },
+        |(engine, bead, _)| assert_eq!(entry(engine.mutator().code(*bead)), 1),
+    );
+}
+
+#[test]
+fn who_leases_code_sees_all_of_it() {
+    both_ways(
+        interpreted,
+        install,
+        |(engine, bead, memory)| {
+            if engine.lease(*bead).is_some() {
+                memory.run();
+            }
+        },
+        |(engine, bead, _)| assert!(engine.lease(*bead).is_some()),
+    );
+}
+
+#[test]
+fn who_calls_through_a_slot_sees_all_of_the_code() {
+    both_ways(
+        || {
+            let (engine, bead, memory) = interpreted();
+            let slot = engine.slot(bead).unwrap();
+            ((engine, bead, memory), slot)
+        },
+        |(function, _)| install(function),
+        |((engine, _, memory), slot)| {
+            if engine.slot_value(*slot) == 1 {
+                memory.run();
+            }
+        },
+        |((engine, ..), slot)| assert_eq!(engine.slot_value(*slot), 1),
+    );
+}
+
+#[test]
+fn who_reads_a_core_that_was_moved_sees_the_object_there() {
+    both_ways(
+        interpreted,
+        |(engine, bead, memory)| {
+            drop(memory.compile(1));
+            engine.set_core(*bead, Core::new(7)).unwrap();
+        },
+        |(engine, bead, memory)| {
+            if engine.core(*bead) == Ok(Core::new(7)) {
+                assert!(memory.is_written());
+            }
+        },
+        |(engine, bead, _)| assert_eq!(engine.core(*bead), Ok(Core::new(7))),
+    );
+}
+
+#[test]
+fn who_sees_the_tier_sees_the_code() {
+    both_ways(
+        interpreted,
+        install,
+        |(engine, bead, _)| {
+            let m = engine.mutator();
+            if engine.tier(*bead) == Ok(T1) {
+                assert_eq!(entry(m.code(*bead)), 1);
+            }
+        },
+        |(engine, bead, _)| assert_eq!(engine.tier(*bead), Ok(T1)),
+    );
+}
+
+#[test]
+fn who_meets_a_function_on_a_walk_sees_its_core() {
+    both_ways(
+        || engine(1, unused),
+        |engine| _ = engine.register(Core::new(7)).unwrap(),
+        |engine| engine.walk(|bead| assert_eq!(engine.core(bead), Ok(Core::new(7)))),
+        |_| (),
+    );
 }
 
 #[test]
 fn superseded_code_is_not_freed_while_a_mutator_can_be_in_it() {
-    model(|| {
+    superseded_code_is_not_freed_before(Mutator::safepoint);
+}
+
+#[test]
+fn superseded_code_is_not_freed_before_a_safepoint_that_names_frames() {
+    superseded_code_is_not_freed_before(|m| m.safepoint_with(&[]));
+}
+
+#[test]
+fn superseded_code_is_not_freed_before_a_mutator_goes_offline() {
+    superseded_code_is_not_freed_before(|m| m.offline(|| ()));
+}
+
+fn superseded_code_is_not_freed_before(pass: fn(&mut Mutator)) {
+    model(move || {
         let engine = engine(1, unused);
         let (bead, memory) = (bead(&engine), [Memory::new(), Memory::new()]);
         engine.install(bead, T1, memory[0].compile(1)).unwrap();
@@ -42,7 +135,7 @@ fn superseded_code_is_not_freed_while_a_mutator_can_be_in_it() {
         };
         for _ in 0..2 {
             memory[entry(m.code(bead)) - 1].run();
-            m.safepoint();
+            pass(&mut m);
         }
         upgrader.join().unwrap();
         m.safepoint();
@@ -118,15 +211,18 @@ fn install_and_invalidate_leave_code_and_state_agreeing() {
     });
 }
 
-/// An engine with code retired, so that a scan looks, and code that a mutator will dispatch and then retire.
-fn two_generations_of_code() -> (Engine, Bead, Memory) {
+/// An engine with code retired that waits for the mutator, which is offline by now, so that a scan looks; and code that this mutator
+/// will dispatch and then retire.
+fn two_generations_of_code() -> (Engine, Mutator, Bead, Memory) {
     let engine = engine(1, unused);
     let (retired, bead) = (bead(&engine), bead(&engine));
-    let memory = Memory::new();
+    let (memory, mut m) = (Memory::new(), engine.mutator());
     engine.install(retired, T1, Memory::new().compile(1)).unwrap();
     engine.install(bead, T1, memory.compile(2)).unwrap();
     engine.invalidate(retired).unwrap();
-    (engine, bead, memory)
+    m.offline(|| ());
+    assert_eq!(engine.stats().retired, 1);
+    (engine, m, bead, memory)
 }
 
 /// Comes online, and retires the code it is still in.
@@ -142,8 +238,7 @@ fn retire_what_it_runs(engine: &Engine, m: &Mutator, bead: Bead, memory: &Memory
 #[test]
 fn code_is_not_freed_under_a_mutator_that_comes_online_during_a_scan() {
     model(|| {
-        let (engine, bead, memory) = two_generations_of_code();
-        let mut m = engine.mutator();
+        let (engine, mut m, bead, memory) = two_generations_of_code();
         let reclaimer = m.offline(|| {
             let engine = engine.clone();
             thread::spawn(move || engine.reclaim())
@@ -158,9 +253,7 @@ fn code_is_not_freed_under_a_mutator_that_comes_online_during_a_scan() {
 fn code_is_not_freed_under_a_mutator_that_comes_online_during_a_scan_by_the_spawner() {
     // Which thread loom runs first decides what it finds within the bound, so the roles are tried both ways.
     model(|| {
-        let (engine, bead, memory) = two_generations_of_code();
-        let mut m = engine.mutator();
-        m.offline(|| ());
+        let (engine, mut m, bead, memory) = two_generations_of_code();
         let mutator = {
             let engine = engine.clone();
             thread::spawn(move || {
@@ -177,8 +270,8 @@ fn code_is_not_freed_under_a_mutator_that_comes_online_during_a_scan_by_the_spaw
 #[test]
 fn code_is_not_freed_under_a_mutator_that_comes_online_during_a_scan_while_another_passes() {
     model(|| {
-        let (engine, bead, memory) = two_generations_of_code();
-        let (mut m, mut other) = (engine.mutator(), engine.mutator());
+        let (engine, mut m, bead, memory) = two_generations_of_code();
+        let mut other = engine.mutator();
         let reclaimer = m.offline(|| {
             let engine = engine.clone();
             thread::spawn(move || engine.reclaim())
@@ -192,8 +285,8 @@ fn code_is_not_freed_under_a_mutator_that_comes_online_during_a_scan_while_anoth
 #[test]
 fn code_is_not_freed_under_a_mutator_that_comes_online_during_a_scan_by_the_spawner_while_another_passes() {
     model(|| {
-        let (engine, bead, memory) = two_generations_of_code();
-        let (mut m, mut other) = (engine.mutator(), engine.mutator());
+        let (engine, mut m, bead, memory) = two_generations_of_code();
+        let mut other = engine.mutator();
         let mutator = {
             let engine = engine.clone();
             thread::spawn(move || {
