@@ -11,6 +11,7 @@ mod threads {
     use crate::sync::{Arc, AtomicBool, Mutex, lock};
     use rayon::{ThreadPool, ThreadPoolBuilder};
     use std::sync::atomic::Ordering::Relaxed;
+    use std::thread::JoinHandle;
 
     pub(crate) enum Executor {
         /// Threads start with the first request.
@@ -18,6 +19,8 @@ mod threads {
             workers: usize,
             names: String,
             pool: Mutex<Option<Arc<ThreadPool>>>,
+            /// Its threads, which the pool itself does not wait for.
+            threads: Mutex<Vec<JoinHandle<()>>>,
         },
         Given {
             pool: Arc<ThreadPool>,
@@ -33,7 +36,7 @@ mod threads {
             if workers == 0 {
                 return Executor::Inline;
             }
-            Executor::Own { workers, names, pool: Mutex::new(None) }
+            Executor::Own { workers, names, pool: Mutex::new(None), threads: Mutex::new(Vec::new()) }
         }
 
         pub(crate) fn given(pool: Arc<ThreadPool>) -> Executor {
@@ -56,7 +59,7 @@ mod threads {
 
         fn pool(&self) -> Result<Arc<ThreadPool>, String> {
             match self {
-                Executor::Own { workers, names, pool } => {
+                Executor::Own { workers, names, pool, threads } => {
                     let names = names.clone();
                     let mut pool = lock(pool);
                     if let Some(pool) = &*pool {
@@ -65,6 +68,12 @@ mod threads {
                     let built = ThreadPoolBuilder::new()
                         .num_threads(*workers)
                         .thread_name(move |number| format!("{names}-{number}"))
+                        .spawn_handler(|thread| {
+                            let name = thread.name().unwrap_or_default().to_string();
+                            let spawned = std::thread::Builder::new().name(name).spawn(|| thread.run())?;
+                            lock(threads).push(spawned);
+                            Ok(())
+                        })
                         .build()
                         .map_err(|error| error.to_string())?;
                     Ok(pool.insert(Arc::new(built)).clone())
@@ -99,12 +108,29 @@ mod threads {
             pool.and_then(|pool| pool.yield_now()) == Some(rayon::Yield::Executed)
         }
 
+        /// At the end of an engine whose workers have left: ends its own threads and waits until they are gone, so that none is left
+        /// of a library that is unloaded. Not on one of them.
+        pub(crate) fn join_threads(&self) {
+            let Executor::Own { pool, threads, .. } = self else { return };
+            if self.is_pool_thread() {
+                return;
+            }
+            drop(lock(pool).take());
+            let threads = std::mem::take(&mut *lock(threads));
+            for thread in threads {
+                // A panic would have been the pool's own, and has been printed.
+                let _ = thread.join();
+            }
+        }
+
         /// In a forked child: the threads do not exist. An own pool is forgotten, not dropped (its drop would wake
         /// threads that are not there), and a new one starts with the next request.
         #[cfg(unix)]
         pub(crate) fn forget_threads(&self) {
             match self {
-                Executor::Own { pool, .. } => std::mem::forget(lock(pool).take()),
+                Executor::Own { pool, threads, .. } => {
+                    std::mem::forget((lock(pool).take(), std::mem::take(&mut *lock(threads))));
+                }
                 Executor::Given { lost, .. } => lost.store(true, Relaxed),
                 Executor::Inline => (),
             }

@@ -36,6 +36,11 @@ pub(crate) fn enlist(engine: &Arc<Shared>) {
     engines.push(Arc::downgrade(engine));
 }
 
+/// Forgets an engine that has ended.
+pub(crate) fn delist(engine: &Arc<Shared>) {
+    lock(&ENGINES).retain(|known| known.as_ptr() != Arc::as_ptr(engine));
+}
+
 extern "C" fn prepare() {
     let held = lock(&ENGINES);
     let engines: Vec<_> = held.iter().filter_map(Weak::upgrade).collect();

@@ -43,6 +43,45 @@ fn a_backend_may_wait_for_another_compile_of_its_own_tier() {
     }
 }
 
+/// Threads of this process whose names begin like this.
+#[cfg(target_os = "linux")]
+fn threads_called(name: &str) -> usize {
+    let comm = |task: std::fs::DirEntry| std::fs::read_to_string(task.path().join("comm")).ok();
+    let tasks = std::fs::read_dir("/proc/self/task").unwrap();
+    tasks.filter_map(|task| comm(task.ok()?)).filter(|comm| comm.starts_with(name)).count()
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn an_engines_threads_are_gone_when_it_has_ended() {
+    for _ in 0..50 {
+        let engine = builder().workers(3).thread_names("ends").tier(manual(trivial())).build().unwrap();
+        engine.compile_now(beads(&engine, 1)[0], T1, LONG).unwrap();
+        assert_eq!(threads_called("ends"), 3);
+        drop(engine);
+        assert_eq!(threads_called("ends"), 0);
+    }
+}
+
+#[test]
+fn an_engine_whose_last_handle_goes_on_one_of_its_threads_ends() {
+    let (send, ended) = mpsc::channel();
+    let slot: Arc<std::sync::Mutex<Option<Engine>>> = Arc::default();
+    let inner = slot.clone();
+    let backend = FnBackend::new(move |_: &mut Job<'_>| {
+        drop(inner.lock().unwrap().take());
+        send.send(()).unwrap();
+        Ok(code())
+    });
+    let engine = builder().workers(1).tier(manual(backend)).build().unwrap();
+    let bead = beads(&engine, 1)[0];
+    let mut held = slot.lock().unwrap();
+    engine.promote(bead, T1).unwrap();
+    *held = Some(engine);
+    drop(held);
+    ended.recv_timeout(LONG).unwrap();
+}
+
 #[test]
 fn nothing_is_queued_on_an_engine_that_was_shut_down() {
     let engine = builder().workers(1).tier(manual(trivial())).tier(manual(trivial())).build().unwrap();

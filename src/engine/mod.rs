@@ -36,7 +36,8 @@ const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
 /// A promotion broker: counts functions, has them compiled in the background, publishes and frees their code.
 ///
 /// A handle is a counted reference: clones name the same engine. When the last handle and the last [`Mutator`](crate::Mutator) are
-/// gone, queued work is dropped, compiles in flight are waited for (5 seconds at the most), and all code is freed.
+/// gone, queued work is dropped, compiles in flight are waited for (5 seconds at the most), and all code is freed. If the wait was
+/// long enough, the engine's threads have ended then, too (unless it is one of them that lets go of the last handle).
 #[derive(Clone)]
 pub struct Engine(Arc<Life>);
 
@@ -189,6 +190,10 @@ impl Drop for Life {
         while Arc::strong_count(&self.shared) > 1 && start.elapsed() < CLOSE_TIMEOUT {
             crate::sync::wait_a_little(&mut rounds);
         }
+        #[cfg(not(beadwork_loom))]
+        self.shared.executor.join_threads();
+        #[cfg(all(unix, not(beadwork_loom)))]
+        crate::fork::delist(&self.shared);
     }
 }
 
