@@ -29,9 +29,17 @@ impl Assumption {
         Assumption(NonZeroU64::new(number).unwrap_or(NonZeroU64::MAX))
     }
 
-    /// The number.
+    /// The number, never 0.
     pub const fn get(self) -> u64 {
         self.0.get()
+    }
+
+    /// The assumption with that number, `None` for 0. One that was never made does not hold.
+    pub const fn from_number(number: u64) -> Option<Assumption> {
+        match NonZeroU64::new(number) {
+            Some(number) => Some(Assumption(number)),
+            None => None,
+        }
     }
 }
 

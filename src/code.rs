@@ -71,6 +71,31 @@ impl CodeWord {
     }
 }
 
+/// The code words of an engine, for a dispatch that is written in another language; see
+/// [`Mutator::code_words`](crate::Mutator::code_words).
+///
+/// The word of a bead is `base[index & mask]`, 64 bits, to be loaded with Acquire (a plain load on x86-64, `ldar` on aarch64). From
+/// the top: the bead's generation minus one (15 bits), a flag (1), the entry (48). So with
+///
+/// ```text
+/// rest = word ^ (generation - 1) << 49
+/// ```
+///
+/// there is code, whose calls nobody wants counted, if `0 < rest < 1 << 48`; then `rest` is its entry. For every other value call
+/// [`Mutator::dispatch`](crate::Mutator::dispatch), which counts, or finds the handle stale.
+///
+/// The thread has a mutator that is online, and what holds for a code pointer that `dispatch` answers holds for this one: it is
+/// good until that mutator's next safepoint. The words keep their place as long as the engine lives. The layout is part of this
+/// crate's public interface.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub struct CodeWords {
+    /// The word of index 0.
+    pub base: *const std::sync::atomic::AtomicU64,
+    /// Indices are cut to these low bits.
+    pub mask: u32,
+}
+
 /// A pointer to native code, borrowed from the mutator that answered it.
 ///
 /// The code cannot be freed before that mutator's next safepoint, and

@@ -114,6 +114,11 @@ impl<A: Cell, B: Cell> Pair<A, B> {
         self.columns.0.resident_bytes() + self.columns.1.resident_bytes()
     }
 
+    /// Where the first column's cells lie, and the mask of their indices.
+    pub(crate) fn first_cells(&self) -> (*const A, u32) {
+        (self.bases.0, self.mask)
+    }
+
     #[inline(always)]
     #[allow(unsafe_code)]
     pub(crate) fn first(&self, index: u32) -> &A {

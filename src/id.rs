@@ -153,6 +153,21 @@ impl fmt::Debug for TierId {
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
 pub struct Group(pub(crate) NonZeroU32);
 
+impl Group {
+    /// The group as a number, never 0; for C, say.
+    pub const fn to_bits(self) -> u32 {
+        self.0.get()
+    }
+
+    /// The inverse of [`to_bits`](Group::to_bits); `None` for 0. A number nobody was given names no group.
+    pub const fn from_bits(bits: u32) -> Option<Group> {
+        match NonZeroU32::new(bits) {
+            Some(number) => Some(Group(number)),
+            None => None,
+        }
+    }
+}
+
 /// The VM's opaque, pointer-sized handle for a function: stored, handed back, never dereferenced.
 ///
 /// A pointer, an index or a tagged value; a moving collector may change it by

@@ -158,7 +158,7 @@ pub use builder::{
     DEFAULT_CAPACITY, DEFAULT_COLD_AFTER, DEFAULT_FAULT_LIMIT, DEFAULT_RETIRED_LIMIT, EngineBuilder,
     MAX_CAPACITY,
 };
-pub use code::{Code, CompiledCode};
+pub use code::{Code, CodeWords, CompiledCode};
 pub use delivery::Delivery;
 pub use deopt::{
     AlwaysRecompile, BailoutInfo, DEOPT_CYCLE_LIMIT, DEOPT_KEEP_BURST, DEOPT_KEEP_PER_SECOND,
@@ -183,7 +183,7 @@ pub use id::{Bead, Core, Group, MAX_GENERATION, Reason, TierId};
 pub use info::BeadInfo;
 pub use lease::Lease;
 pub use moving::GcPause;
-pub use mutator::{Mutator, RawMutator, Reentered};
+pub use mutator::{Mutator, OfflineMutator, RawMutator, Reentered};
 pub use native::BudgetSlot;
 #[cfg(feature = "metrics")]
 pub use observe::record_metrics;
@@ -192,9 +192,9 @@ pub use observe::{TRACE_LIMIT, Trace};
 pub use osr::ITERATIONS_PER_CALL;
 pub use owner::{CodeOwner, Reclaim};
 pub use policy::{
-    Activity, BASELINE_LOAD_FEEDBACK, CODE_MEMORY_PRESSURE_FROM, Decaying, HalfLife, Jittered, Manual,
-    OPTIMIZING_LOAD_FEEDBACK, Policy, Scaled, ScaledByCodeMemory, ScaledByLoad, ScaledBySize, Threshold,
-    Tiered, Verdict,
+    Activity, BASELINE_LOAD_FEEDBACK, BoxedPolicy, CODE_MEMORY_PRESSURE_FROM, Decaying, HalfLife, Jittered,
+    Manual, OPTIMIZING_LOAD_FEEDBACK, Policy, Scaled, ScaledByCodeMemory, ScaledByLoad, ScaledBySize,
+    Threshold, Tiered, Verdict,
 };
 pub use preset::{Preset, PresetValues};
 pub use profile::{BlockCounters, CALL_TARGETS, CallProfile, CallSite, CallSites, Profile};

@@ -1,6 +1,6 @@
 //! The per-thread handle of a thread that runs the guest program, and the hot path.
 
-use crate::code::{Code, CodeWord, Reading};
+use crate::code::{Code, CodeWord, CodeWords, Reading};
 use crate::column::{Column, Pair};
 use crate::counter;
 use crate::engine::Engine;
@@ -20,6 +20,7 @@ mod reentry;
 mod safepoint;
 
 pub use reentry::{RawMutator, Reentered};
+pub use safepoint::OfflineMutator;
 
 /// A thread that runs the guest program: dispatches, counts, and passes safepoints.
 ///
@@ -249,6 +250,13 @@ impl Mutator {
         if spent.ask {
             self.loops.grant(spent.bead, spent.site, iterations);
         }
+    }
+
+    /// Where the code words lie that a dispatch reads, for a caller that cannot inline [`dispatch`](Mutator::dispatch): native code
+    /// of the VM's own, or a VM in C.
+    pub fn code_words(&self) -> CodeWords {
+        let (base, mask) = self.hot.first_cells();
+        CodeWords { base: base.cast(), mask }
     }
 
     /// Leases the function's code: it is kept until the last clone of the answer is dropped, across safepoints, threads and

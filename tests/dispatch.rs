@@ -248,3 +248,44 @@ fn a_foreground_engine_has_compiled_when_the_request_returns() {
     engine.promote(asked, TierId::BASELINE).unwrap();
     assert_eq!(engine.tier(asked), Ok(TierId::BASELINE));
 }
+
+#[test]
+fn code_words_read_as_documented_answer_what_a_dispatch_answers() {
+    use std::sync::atomic::Ordering::Acquire;
+    let tier =
+        || Tier::new(FnBackend::new(|_: &mut Job<'_>| Err(CompileError::failed("none")))).policy(Manual);
+    let engine = Engine::builder().inline().capacity(64).tier(tier()).tier(tier()).build().unwrap();
+    let mut m = engine.mutator();
+    // `Ok` where the words alone are enough.
+    let documented = |m: &beadwork::Mutator, bead: Bead| {
+        let words = m.code_words();
+        // SAFETY: the masked index is inside of the column, which lives as long as the engine.
+        #[allow(unsafe_code)]
+        let word = unsafe { (*words.base.add((bead.index() & words.mask) as usize)).load(Acquire) };
+        let rest = word ^ u64::from(bead.generation().get() - 1) << 49;
+        if rest > 0 && rest < 1 << 48 { Ok(rest) } else { Err(rest) }
+    };
+    let (mut ready, mut asked) = (0, 0);
+    for generation in 1..=3 {
+        let bead = engine.register(Core::ZERO).unwrap();
+        assert_eq!(bead.generation().get(), generation);
+        for tier in [None, Some(TierId::BASELINE), TierId::new(2)] {
+            if let Some(tier) = tier {
+                engine.install(bead, tier, code()).unwrap();
+            }
+            match documented(&m, bead) {
+                Ok(entry) => {
+                    ready += 1;
+                    assert_eq!(m.dispatch(bead).map(|code| code.addr()), Some(entry));
+                }
+                Err(_) => asked += 1,
+            }
+        }
+        engine.remove(bead).unwrap();
+        assert!(documented(&m, bead).is_err() && m.dispatch(bead).is_none());
+        m.safepoint();
+        engine.reclaim();
+    }
+    // Cold code and counted baseline code are for `dispatch`; code of the highest tier is not.
+    assert_eq!((ready, asked), (3, 6));
+}

@@ -47,6 +47,31 @@ fn an_offline_mutator_holds_nothing_back_and_comes_back_even_if_the_wait_panics(
 }
 
 #[test]
+fn a_mutator_put_aside_offline_holds_nothing_back_until_it_comes_online() {
+    let (alive, engine) = (Alive::default(), inline(10, |_| Ok(code())));
+    let m = engine.mutator();
+    let bead = engine.register(Core::new(0)).unwrap();
+    engine.install(bead, TierId::BASELINE, alive.code()).unwrap();
+    let put_aside = m.go_offline();
+    engine.invalidate(bead).unwrap();
+    engine.reclaim();
+    assert_eq!(alive.count(), 0);
+    let m = put_aside.come_online();
+    engine.install(bead, TierId::BASELINE, alive.code()).unwrap();
+    engine.invalidate(bead).unwrap();
+    engine.reclaim();
+    assert_eq!(alive.count(), 1, "online again");
+    // Native frames that were left open are not denied.
+    let _depth = m.enter_native();
+    let m = m.go_offline().come_online();
+    engine.reclaim();
+    assert_eq!((alive.count(), m.depth()), (1, 1));
+    drop(m.go_offline());
+    engine.reclaim();
+    assert_eq!((alive.count(), engine.stats().mutators), (0, 0));
+}
+
+#[test]
 fn dispatch_after_invalidate_is_cold_and_counts_from_zero() {
     let engine = inline(10, |_| Ok(code()));
     let (bead, m) = (engine.register(Core::new(0)).unwrap(), engine.mutator());

@@ -1,6 +1,7 @@
 //! Safepoints: the plain one, the one that names frames, and being offline.
 
 use super::{Mutator, RawMutator};
+use crate::engine::Engine;
 use crate::grace;
 use std::sync::atomic::Ordering::{Acquire, Relaxed};
 
@@ -117,6 +118,18 @@ impl Mutator {
         blocking(self.as_raw())
     }
 
+    /// Goes offline for as long as the answer is kept, as [`offline`](Mutator::offline) does for the length of a closure: for
+    /// waits that begin and end in different functions, and for a mutator that is put aside with a green thread.
+    pub fn go_offline(self) -> OfflineMutator {
+        if self.depth.get() > 0 {
+            self.poll();
+        } else {
+            self.leave();
+            self.engine().shared().passed_by();
+        }
+        OfflineMutator(self)
+    }
+
     /// Goes offline, with no frames.
     pub(super) fn leave(&self) {
         self.hold(&[]);
@@ -130,5 +143,25 @@ impl Mutator {
     pub(super) fn come_back(&self) {
         grace::come_online(&self.epoch, &self.cell);
         self.look_again();
+    }
+}
+
+/// A [`Mutator`] that holds nothing back and can do nothing; see [`Mutator::go_offline`].
+#[derive(Debug)]
+#[must_use = "dropping it ends the mutator"]
+pub struct OfflineMutator(Mutator);
+
+impl OfflineMutator {
+    /// The mutator, online again. Costs a store and a fence.
+    pub fn come_online(self) -> Mutator {
+        if self.0.is_offline() {
+            self.0.come_back();
+        }
+        self.0
+    }
+
+    /// The engine it belongs to.
+    pub fn engine(&self) -> &Engine {
+        self.0.engine()
     }
 }

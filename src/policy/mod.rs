@@ -1,6 +1,7 @@
 //! When is a function worth compiling? A [`Policy`] answers, and is asked only when a budget runs out.
 
 mod activity;
+mod boxed;
 mod constant;
 mod decay;
 mod jitter;
@@ -15,6 +16,7 @@ mod threshold;
 mod tiered;
 
 pub use activity::{Activity, HalfLife, Verdict};
+pub use boxed::BoxedPolicy;
 pub use constant::Scaled;
 pub use decay::Decaying;
 pub use jitter::Jittered;
@@ -160,6 +162,15 @@ pub trait Policy: Send + Sync + 'static {
         Self: Sized,
     {
         Scaled::new(self, factor)
+    }
+
+    /// The same policy as a value of one type, whatever was put around it: for configurations that are read while the program
+    /// runs. Can be wrapped further.
+    fn boxed(self) -> BoxedPolicy
+    where
+        Self: Sized,
+    {
+        BoxedPolicy::new(self)
     }
 }
 
