@@ -7,6 +7,7 @@ use crate::block::{BlockToken, CodeBlock, CodeGroup};
 use crate::builder::{ArenaBuilder, Config};
 use crate::error::ArenaError;
 use crate::layout::Placed;
+use crate::names::Wanted;
 use crate::place::{self, Function};
 use crate::state::State;
 use crate::stats::ArenaStats;
@@ -45,13 +46,13 @@ impl Shared {
 }
 
 impl Arena {
-    /// An arena with default options: dual-mapped 64 MiB regions without limit, unwinding on, no perf map.
+    /// An arena with default options: dual-mapped 64 MiB regions without limit, unwinding on, no names for profilers and debuggers.
     pub fn builder() -> ArenaBuilder {
         ArenaBuilder::default()
     }
 
-    pub(crate) fn with_config(config: Config, perf_map: bool) -> Result<Self, ArenaError> {
-        let shared = Arc::new(Shared { state: Mutex::new(State::new(config, perf_map)) });
+    pub(crate) fn with_config(config: Config, names: Wanted) -> Result<Self, ArenaError> {
+        let shared = Arc::new(Shared { state: Mutex::new(State::new(config, names)) });
         #[cfg(unix)]
         crate::fork::watch(&shared)?;
         Ok(Self { shared })
@@ -112,14 +113,7 @@ impl Arena {
         }
         let mut state = self.shared.lock();
         let placed = place::place(&mut state, batch, groups)?;
-        if let Some(perf) = &mut state.perf {
-            perf.name(
-                placed
-                    .iter()
-                    .zip(batch)
-                    .map(|(place, function)| (place.token(), place.entry.addr(), function)),
-            );
-        }
+        state.names.announce(&placed, batch);
         Ok(placed)
     }
 
@@ -161,7 +155,7 @@ impl Arena {
     pub fn name_for(&self, token: BlockToken) -> Option<String> {
         let mut state = self.shared.lock();
         state.find(token)?;
-        state.perf.as_ref()?.get(token).map(str::to_owned)
+        state.names.get(token).map(str::to_owned)
     }
 
     /// Address of the first instruction of a live block; `None` for a token that names none.

@@ -1,8 +1,12 @@
 //! What can be chosen about an arena.
 
+#[cfg(target_os = "linux")]
+use std::path::PathBuf;
+
 use crate::arena::Arena;
 use crate::error::ArenaError;
 use crate::mapping::page_size;
+use crate::names::Wanted;
 use crate::unwind::Unwinder;
 
 /// How code memory is written without ever being writable and executable at once.
@@ -37,7 +41,7 @@ pub struct ArenaBuilder {
     pub(crate) max_bytes: Option<usize>,
     pub(crate) aliasing: Aliasing,
     pub(crate) unwind: bool,
-    pub(crate) perf_map: bool,
+    pub(crate) names: Wanted,
     pub(crate) poison_freed: bool,
     pub(crate) unwinder: Option<Unwinder>,
 }
@@ -49,7 +53,7 @@ impl Default for ArenaBuilder {
             max_bytes: None,
             aliasing: Aliasing::default(),
             unwind: true,
-            perf_map: false,
+            names: Wanted::default(),
             poison_freed: false,
             unwinder: None,
         }
@@ -86,7 +90,30 @@ impl ArenaBuilder {
     /// Whether placed functions are named in `/tmp/perf-PID.map`; off by default. Names are then kept in memory too, see
     /// [`Arena::name_for`].
     pub fn perf_map(mut self, write: bool) -> Self {
-        self.perf_map = write;
+        self.names.perf_map = write;
+        self
+    }
+
+    /// Writes every placed function, with its name and its bytes, to `jit-PID.dump` in this directory, which exists; off by default. Linux
+    /// only. Arenas that name the same directory share the file.
+    ///
+    /// Record with `perf record -k mono`, then `perf inject --jit -i perf.data -o perf.jit.data` makes an object of each function, which `perf
+    /// report` and `perf annotate` use. Unlike with a [`perf_map`](ArenaBuilder::perf_map), functions that came to lie at
+    /// one address one after the other are told apart. A forked child begins a file of its own, with what it places itself.
+    #[cfg(target_os = "linux")]
+    pub fn jitdump(mut self, directory: impl Into<PathBuf>) -> Self {
+        self.names.jitdump = Some(directory.into());
+        self
+    }
+
+    /// Whether placed functions are made known to GDB (and LLDB), so that backtraces name them and go on behind them; off by
+    /// default. Linux only.
+    ///
+    /// Each placement costs a small ELF object in memory, which is made anew when some of its functions are freed; and a stop while a
+    /// debugger is attached. Place many functions together.
+    #[cfg(all(feature = "gdb", target_os = "linux"))]
+    pub fn gdb(mut self, register: bool) -> Self {
+        self.names.gdb = register;
         self
     }
 
@@ -127,7 +154,7 @@ impl ArenaBuilder {
             poison_freed: self.poison_freed,
             unwinder,
         };
-        Arena::with_config(config, self.perf_map)
+        Arena::with_config(config, self.names)
     }
 }
 

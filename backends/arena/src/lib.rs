@@ -47,11 +47,18 @@ mod error;
 #[cfg(unix)]
 #[allow(unsafe_code)]
 mod fork;
+#[cfg(all(feature = "gdb", target_os = "linux"))]
+#[allow(unsafe_code)]
+mod gdb;
 #[allow(unsafe_code)]
 mod icache;
+#[cfg(target_os = "linux")]
+#[allow(unsafe_code)]
+mod jitdump;
 mod layout;
 #[allow(unsafe_code)]
 mod mapping;
+mod names;
 mod perf;
 mod place;
 mod region;

@@ -6,7 +6,7 @@ use crate::block::BlockToken;
 use crate::builder::Config;
 use crate::error::ArenaError;
 use crate::mapping::{MapError, Mapping};
-use crate::perf::PerfMap;
+use crate::names::{Names, Wanted};
 use crate::region::{GRANULE, Region, Work, page_granules};
 use crate::stats::ArenaStats;
 
@@ -18,19 +18,18 @@ pub(crate) struct State {
     /// With [`poison_freed`](crate::ArenaBuilder::poison_freed): regions that are used up, kept so that their addresses are not
     /// used again.
     graves: Vec<Mapping>,
-    pub(crate) perf: Option<PerfMap>,
+    pub(crate) names: Names,
     work: Work,
     placements: u64,
 }
 
 impl State {
-    pub(crate) fn new(config: Config, perf_map: bool) -> Self {
-        let perf = perf_map.then(PerfMap::default);
+    pub(crate) fn new(config: Config, names: Wanted) -> Self {
         Self {
             config,
             regions: BTreeMap::new(),
             graves: Vec::new(),
-            perf,
+            names: Names::new(names),
             work: Work::default(),
             placements: 0,
         }
@@ -153,9 +152,7 @@ impl State {
             let granules: Vec<u32> = here.iter().map(|token| token.to_bits() - first).collect();
             let granules = region.with_joined(&granules);
             bytes += region.free(&granules, &mut self.work);
-            if let Some(perf) = &mut self.perf {
-                perf.forget(granules.iter().map(|granule| BlockToken::from_bits(first + granule)));
-            }
+            self.names.forget(granules.iter().map(|granule| BlockToken::from_bits(first + granule)));
             rest = later;
         }
         self.settle_empty();
@@ -202,9 +199,9 @@ impl State {
             bytes_written: self.work.bytes_written,
             protect_calls: self.work.protect_calls,
             unwind_records_written: self.work.unwind_records,
-            perf_map_errors: self.perf.as_ref().map_or(0, PerfMap::errors),
             ..ArenaStats::default()
         };
+        self.names.count_errors(&mut stats);
         for region in self.regions.values() {
             stats.live_bytes += region.live_bytes();
             stats.live_blocks += region.live_blocks();

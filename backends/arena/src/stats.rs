@@ -33,4 +33,6 @@ pub struct ArenaStats {
     pub unwind_records_written: u64,
     /// Batches whose names could not be written to the perf map, since the start.
     pub perf_map_errors: u64,
+    /// Batches that could not be written to the jitdump, since the start.
+    pub jitdump_errors: u64,
 }

@@ -5,6 +5,8 @@ mod info;
 mod register;
 mod table;
 
+#[cfg(all(feature = "gdb", target_os = "linux"))]
+pub(crate) use image::ImageBuilder;
 pub use info::{FdeRecord, UnwindInfo};
 pub(crate) use register::Unwinder;
 pub(crate) use table::{NewRecord, Tables};
