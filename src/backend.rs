@@ -183,7 +183,8 @@ impl<'e> Job<'e> {
         self.host.core(self.ticket.bead)
     }
 
-    /// The same for another function, whose body is to be [included](Job::include) in this one's code.
+    /// The same for another function, whose body is to be [included](Job::include) in this one's code. To follow a core that is
+    /// a pointer, use [`with_core_of`](Job::with_core_of).
     ///
     /// # Errors
     /// [`Stale`] if it is not live.

@@ -74,7 +74,8 @@ pub enum Event {
         bead: Bead,
         /// The tier it was compiled for.
         tier: TierId,
-        /// What it relied on; the first of them, if there are several.
+        /// What it relied on; the first of them, if there are several. One that the VM never made stands for a function whose body
+        /// was to be [contained](crate::Job::include) and that was redefined.
         assumption: Assumption,
     },
     /// An assumption was broken, and all code that relied on it taken back. Comes once for each call of

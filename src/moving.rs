@@ -8,7 +8,7 @@ use crate::backend::Job;
 use crate::engine::Engine;
 use crate::error::{CoreError, GcPauseError};
 use crate::gate::Gate;
-use crate::id::Core;
+use crate::id::{Bead, Core};
 use crate::sync::{Mutex, Thread, ThreadId, current_thread, lock, park, park_timeout, this_thread};
 use std::fmt;
 use std::time::{Duration, Instant};
@@ -152,9 +152,17 @@ impl Job<'_> {
     /// [`CoreError`]: the function was removed, or this thread itself holds a pause (an inline engine that works while its
     /// collector runs). Either turns into a [`CompileError`](crate::CompileError) by `?`.
     pub fn with_core<R>(&self, look: impl FnOnce(Core) -> R) -> Result<R, CoreError> {
+        self.with_core_of(self.bead(), look)
+    }
+
+    /// The same for another function, whose body is to be [included](Job::include) in this one's code.
+    ///
+    /// # Errors
+    /// As [`with_core`](Job::with_core), with [`CoreError`] about that function.
+    pub fn with_core_of<R>(&self, bead: Bead, look: impl FnOnce(Core) -> R) -> Result<R, CoreError> {
         let _inside = self.host().enter_core()?;
         // Read inside: it cannot be moved away any more.
-        let core = self.core()?;
+        let core = self.core_of(bead)?;
         Ok(look(core))
     }
 }

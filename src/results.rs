@@ -14,7 +14,7 @@ use crate::shared::Shared;
 use crate::state::{Ended, Snapshot, Ticket};
 use crate::stats::add;
 use crate::sync::Thread;
-use crate::table::Ready;
+use crate::table::{Ready, Restricted};
 
 impl Shared {
     pub(crate) fn installed(&self, ticket: Ticket, code: CompiledCode) -> Outcome {
@@ -228,13 +228,13 @@ impl Shared {
     }
 
     /// Changes what a function may be compiled at; code and requests above that are taken back.
-    pub(crate) fn restrict(&self, bead: Bead, change: impl Fn(&mut Snapshot)) -> Result<(), Stale> {
+    pub(crate) fn restrict(&self, bead: Bead, change: impl Fn(&mut Snapshot)) -> Result<Restricted, Stale> {
         let (restricted, taken) =
             self.take_back(bead, || self.table.restrict(bead, change), |restricted| restricted.took_code)?;
         if let Some(version) = restricted.cancelled {
             self.over(bead, TierId::MAX, version);
         }
         self.tell_taken(taken);
-        Ok(())
+        Ok(restricted)
     }
 }

@@ -58,6 +58,8 @@ pub(crate) struct Installed {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Restricted {
     pub(crate) took_code: bool,
+    /// The cap until then.
+    pub(crate) old_cap: TierId,
     /// The last version of what was pending, if it is not any more.
     pub(crate) cancelled: Option<u32>,
 }

@@ -7,7 +7,7 @@
 use crate::assumption::Assumption;
 use crate::backend::Job;
 use crate::error::Stale;
-use crate::id::Bead;
+use crate::id::{Bead, TierId};
 use crate::shared::Shared;
 use crate::sync::{AtomicUsize, Mutex, lock};
 use std::collections::HashMap;
@@ -58,20 +58,21 @@ impl Units {
 
 /// What the engine does for a job whose code contains other functions.
 pub(crate) trait UnitHost {
-    /// The standing of a live function.
-    fn standing(&self, bead: Bead) -> Result<Assumption, Stale>;
+    /// The standing of a live function, if code of that tier may contain its body.
+    fn standing(&self, bead: Bead, tier: TierId) -> Result<Option<Assumption>, Stale>;
 }
 
 impl UnitHost for Shared {
-    fn standing(&self, bead: Bead) -> Result<Assumption, Stale> {
+    fn standing(&self, bead: Bead, tier: TierId) -> Result<Option<Assumption>, Stale> {
         self.table.live(bead)?;
         let standing = {
             let _no_fork = self.gate.enter();
             self.units.standing(bead, || self.assumptions.make())
         };
-        // If it was removed meanwhile, nobody would end the standing any more.
-        self.table.live(bead).inspect_err(|_| self.changed_meaning(bead))?;
-        Ok(standing)
+        // If it was removed meanwhile, nobody would end the standing any more. Whoever bars it from now on does.
+        let now = self.table.live(bead).inspect_err(|_| self.changed_meaning(bead))?;
+        let may = now.bars(tier).is_none() && self.admits(bead, tier);
+        Ok(may.then_some(standing))
     }
 }
 
@@ -85,28 +86,41 @@ impl Shared {
         };
         let Some(standing) = standing.filter(|_| !mutant!("unit-unbroken")) else { return };
         // Of two threads that do this for one function, each returns only when all of that code is gone.
-        self.break_assumption(standing);
-        let _no_fork = self.gate.enter();
-        self.units.forget(bead, standing);
+        let lost = self.take_what_relies_on(standing);
+        {
+            let _no_fork = self.gate.enter();
+            self.units.forget(bead, standing);
+        }
+        // Who hears of it may have it compiled at once, on a new standing.
+        lost.into_iter().for_each(|lost| self.tell_all_lost(lost));
     }
 }
 
 /// Compiling several functions as one unit.
 impl Job<'_> {
     /// Has the code of this job contain the body of another function: inlined, or called directly and not through its slot. Ask first
-    /// and read the body then. Answers whether it may; if not, call through the [slot](Job::slot).
+    /// and read the body then. Answers whether it may; if not, call through the [slot](Job::slot). It may not if `callee` is
+    /// blacklisted, capped below this job's [tier](Job::tier) or refused by that tier's [filter](crate::Tier::filter), nor while it is
+    /// being redefined.
+    ///
+    /// A body takes the place of whatever code `callee` runs, code of the VM's own that is [installed](crate::Engine::install)
+    /// by then included: if that code does something else than the body, do not include it.
     ///
     /// The code is taken back, and this compile ended, by whatever changes what a call of `callee` means:
     /// [`invalidate`](crate::Engine::invalidate), [`reload`](crate::Engine::reload) and their like for many,
     /// [`remove`](crate::Engine::remove), code of the VM's own ([`install`](crate::Engine::install),
     /// [`swap_matching`](crate::Engine::swap_matching)), [`demote`](crate::Engine::demote),
-    /// [`set_tier_cap`](crate::Engine::set_tier_cap) and [`blacklist`](crate::Engine::blacklist). When such a call has returned, no
+    /// a lower [`set_tier_cap`](crate::Engine::set_tier_cap) and [`blacklist`](crate::Engine::blacklist). When such a call has returned, no
     /// dispatch answers code with the old body. Who redefines a function stores the new body first, then makes that call, as for
     /// the function's own code.
     ///
     /// What changes only how fast `callee` runs leaves the code alone: a compile at another tier, a bailout, an eviction. The
     /// body is the containing code's: a guard in it that fails [bails out](crate::Engine::bailout) of *this* job's
-    /// [version](Job::version), and what it takes for granted is this job's to [assume](Job::assume). So each function of a unit
+    /// [version](Job::version), and what it takes for granted is this job's to [assume](Job::assume). So number guards by function and
+    /// place: [`BailoutInfo::guard`](crate::BailoutInfo::guard) tells guards of one version apart, whosever body they are in. Likewise
+    /// [blocks](Job::block_counters) and [call sites](Job::call_sites) that are counted are those of this job's function, not of a body.
+    ///
+    /// So each function of a unit
     /// goes on having versions, requests and memory of its own, and two functions that contain each other are compiled, taken back and
     /// freed each for itself. That costs a copy per container, and nothing at run time.
     ///
@@ -145,8 +159,8 @@ impl Job<'_> {
         if callee == self.bead() {
             return Ok(true);
         }
-        let standing = self.host().standing(callee)?;
-        Ok(self.assume(standing))
+        let standing = self.host().standing(callee, self.tier())?;
+        Ok(standing.is_some_and(|standing| self.assume(standing)))
     }
 }
 

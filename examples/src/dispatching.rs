@@ -126,7 +126,9 @@ impl Calls for Dispatching {
         // `BytecodeFrontend` put both into one word.
         let (compiled_as, version) = ((version >> 32) as usize, version as u32);
         let Some(&bead) = self.beads.get(compiled_as) else { return };
-        let info = BailoutInfo::new(version).guard(pc.into()).pc(pc.into());
+        // The code may have bodies of several functions in it, whose guards must not look alike.
+        let guard = u32::from(function.0) << 16 | u32::from(pc);
+        let info = BailoutInfo::new(version).guard(guard).pc(pc.into());
         // Whatever is decided, this call goes on in the interpreter; a function that was removed needs nothing.
         let _ = self.mutator.engine().bailout(bead, info);
     }

@@ -100,7 +100,7 @@ impl Callees {
             return Callees { counted: Vec::new(), sites: None };
         }
         let counted = function.callees();
-        let sites = unit.job().call_sites(counted.len() as u32);
+        let sites = unit.call_sites(counted.len() as u32);
         Callees { counted, sites }
     }
 

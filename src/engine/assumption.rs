@@ -49,12 +49,17 @@ impl Engine {
     /// failure. Callbacks and events come once for each function that lost code, after all of them did. The assumption's second
     /// invalidation takes nothing, and returns no sooner than the code is gone either.
     pub fn invalidate_assumption(&self, assumption: Assumption) -> usize {
-        self.shared().break_assumption(assumption)
+        let shared = self.shared();
+        let Some(lost) = shared.take_what_relies_on(assumption) else { return 0 };
+        let functions = lost.len();
+        shared.tell_all_lost(lost);
+        shared.emit(&Event::AssumptionBroken { assumption, functions });
+        functions
     }
 }
 
 /// What a dependent of a broken assumption lost.
-struct Lost {
+pub(crate) struct Lost {
     bead: Bead,
     /// Its code, and the version afterwards; else its compile.
     code: Option<(TakenBack, u32)>,
@@ -63,23 +68,22 @@ struct Lost {
 }
 
 impl Shared {
-    /// Breaks an assumption, outside any section; answers how many functions lost code or a compile.
-    pub(crate) fn break_assumption(&self, assumption: Assumption) -> usize {
+    /// Breaks an assumption, outside any section; answers what was lost, to be [told](Shared::tell_all_lost). `None` if it was broken
+    /// before. Runs no foreign code.
+    pub(crate) fn take_what_relies_on(&self, assumption: Assumption) -> Option<Vec<Lost>> {
         let dependents = {
             let _no_fork = self.gate.enter();
             self.assumptions.break_it(assumption)
         };
         // The lock is left before any bead's publishing bit is taken.
-        let Some(dependents) = dependents else { return 0 };
-        let lost: Vec<_> = dependents.iter().filter_map(|dependent| self.revoke(dependent)).collect();
-        {
-            let _no_fork = self.gate.enter();
-            self.assumptions.forget(assumption);
-        }
-        let functions = lost.len();
+        let lost = dependents?.iter().filter_map(|dependent| self.revoke(dependent)).collect();
+        let _no_fork = self.gate.enter();
+        self.assumptions.forget(assumption);
+        Some(lost)
+    }
+
+    pub(crate) fn tell_all_lost(&self, lost: Vec<Lost>) {
         lost.into_iter().for_each(|lost| self.tell_lost(lost));
-        self.emit(&Event::AssumptionBroken { assumption, functions });
-        functions
     }
 
     fn revoke(&self, dependent: &Dependent) -> Option<Lost> {

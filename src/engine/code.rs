@@ -71,15 +71,18 @@ impl Engine {
     /// [`InstallError`] if the function is not live, there is no such tier, or the entry is null or wider than 48
     /// bits. The code's owner has been dropped then.
     pub fn install(&self, bead: Bead, tier: TierId, code: CompiledCode) -> Result<u32, InstallError> {
-        self.install_over(bead, tier, code).map(|installed| installed.version)
+        let changed = |bead| self.shared().changed_meaning(bead);
+        self.install_over(bead, tier, code, changed).map(|installed| installed.version)
     }
 
-    /// Answers what was installed over, too.
+    /// Answers what was installed over, too. `changed` sees to it, now or later, that code with the function's body
+    /// [goes](Shared::changed_meaning).
     pub(super) fn install_over(
         &self,
         bead: Bead,
         tier: TierId,
         code: CompiledCode,
+        changed: impl FnOnce(Bead),
     ) -> Result<Installed, InstallError> {
         let shared = self.shared();
         let tiers = shared.drain.lanes.top();
@@ -119,7 +122,7 @@ impl Engine {
         shared.reclaim_without_workers();
         match installed {
             Ok(installed) => {
-                shared.changed_meaning(bead);
+                changed(bead);
                 let (version, compile_time) = (installed.version, Duration::ZERO);
                 add(&shared.counters.installed, 1);
                 shared.emit(&Event::Installed { bead, tier, version, bytes, compile_time });
@@ -143,15 +146,15 @@ impl Engine {
     /// Takes the function's code back and cancels what is pending. A dispatch that happens after this returned does
     /// not answer the old code; threads that are in it finish. The function counts from zero again.
     pub fn invalidate(&self, bead: Bead) -> Result<(), Stale> {
-        self.invalidate_one(bead).map(|_| ())
+        self.invalidate_one(bead, |bead| self.shared().changed_meaning(bead)).map(|_| ())
     }
 
-    /// Answers whether there was code or a request.
-    pub(super) fn invalidate_one(&self, bead: Bead) -> Result<bool, Stale> {
+    /// Answers whether there was code or a request. `changed` is as in [`install_over`](Engine::install_over).
+    pub(super) fn invalidate_one(&self, bead: Bead, changed: impl FnOnce(Bead)) -> Result<bool, Stale> {
         let shared = self.shared();
         let invalidate = || shared.table.invalidate(bead);
         let (invalidated, taken) = shared.take_back(bead, invalidate, |invalidated| invalidated.had_code)?;
-        shared.changed_meaning(bead);
+        changed(bead);
         shared.over(bead, TierId::MAX, invalidated.version);
         shared.tell_taken(taken);
         Ok(invalidated.had_code || invalidated.was_pending)

@@ -100,7 +100,8 @@ impl Engine {
     }
 
     /// Takes a function down to `tier`, for debugging: code of a higher tier is taken back, and if `tier` is a compiled one,
-    /// a compile for it is asked for, unless it would be refused. Counts start from zero. Nothing happens if it runs no higher.
+    /// a compile for it is asked for, unless it would be refused. Counts start from zero. If it runs no higher, nothing happens
+    /// to it; code that [contains](crate::Job::include) its body is taken back all the same.
     ///
     /// # Errors
     /// [`Stale`] if it is not live.
@@ -126,8 +127,8 @@ impl Engine {
         if pushed {
             shared.wake();
         }
+        shared.changed_meaning(bead);
         if let Some(demoted) = demoted {
-            shared.changed_meaning(bead);
             shared.over(bead, TierId::MAX, demoted.version);
             if demoted.queued {
                 shared.say_queued(bead, tier, Reason::Asked, 0);
@@ -137,14 +138,18 @@ impl Engine {
         Ok(())
     }
 
-    /// The highest tier the function may have; [`TierId::MAX`] at first. Code and requests above it are taken back.
+    /// The highest tier the function may have; [`TierId::MAX`] at first. Code and requests above it are taken back, and if it is lower
+    /// than before, code that [contains](crate::Job::include) the function's body, too.
     ///
     /// # Errors
     /// [`Stale`] if it is not live.
     pub fn set_tier_cap(&self, bead: Bead, cap: TierId) -> Result<(), Stale> {
-        self.shared().restrict(bead, |state| state.cap = cap)?;
-        self.shared().changed_meaning(bead);
-        self.shared().ask_soon(bead);
+        let shared = self.shared();
+        let restricted = shared.restrict(bead, |state| state.cap = cap)?;
+        if cap < restricted.old_cap {
+            shared.changed_meaning(bead);
+        }
+        shared.ask_soon(bead);
         Ok(())
     }
 

@@ -56,8 +56,13 @@ impl Engine {
     /// # Errors
     /// [`Stale`] if it is not live.
     pub fn reload(&self, bead: Bead) -> Result<Reloaded, Stale> {
+        self.reload_for(bead, TierId::INTERPRETER)
+    }
+
+    /// Reloads a function that had or waited for `earlier`, which it may have lost meanwhile.
+    fn reload_for(&self, bead: Bead, earlier: TierId) -> Result<Reloaded, Stale> {
         let (shared, now) = (self.shared(), self.shared().now());
-        let wanted = shared.table.live(bead)?.wanted();
+        let wanted = shared.table.live(bead)?.wanted().max(earlier);
         // The tier's filter is foreign code, so it is asked before anything is taken.
         let allowed = if wanted == TierId::INTERPRETER { Ok(()) } else { self.check(bead, wanted) };
         let calls = shared.table.budgets.calls(bead.index());
@@ -69,7 +74,7 @@ impl Engine {
             let (taken, rest) = shared.snapshots.attach(
                 bead,
                 snapshot,
-                || shared.table.reload(bead, allowed.is_ok()),
+                || shared.table.reload(bead, earlier, allowed.is_ok()),
                 |taken| taken.ok().and_then(|taken| Some((taken.queued?, taken.version + 1))),
             );
             dropped = rest;
@@ -98,7 +103,7 @@ impl Engine {
         }
         Ok(match (taken.queued, allowed) {
             (Some(tier), _) => Reloaded::Queued(tier),
-            (None, _) if !taken.had_code && !taken.was_pending => Reloaded::Nothing,
+            (None, _) if taken.wanted == TierId::INTERPRETER => Reloaded::Nothing,
             (None, Err(reason)) => Reloaded::Refused(reason),
             // Barred between the question and the answer.
             (None, Ok(())) => match self.check(bead, taken.wanted) {
@@ -119,20 +124,25 @@ impl Engine {
 
     /// [Reloads](Engine::reload) the functions `matches` agrees to; answers how many had code or waited for some.
     pub fn reload_matching(&self, mut matches: impl FnMut(Bead) -> bool) -> usize {
-        let mut reloaded = 0;
-        self.walk(|bead| reloaded += usize::from(matches(bead) && self.reloads(bead)));
-        reloaded
+        let mut matching = Vec::new();
+        self.walk(|bead| matching.extend(matches(bead).then_some(bead)));
+        self.reload_these(matching)
     }
 
     /// [Reloads](Engine::reload) the functions of a group; answers how many had code or waited for some, `None` if the group
     /// has ended. Costs time proportional to the group.
     pub fn reload_group(&self, group: Group) -> Option<usize> {
-        let members = self.group_members(group)?;
-        Some(members.into_iter().filter(|&bead| self.reloads(bead)).count())
+        Some(self.reload_these(self.group_members(group)?))
     }
 
-    fn reloads(&self, bead: Bead) -> bool {
-        self.reload(bead).is_ok_and(|reloaded| reloaded != Reloaded::Nothing)
+    /// What a function wants is noted before any is reloaded: that takes code away from those that contain its body.
+    fn reload_these(&self, beads: Vec<Bead>) -> usize {
+        let wants = |bead| Some((bead, self.shared().table.live(bead).ok()?.wanted()));
+        let noted: Vec<_> = beads.into_iter().filter_map(wants).collect();
+        let reloads = |&(bead, wanted): &(Bead, TierId)| {
+            self.reload_for(bead, wanted).is_ok_and(|reloaded| reloaded != Reloaded::Nothing)
+        };
+        noted.iter().filter(|noted| reloads(noted)).count()
     }
 
     /// [Invalidates](Engine::invalidate) every function; answers how many had code or waited for some. Costs a read of one
@@ -143,30 +153,34 @@ impl Engine {
 
     /// [Invalidates](Engine::invalidate) the functions `matches` agrees to; answers how many had code or waited for some.
     pub fn invalidate_matching(&self, mut matches: impl FnMut(Bead) -> bool) -> usize {
-        let mut invalidated = 0;
-        self.walk(|bead| {
-            invalidated += usize::from(matches(bead) && self.invalidate_one(bead) == Ok(true));
-        });
-        invalidated
+        let mut matching = Vec::new();
+        self.walk(|bead| matching.extend(matches(bead).then_some(bead)));
+        self.invalidate_these(&matching)
     }
 
     /// [Invalidates](Engine::invalidate) the functions of a group; answers how many had code or waited for some, `None` if the
     /// group has ended. Costs time proportional to the group.
     pub fn invalidate_group(&self, group: Group) -> Option<usize> {
-        let members = self.group_members(group)?;
-        Some(members.into_iter().filter(|&bead| self.invalidate_one(bead) == Ok(true)).count())
+        Some(self.invalidate_these(&self.group_members(group)?))
     }
 
-    /// Replaces code at once, without a time at which it is interpreted: asks `code` for every live function, and
+    /// Code that contains bodies of these goes at the end, so that what is one of these itself is counted as such.
+    fn invalidate_these(&self, beads: &[Bead]) -> usize {
+        let invalidated = beads.iter().filter(|&&bead| self.invalidate_one(bead, |_| ()) == Ok(true)).count();
+        beads.iter().for_each(|&bead| self.shared().changed_meaning(bead));
+        invalidated
+    }
+
+    /// Replaces code at once, without a time at which it is interpreted: asks `code` for every live function first, and then
     /// [installs](Engine::install) at `tier` what it gives. Answers what was superseded.
     ///
     /// Each function goes over to its new code by one store, while others run; there is no moment at which all of them do. Old
     /// code is freed when every mutator has passed a safepoint.
     pub fn swap_matching(&self, tier: TierId, mut code: impl FnMut(Bead) -> Option<CompiledCode>) -> Swapped {
-        let mut swapped = Swapped::default();
-        self.walk(|bead| {
-            let Some(code) = code(bead) else { return };
-            match self.install_over(bead, tier, code) {
+        let (mut given, mut changed, mut swapped) = (Vec::new(), Vec::new(), Swapped::default());
+        self.walk(|bead| given.extend(code(bead).map(|code| (bead, code))));
+        for (bead, code) in given {
+            match self.install_over(bead, tier, code, |bead| changed.push(bead)) {
                 Ok(installed) => swapped.superseded.push(Superseded {
                     bead,
                     old_tier: installed.old_tier,
@@ -175,7 +189,9 @@ impl Engine {
                 }),
                 Err(error) => swapped.refused.push((bead, error)),
             }
-        });
+        }
+        // Only now, when those that contain others' bodies have their new code, too.
+        changed.into_iter().for_each(|bead| self.shared().changed_meaning(bead));
         swapped
     }
 }

@@ -167,7 +167,7 @@ impl Table {
         old.into_iter().for_each(|old| self.retire(old));
         // What came with the request that followed is bound to the next version.
         let over = if lowered { new.raised_version() } else { new.version };
-        Ok(Restricted { took_code, cancelled: barred.then_some(over) })
+        Ok(Restricted { took_code, old_cap: before.cap, cancelled: barred.then_some(over) })
     }
 
     /// Takes back code above `tier` and, if that is a compiled one and the code is wanted, queues the bead for it. Answers

@@ -81,22 +81,17 @@ impl Table {
     }
 
     /// Takes back code, and compiles of it, because the source changed; queues the bead again for the tier it had or waited
-    /// for, the higher of them, if `again` and that tier is not barred. Counts stay. A bead without any of it is left as it is.
-    pub(crate) fn reload(&self, bead: Bead, again: bool) -> Result<Taken, Stale> {
+    /// for, now or `earlier`, the highest of them, if `again` and that tier is not barred. Counts stay. A bead without any of it is left
+    /// as it is.
+    pub(crate) fn reload(&self, bead: Bead, earlier: TierId, again: bool) -> Result<Taken, Stale> {
         let Taking { kept, held } = self.publishing_to_take(bead).ok_or(Stale(bead))?;
         let before = held.before();
         let (had_code, was_pending) = (before.tier != TierId::INTERPRETER, before.pending != Pending::None);
-        if !had_code && !was_pending {
+        let tier = before.wanted().max(earlier);
+        if tier == TierId::INTERPRETER {
             held.release(|_| ());
-            return Ok(Taken {
-                had_code,
-                was_pending,
-                wanted: TierId::INTERPRETER,
-                queued: None,
-                version: before.version,
-            });
+            return Ok(Taken { had_code, was_pending, wanted: tier, queued: None, version: before.version });
         }
-        let tier = before.wanted();
         let old = had_code.then(|| self.clear_cells(bead.index(), &held, before.tag));
         let new = held.release(|state| {
             state.raise_version();

@@ -2,7 +2,7 @@
 
 use crate::loops::Entry;
 use crate::unit::FunctionUnit;
-use beadwork::{Bead, BlockCounters, CallSite};
+use beadwork::{Bead, BlockCounters, CallSite, CallSites};
 use cranelift_codegen::cursor::{Cursor, FuncCursor};
 use cranelift_codegen::ir::condcodes::IntCC;
 use cranelift_codegen::ir::{
@@ -153,6 +153,12 @@ impl FunctionUnit<'_, '_> {
         if let Some(counter) = self.counting.blocks.and_then(|counters| counters.addr(block)) {
             self.raise(counter);
         }
+    }
+
+    /// [Records](beadwork::Job::call_sites) for `count` call sites of the function, if there is room for them. `None` in
+    /// [included](FunctionUnit::include) bodies: the job's records are of the job's function.
+    pub fn call_sites(&mut self, count: u32) -> Option<CallSites> {
+        if self.is_root() { self.job().call_sites(count) } else { None }
     }
 
     /// Counts a call of `callee` at a site that calls nothing else. Two instructions on x86-64.

@@ -13,7 +13,7 @@ use cranelift_codegen::{CodegenError, Context};
 use cranelift_frontend::FunctionBuilderContext;
 use std::any::Any;
 use std::cell::Cell;
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::time::{Duration, Instant};
 
 /// A compiled function that has no place yet.
@@ -110,13 +110,23 @@ pub(crate) fn stage(
     hears: &impl Hears,
 ) -> Result<Staged, CompileError> {
     let mut common = Common::default();
-    let mut staged = stage_unit(env, frontend, scratch, job, &mut common, hears);
-    if staged.is_err() && common.bodies.len() > 0 && job.is_current() {
+    let first =
+        catch_unwind(AssertUnwindSafe(|| stage_unit(env, frontend, scratch, job, &mut common, hears)));
+    let staged = match first {
+        Ok(Ok(staged)) => Ok(staged),
         // Alone it may be worth having: one of the others failed.
-        hears.unit_failed();
-        common.bodies = Bodies::alone();
-        staged = stage_unit(env, frontend, scratch, job, &mut common, hears);
-    }
+        failed if common.bodies.len() > 0 && job.is_current() => {
+            if let Err(payload) = failed {
+                message_of(payload);
+                *scratch = Scratch::new();
+            }
+            hears.unit_failed();
+            common.bodies = Bodies::alone();
+            stage_unit(env, frontend, scratch, job, &mut common, hears)
+        }
+        Ok(error) => error,
+        Err(payload) => resume_unwind(payload),
+    };
     staged.inspect(|_| hears.included(common.bodies.len()))
 }
 

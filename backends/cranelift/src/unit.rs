@@ -194,15 +194,17 @@ impl<'u, 'e> FunctionUnit<'u, 'e> {
         if let Some(&slot) = self.slots.get(&callee) {
             return slot;
         }
-        let slot = match self.job.slot(callee) {
-            Ok(slot) => slot.addr(),
+        match self.job.slot(callee) {
+            Ok(slot) => {
+                self.slots.insert(callee, slot.addr());
+                slot.addr()
+            }
             Err(stale) => {
+                // Not kept: who builds the function again has to fail, too.
                 self.defer(CompileError::failed(format_args!("a callee cannot be called: {stale}")));
                 0
             }
-        };
-        self.slots.insert(callee, slot);
-        slot
+        }
     }
 
     fn import_native(&mut self, signature: &Signature) -> SigRef {

@@ -82,17 +82,17 @@ impl<'c> FunctionUnit<'c, '_> {
     pub fn slot(&mut self, callee: Bead) -> PointerValue<'c> {
         let address = match self.slots.get(&callee) {
             Some(&address) => address,
-            None => {
-                let address = match self.job().slot(callee) {
-                    Ok(slot) => slot.addr(),
-                    Err(stale) => {
-                        self.defer(CompileError::failed(format_args!("a callee cannot be called: {stale}")));
-                        0
-                    }
-                };
-                self.slots.insert(callee, address);
-                address
-            }
+            None => match self.job().slot(callee) {
+                Ok(slot) => {
+                    self.slots.insert(callee, slot.addr());
+                    slot.addr()
+                }
+                Err(stale) => {
+                    // Not kept: who builds the function again has to fail, too.
+                    self.defer(CompileError::failed(format_args!("a callee cannot be called: {stale}")));
+                    0
+                }
+            },
         };
         self.address(address as u64)
     }

@@ -3,7 +3,7 @@
 use crate::error::BuildError;
 use crate::loops::Entry;
 use crate::unit::FunctionUnit;
-use beadwork::{Bead, BlockCounters, CallSite};
+use beadwork::{Bead, BlockCounters, CallSite, CallSites};
 use inkwell::attributes::{Attribute, AttributeLoc};
 use inkwell::types::IntType;
 use inkwell::values::{BasicValueEnum, IntValue, PointerValue};
@@ -139,6 +139,12 @@ impl<'c> FunctionUnit<'c, '_> {
             Some(counter) => self.raise(counter),
             None => Ok(()),
         }
+    }
+
+    /// [Records](beadwork::Job::call_sites) for `count` call sites of the function, if there is room for them. `None` in
+    /// [included](FunctionUnit::include) bodies: the job's records are of the job's function.
+    pub fn call_sites(&mut self, count: u32) -> Option<CallSites> {
+        if self.is_root { self.job().call_sites(count) } else { None }
     }
 
     /// Counts a call of `callee` at a site that calls nothing else. Two instructions on x86-64.

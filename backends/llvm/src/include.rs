@@ -42,7 +42,8 @@ impl<'c> FunctionUnit<'c, '_> {
         self.body
     }
 
-    /// The VM's handle for [`bead`](FunctionUnit::bead).
+    /// The VM's handle for [`bead`](FunctionUnit::bead). To follow a core that is a pointer, use
+    /// [`Job::with_core_of`](beadwork::Job::with_core_of).
     ///
     /// # Errors
     /// [`Stale`] if that function was removed meanwhile.
@@ -57,10 +58,14 @@ impl<'c> FunctionUnit<'c, '_> {
     /// guards, and it [assumes](beadwork::Job::assume). The included functions call each other directly, too. A function may include
     /// itself; then it calls itself directly.
     ///
+    /// Blocks and call sites are counted in the job's function only: [`count_blocks`](FunctionUnit::count_blocks) and
+    /// [`call_sites`](FunctionUnit::call_sites) give a body none, and the job's own records are not a body's to ask for. Guards of all
+    /// bodies go by the job's version, so their numbers have to differ.
+    ///
     /// The code goes when the other function is redefined, removed or held down, see [`Job::include`](beadwork::Job::include).
     ///
-    /// Answers whether calls are direct: `false`, and nothing changes, if the other is not live, if a redefinition is going on, while an
-    /// included body is built, beyond 32 bodies, and when a unit is built again without them: one that fails is, because the function may
+    /// Answers whether calls are direct: `false`, and nothing changes, if the other is not live or may not be compiled at this tier, if a redefinition
+    /// is going on, while an included body is built, beyond 32 bodies, and when a unit is built again without them: one that fails or panics is, because the function may
     /// be worth having alone. A loop entry has a module of its own, so it includes for itself.
     ///
     /// ```

@@ -6,13 +6,14 @@ use crate::include::Bodies;
 use crate::link::{self, Linked};
 use crate::loops::Entry;
 use crate::passes;
+use crate::session::Session;
 use crate::unit::{Built, FunctionUnit, Slots};
 use crate::worker::Worker;
 use beadwork::{CompileError, Job};
 use beadwork_arena::Target;
 use inkwell::targets::FileType;
 use std::any::Any;
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::time::{Duration, Instant};
 
 /// A compiled function that has no place yet.
@@ -83,14 +84,23 @@ pub(crate) fn stage(
         }
         worker.session.compiled += 1;
         let mut wanted = Wanted { entry, name, bodies: Bodies::default() };
-        let compiled = match compile(env, frontend, worker, job, &mut slots, &mut wanted) {
+        let first =
+            catch_unwind(AssertUnwindSafe(|| compile(env, frontend, worker, job, &mut slots, &mut wanted)));
+        let compiled = match first {
+            Ok(Ok(compiled)) => Ok(compiled),
             // Alone it may be worth having: one of the others failed, or together they are too much.
-            Err(_) if wanted.bodies.len() > 0 && job.is_current() => {
+            failed if wanted.bodies.len() > 0 && job.is_current() => {
+                if let Err(payload) = failed {
+                    message_of(payload);
+                    worker.session = Session::new();
+                    hears.new_context();
+                }
                 hears.unit_failed();
                 wanted.bodies = Bodies::alone();
                 compile(env, frontend, worker, job, &mut slots, &mut wanted)
             }
-            compiled => compiled,
+            Ok(error) => error,
+            Err(payload) => resume_unwind(payload),
         };
         compiled.inspect(|_| hears.included(wanted.bodies.len()))
     };

@@ -229,3 +229,58 @@ fn a_unit_that_is_overtaken_by_a_redefinition_is_discarded_and_no_failure() {
     assert_eq!((rig.is_native(0), stats.failed, stats.discarded), (false, 0, 1));
     assert_eq!(rig.failure(0), None::<String>);
 }
+
+/// Calls function 1, which is included, and then function 2, which is not.
+fn caller_of_two() -> Body {
+    body(|unit, x, all| {
+        unit.include(all[1]);
+        let value = call(unit, all[1], x)?;
+        call(unit, all[2], value)
+    })
+}
+
+#[test]
+fn a_callee_that_is_gone_fails_the_function_whether_it_is_built_with_bodies_or_without() {
+    let rig = Rig::new(options(), vec![caller_of_two(), plus(3), plus(5)]);
+    rig.engine.remove(rig.beads[2]).unwrap();
+    rig.compile([0]);
+    assert!(!rig.is_native(0), "it would read a slot at address 0");
+    assert!(rig.failure(0).is_some_and(|failure| failure.contains("a callee cannot be called")));
+}
+
+#[test]
+fn a_unit_with_a_body_that_panics_is_compiled_without_and_the_next_one_with() {
+    let panics = body(|_, _, _| panic!("a body that cannot be built"));
+    let rig = Rig::new(options(), vec![caller_of_two(), panics, plus(5), caller_of_the_last(), plus(7)]);
+    rig.compile([0]);
+    assert!(rig.is_native(0), "{:?}", rig.failure(0));
+    let stats = rig.backend.stats();
+    assert_eq!((stats.included, stats.units_failed, stats.failed), (0, 1, 0));
+    rig.compile([3]);
+    assert_eq!((rig.call(3, 1), rig.backend.stats().included), (8, 1));
+}
+
+fn caller_of_the_last() -> Body {
+    body(|unit, x, all| {
+        unit.include(all[4]);
+        call(unit, all[4], x)
+    })
+}
+
+#[test]
+fn call_sites_are_recorded_for_the_function_and_never_for_a_body_in_it() {
+    let asks = |count, callee: Option<usize>| {
+        body(move |unit, x, all| {
+            let is_root = unit.bead() == unit.job().bead();
+            assert_eq!(unit.call_sites(count).is_some(), is_root);
+            let Some(callee) = callee else { return Ok(x) };
+            unit.include(all[callee]);
+            call(unit, all[callee], x)
+        })
+    };
+    let rig = Rig::new(options(), vec![asks(1, Some(1)), asks(3, None)]);
+    rig.compile([0]);
+    assert_eq!(rig.backend.stats().included, 1, "{:?}", rig.failure(0));
+    let profile = rig.engine.profile(rig.beads[0]).unwrap().unwrap();
+    assert_eq!(profile.call_sites().len(), 1);
+}
