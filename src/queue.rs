@@ -13,7 +13,7 @@ use crate::column::Column;
 use crate::id::{Reason, TierId};
 use crate::sync::deque::{Injector, Steal, Stealer, Worker};
 use crate::sync::{AtomicBool, AtomicU16, AtomicUsize, Mutex, fence, lock};
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BinaryHeap;
 use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release, SeqCst};
 
 /// A token in a lane.
@@ -43,54 +43,44 @@ pub(crate) struct Rank {
     pub(crate) rate: u64,
 }
 
-/// A request that was ranked, with its number in order of arrival.
+/// A request in the heap.
 struct Ranked {
+    rank: Rank,
     arrival: u64,
     request: Request,
 }
 
+impl Ord for Ranked {
+    fn cmp(&self, other: &Ranked) -> std::cmp::Ordering {
+        self.rank.cmp(&other.rank).then(other.arrival.cmp(&self.arrival))
+    }
+}
+
+impl PartialOrd for Ranked {
+    fn partial_cmp(&self, other: &Ranked) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl PartialEq for Ranked {
+    fn eq(&self, other: &Ranked) -> bool {
+        self.cmp(other).is_eq()
+    }
+}
+
+impl Eq for Ranked {}
+
 /// The most second tokens a lane holds.
 const MAX_EXPRESS: usize = 4_096;
 
-/// Ranked requests. Bursts consist of requests of the same rank, and then this is a queue.
+/// Requests a lane keeps room for when fewer wait.
+const KEPT: usize = 256;
+
 #[derive(Default)]
 struct Heap {
-    /// By rank, and in order of arrival.
-    ranked: BTreeMap<Rank, VecDeque<Ranked>>,
-    len: usize,
+    ranked: BinaryHeap<Ranked>,
     arrivals: u64,
-    /// Taken since the ranks were last looked at.
     taken: usize,
-}
-
-impl Heap {
-    fn push(&mut self, rank: Rank, ranked: Ranked) {
-        self.ranked.entry(rank).or_default().push_back(ranked);
-        self.len += 1;
-    }
-
-    fn pop(&mut self) -> Option<Request> {
-        let mut best = self.ranked.last_entry()?;
-        let first = best.get_mut().pop_front();
-        if best.get().is_empty() {
-            best.remove();
-        }
-        let first = first?;
-        self.len -= 1;
-        self.taken += 1;
-        Some(first.request)
-    }
-
-    /// Ranks everything anew, in new memory, so that a burst does not hold its own for ever.
-    fn rank_anew(&mut self, rank: impl Fn(&Request) -> Rank) {
-        (self.len, self.taken) = (0, 0);
-        let all = std::mem::take(&mut self.ranked).into_values();
-        let mut all: Vec<_> = all.flatten().collect();
-        all.sort_by_key(|ranked| ranked.arrival);
-        for ranked in all {
-            self.push(rank(&ranked.request), ranked);
-        }
-    }
 }
 
 /// A token that goes first.
@@ -185,17 +175,23 @@ impl Lane {
         while let Some(request) = until_settled(|| self.injector.steal()) {
             heap.arrivals += 1;
             let arrival = heap.arrivals;
-            heap.push(rank(&request), Ranked { arrival, request });
+            heap.ranked.push(Ranked { rank: rank(&request), arrival, request });
         }
-        if heap.taken > heap.len / 2 {
-            heap.rank_anew(rank);
+        if heap.taken > heap.ranked.len() / 2 {
+            heap.taken = 0;
+            let mut all = std::mem::take(&mut heap.ranked).into_vec();
+            all.iter_mut().for_each(|entry| entry.rank = rank(&entry.request));
+            // A burst of requests must not hold its memory for ever.
+            all.shrink_to((2 * all.len()).max(KEPT));
+            heap.ranked = all.into();
         }
         for _ in 0..most {
-            let Some(best) = heap.pop() else { break };
-            own.push(best);
+            let Some(best) = heap.ranked.pop() else { break };
+            heap.taken += 1;
+            own.push(best.request);
         }
         // Release, edge WAKE, partner is `holds_some`.
-        self.ranked.store(heap.len, Release);
+        self.ranked.store(heap.ranked.len(), Release);
     }
 }
 
