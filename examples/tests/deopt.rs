@@ -146,6 +146,23 @@ fn code_that_never_learns_is_capped_and_the_result_stays_right() {
 }
 
 #[test]
+fn guards_of_two_functions_in_one_code_are_told_apart() {
+    let program = Arc::new(Program::parse("test", SOURCE).unwrap());
+    let tiered = tiered(&program, OptLevel::None, |frontend| frontend);
+    let (engine, compiled, mut hooks) = (tiered.engine(), 1, tiered.hooks());
+    let bead = tiered.beads()[compiled];
+    let mut failed = |function| {
+        // After the first failure it is queued already.
+        let _ = engine.promote(bead, TierId::BASELINE);
+        engine.run_pending(usize::MAX);
+        let version = u64::from(engine.version(bead).unwrap());
+        hooks.bailout(function, 5, (compiled as u64) << 32 | version);
+        engine.deopts(bead).unwrap().last.guard
+    };
+    assert_ne!(failed(FuncIndex(0)), failed(FuncIndex(1)), "at the same place of each");
+}
+
+#[test]
 fn deep_native_recursion_is_taken_over_frame_by_frame() {
     // Every activation fails its guard after its callee has returned, while native callers wait below it.
     let source = "
