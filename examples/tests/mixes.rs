@@ -27,16 +27,29 @@ const COMPILERS: &[Compiler] = &[
     Compiler::Llvm,
 ];
 
+/// Answers how many bodies of other functions a backend has put into code.
+type Included = Arc<dyn Fn() -> u64>;
+
 impl Compiler {
-    fn backend(self, frontend: BytecodeFrontend, arena: &Arena) -> Result<Arc<dyn Backend>, ConnectError> {
-        let options = |level| cranelift(CraneliftBackend::builder().opt_level(level).arena(arena.clone()));
+    fn backend(
+        self,
+        frontend: BytecodeFrontend,
+        arena: &Arena,
+    ) -> Result<(Arc<dyn Backend>, Included), ConnectError> {
+        let cranelift = |level| -> Result<(Arc<dyn Backend>, Included), ConnectError> {
+            let options = CraneliftBackend::builder().opt_level(level).arena(arena.clone());
+            let backend = Arc::new(cranelift(options).build(frontend.clone())?);
+            Ok((backend.clone(), Arc::new(move || backend.stats().included)))
+        };
         Ok(match self {
-            Compiler::None => Arc::new(options(OptLevel::None).build(frontend)?),
-            Compiler::Speed => Arc::new(options(OptLevel::Speed).build(frontend)?),
+            Compiler::None => cranelift(OptLevel::None)?,
+            Compiler::Speed => cranelift(OptLevel::Speed)?,
             #[cfg(feature = "_llvm")]
             Compiler::Llvm => {
                 let options = beadwork_llvm::LlvmBackend::builder().arena(arena.clone());
-                Arc::new(strand::llvm::llvm(options.passes(beadwork_llvm::Passes::O2)).build(frontend)?)
+                let options = strand::llvm::llvm(options.passes(beadwork_llvm::Passes::O2));
+                let backend = Arc::new(options.build(frontend.clone())?);
+                (backend.clone(), Arc::new(move || backend.stats().included))
             }
         })
     }
@@ -72,12 +85,16 @@ fn mixes() -> Vec<Mix> {
     mixes
 }
 
-fn tiered(program: &Arc<Program>, mix: &Mix) -> Tiered {
+fn tiered(program: &Arc<Program>, mix: &Mix) -> (Tiered, Vec<Included>) {
+    let mut included = Vec::new();
     let (Mix::Tiers { linking, .. } | Mix::Stress { linking, .. }) = mix;
     let configure = |builder: EngineBuilder, frontend: BytecodeFrontend| -> Result<_, ConnectError> {
         let arena = Arena::builder().build().expect("memory for code");
-        let backends = |compilers: &[Compiler]| -> Result<Vec<_>, ConnectError> {
-            compilers.iter().map(|compiler| compiler.backend(frontend.clone(), &arena)).collect()
+        let mut backends = |compilers: &[Compiler]| -> Result<Vec<_>, ConnectError> {
+            let made = compilers.iter().map(|compiler| compiler.backend(frontend.clone(), &arena));
+            let (made, counts): (Vec<_>, Vec<_>) = made.collect::<Result<Vec<_>, _>>()?.into_iter().unzip();
+            included = counts;
+            Ok(made)
         };
         let builder = match mix {
             Mix::Tiers { compilers, counting, .. } => {
@@ -90,7 +107,8 @@ fn tiered(program: &Arc<Program>, mix: &Mix) -> Tiered {
         };
         Ok(builder.inline().capacity(64))
     };
-    Tiered::with(program, *linking, configure).unwrap()
+    let tiered = Tiered::with(program, *linking, configure).unwrap();
+    (tiered, included)
 }
 
 /// Compiles what is asked for within calls and back edges, so that a run is the same each time: at first in each, and later, for the
@@ -168,6 +186,7 @@ struct Seen {
     runs: u64,
     installed: u64,
     loops: u64,
+    included: u64,
 }
 
 impl std::ops::AddAssign for Seen {
@@ -175,13 +194,14 @@ impl std::ops::AddAssign for Seen {
         self.runs += other.runs;
         self.installed += other.installed;
         self.loops += other.loops;
+        self.included += other.included;
     }
 }
 
 /// Runs a program with each of its arguments, and then once more with what is compiled by then; each has to end as promised.
 fn check(program: &Arc<Program>, cases: &[(Vec<i64>, String)], mix: &Mix) -> Seen {
     let run = || {
-        let tiered = tiered(program, mix);
+        let (tiered, included) = tiered(program, mix);
         let hooks = AtOnce { hooks: tiered.hooks(), engine: tiered.engine().clone(), steps: 0 };
         let mut vm = Vm::new(program, Limits::default(), hooks).unwrap();
         vm.set_output(std::io::sink());
@@ -191,7 +211,9 @@ fn check(program: &Arc<Program>, cases: &[(Vec<i64>, String)], mix: &Mix) -> See
         }
         let stats = tiered.engine().stats();
         assert_eq!(stats.failed, 0, "{}, {mix:?}: a compiler gave up", program.file());
-        Seen { runs: 1, installed: stats.installed, loops: vm.calls().hooks.loops_entered() }
+        let (loops, included) =
+            (vm.calls().hooks.loops_entered(), included.iter().map(|count| count()).sum());
+        Seen { runs: 1, installed: stats.installed, loops, included }
     };
     strand::on_vm_stack(run).unwrap()
 }
@@ -208,6 +230,8 @@ fn every_program_gives_the_promised_results_in_every_mix_of_tiers() {
     }
     assert!(seen.runs >= 13 * mixes.len() as u64, "programs are missing: {seen:?}");
     assert!(seen.installed > 1_000 && seen.loops > 100, "{seen:?}");
+    // It is by LLVM that the machine includes callees.
+    assert!(seen.included > 0 || !cfg!(feature = "_llvm"), "{seen:?}");
 }
 
 #[test]
