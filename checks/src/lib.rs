@@ -5,6 +5,7 @@
 //! make up the operations.
 #![allow(missing_docs, reason = "not for anybody outside of this workspace")]
 
+pub mod arena;
 mod faults;
 mod model;
 mod op;

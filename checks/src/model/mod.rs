@@ -1,7 +1,9 @@
 //! The model: what an engine promises, in plain code without an atomic.
 
+mod function;
+
 use beadwork::{Assumption, Bead, Group, Recovery};
-use std::collections::BTreeSet;
+pub(crate) use function::{Function, Pending, Piece};
 
 /// Compiled tiers of the engine.
 pub(crate) const TIERS: u8 = 3;
@@ -11,73 +13,6 @@ pub(crate) const THRESHOLDS: [u32; TIERS as usize] = [6, 30, 120];
 
 /// Failures at a tier after which it is given up.
 pub(crate) const FAULT_LIMIT: u32 = 3;
-
-/// What a function waits for.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub(crate) enum Pending {
-    #[default]
-    None,
-    Queued(u8),
-    Compiling(u8),
-    /// A compile runs, and another is asked for when it ends.
-    Followed(u8),
-}
-
-impl Pending {
-    pub(crate) fn target(self) -> Option<u8> {
-        match self {
-            Pending::None => None,
-            Pending::Queued(tier) | Pending::Compiling(tier) | Pending::Followed(tier) => Some(tier),
-        }
-    }
-
-    /// What is left when the compile ends.
-    fn without_compile(self) -> Pending {
-        if let Pending::Followed(tier) = self { Pending::Queued(tier) } else { Pending::None }
-    }
-}
-
-/// A piece of code.
-#[derive(Clone, Debug)]
-pub(crate) struct Piece {
-    pub(crate) version: u32,
-    pub(crate) sites: BTreeSet<u64>,
-    pub(crate) assumes: Option<usize>,
-}
-
-/// A function that is live.
-#[derive(Clone, Debug)]
-pub(crate) struct Function {
-    pub(crate) bead: Bead,
-    pub(crate) core: usize,
-    pub(crate) tier: u8,
-    /// The piece that runs, by number.
-    pub(crate) code: Option<usize>,
-    /// Baseline code that a revert can bring back.
-    pub(crate) kept: Option<usize>,
-    pub(crate) pending: Pending,
-    /// The compile that may install, its tier, and what it relies on.
-    pub(crate) claim: Option<u32>,
-    pub(crate) compiling: u8,
-    pub(crate) listed: Option<usize>,
-    /// A closure that was submitted with the request that is pending.
-    pub(crate) shot: Option<usize>,
-    pub(crate) cap: u8,
-    pub(crate) blacklisted: bool,
-    pub(crate) calls: u32,
-    /// By tier: failures, and the calls at the last.
-    pub(crate) faults: [(u32, u32); TIERS as usize],
-    pub(crate) suppressed: BTreeSet<u64>,
-    pub(crate) slotted: bool,
-    /// It has no callback.
-    pub(crate) silent: bool,
-    /// Of all its loops.
-    pub(crate) iterations: u32,
-    /// Nothing but calls since it was registered.
-    pub(crate) undisturbed: bool,
-    /// The lowest version it can have now.
-    pub(crate) version: u32,
-}
 
 /// What is delivered: which function, and what became of its code.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -114,62 +49,6 @@ pub(crate) struct Model {
     /// Invalidations told to callbacks, and removals.
     pub(crate) told: (usize, usize),
     pub(crate) claims: u32,
-}
-
-impl Function {
-    pub(crate) fn new(bead: Bead, core: usize) -> Function {
-        Function {
-            bead,
-            core,
-            tier: 0,
-            code: None,
-            kept: None,
-            pending: Pending::None,
-            claim: None,
-            compiling: 0,
-            listed: None,
-            shot: None,
-            cap: beadwork::TierId::MAX.get(),
-            blacklisted: false,
-            calls: 0,
-            faults: [(0, 0); TIERS as usize],
-            suppressed: BTreeSet::new(),
-            slotted: false,
-            silent: false,
-            iterations: 0,
-            undisturbed: true,
-            version: 0,
-        }
-    }
-
-    /// The highest tier it may have.
-    pub(crate) fn highest(&self) -> u8 {
-        if self.blacklisted { 0 } else { self.cap }
-    }
-
-    fn cancel(&mut self) {
-        (self.pending, self.claim, self.listed, self.shot) = (Pending::None, None, None, None);
-    }
-
-    /// A claim ends without code of the tier, and what followed it is queued.
-    fn abandon(&mut self, tier: u8) {
-        let served = self.pending == Pending::Followed(tier);
-        self.pending = if served { Pending::None } else { self.pending.without_compile() };
-        (self.claim, self.listed) = (None, None);
-    }
-
-    fn clear_code(&mut self) -> bool {
-        self.kept = None;
-        self.tier = 0;
-        self.code.take().is_some()
-    }
-
-    /// Whether a failure at the tier keeps policies from asking for it.
-    pub(crate) fn is_pausing(&self, tier: u8) -> bool {
-        let (failures, at) = self.faults[usize::from(tier) - 1];
-        let since = self.calls.checked_sub(at).unwrap_or(self.calls);
-        failures > 0 && since < beadwork::RETRY_AFTER_CALLS << (failures - 1)
-    }
 }
 
 /// What a request came to.

@@ -1,0 +1,166 @@
+//! Every operation: done to the engine, done to the model, and their answers compared.
+
+mod calls;
+mod code;
+mod functions;
+mod requests;
+
+use super::{Inner, SITES, entry, tier};
+use crate::model::TIERS;
+use crate::op::Op;
+use beadwork::{Bead, Core};
+
+impl Inner {
+    pub(super) fn apply(&self, op: &Op) {
+        self.step(op);
+        self.compare();
+    }
+
+    fn step(&self, op: &Op) {
+        match *op {
+            Op::Register { grouped } => self.register(grouped),
+            Op::RegisterMany(count) => self.register_many(count % 6),
+            Op::Remove { of } => self.on(of, |bead| self.remove(bead)),
+            Op::NewGroup => {
+                let group = self.engine.group().expect("a group");
+                self.model.borrow_mut().groups.push((group, Vec::new()));
+            }
+            Op::RemoveGroup(group) => self.remove_group(group),
+            Op::SetCore { of, core } => self.on(of, |bead| {
+                let known = self.with(bead, |function| function.core = core.into()).ok_or(());
+                assert_eq!(self.engine.set_core(bead, Core::new(core.into())).map_err(drop), known);
+            }),
+            Op::Dispatch { of, calls } => self.dispatch(of, calls),
+            Op::BackEdge { of, site, times } => self.on(of, |bead| self.back_edge(bead, site, times % 100)),
+            Op::Promote { of, tier } => self.on(of, |bead| self.promote(bead, tier % (TIERS + 2))),
+            Op::PromoteGroup { group, tier } => self.promote_group(group, tier % (TIERS + 2)),
+            Op::Submit { of, tier } => self.on(of, |bead| self.submit(bead, tier % (TIERS + 2))),
+            Op::Run { all, ref compiles } => self.run(all, compiles),
+            Op::CompileNow { of, tier, ref compiles } => {
+                self.on(of, |bead| self.compile_now(bead, tier % (TIERS + 2), compiles));
+            }
+            Op::Install { of, tier, made } => {
+                self.on(of, |bead| self.install(bead, tier % (TIERS + 2), made))
+            }
+            Op::SwapAll { tier } => self.swap_all(tier % (TIERS + 2)),
+            Op::Invalidate { of } => self.on(of, |bead| {
+                let known = self.model.borrow_mut().invalidate(bead);
+                assert_eq!(self.engine.invalidate(bead).is_ok(), known.is_some());
+            }),
+            Op::InvalidateVersion { of, held } => self.on(of, |bead| self.invalidate_version(bead, held)),
+            Op::InvalidateAll => {
+                let all = self.all();
+                let took = |&&bead: &&Bead| self.model.borrow_mut().invalidate(bead) == Some(true);
+                let expected = all.iter().filter(took).count();
+                assert_eq!(self.engine.invalidate_all(), expected);
+            }
+            Op::Reload { of } => self.on(of, |bead| self.reload(bead)),
+            Op::ReloadAll => {
+                let all = self.all();
+                let took = |&&bead: &&Bead| self.model.borrow_mut().reload(bead) == Some(true);
+                let expected = all.iter().filter(took).count();
+                assert_eq!(self.engine.reload_all(), expected);
+            }
+            Op::Demote { of, tier: to } => self.on(of, |bead| {
+                let to = to % (TIERS + 1);
+                let known = self.model.borrow_mut().demote(bead, to);
+                assert_eq!(self.engine.demote(bead, tier(to)).is_ok(), known.is_some());
+            }),
+            Op::Bailout { of, proposal, outdated } => {
+                self.on(of, |bead| self.bail_out(bead, proposal, outdated))
+            }
+            Op::Cap { of, tier: cap } => self.on(of, |bead| {
+                let cap = cap % (TIERS + 1);
+                let known = self.model.borrow_mut().restrict(bead, |function| function.cap = cap);
+                assert_eq!(self.engine.set_tier_cap(bead, tier(cap)).is_ok(), known.is_some());
+            }),
+            Op::Blacklist { of, on } => self.on(of, |bead| {
+                let known = self.model.borrow_mut().restrict(bead, |function| function.blacklisted = on);
+                let done = if on { self.engine.blacklist(bead) } else { self.engine.unblacklist(bead) };
+                assert_eq!(done.is_ok(), known.is_some());
+            }),
+            Op::NewAssumption => {
+                let made = self.engine.assumption();
+                self.model.borrow_mut().assumptions.push((made, false));
+            }
+            Op::Break(number) => self.break_assumption(number),
+            Op::Pause => self.pauses.borrow_mut().push(self.engine.pause()),
+            Op::Resume => drop(self.pauses.borrow_mut().pop()),
+            Op::Enable(on) => {
+                self.disturb();
+                self.model.borrow_mut().disabled = !on;
+                self.engine.set_enabled(on);
+            }
+            Op::EnableTier { tier: number, on } => {
+                self.disturb();
+                let number = number % TIERS;
+                self.model.borrow_mut().tiers_off[usize::from(number)] = !on;
+                self.engine.set_tier_enabled(tier(number + 1), on).expect("there is such a tier");
+            }
+            Op::Lease { of } => self.on(of, |bead| {
+                let lease = self.engine.lease(bead);
+                let code = self.with(bead, |function| function.code).flatten();
+                assert_eq!(lease.as_ref().map(|lease| lease.addr()), code.map(entry));
+                self.leases.borrow_mut().extend(lease.zip(code));
+            }),
+            Op::EndLease(number) => {
+                let mut leases = self.leases.borrow_mut();
+                if !leases.is_empty() {
+                    let number = usize::from(number) % leases.len();
+                    drop(leases.swap_remove(number));
+                }
+            }
+            Op::Slot { of } => self.on(of, |bead| self.slot(bead)),
+            Op::OsrFailed { of, site } => self.on(of, |bead| {
+                let site = 1 + u64::from(site) % SITES;
+                let known = self.with(bead, |function| function.suppressed.insert(site));
+                assert_eq!(self.engine.osr_failed(bead, site).is_ok(), known.is_some());
+            }),
+            Op::DropKept { of } => self.on(of, |bead| {
+                let kept = self.with(bead, |function| function.kept.take()).flatten();
+                assert_eq!(self.engine.drop_kept(bead), kept.is_some());
+            }),
+            Op::DropAllKept => {
+                let mut model = self.model.borrow_mut();
+                let kept = model.live.iter_mut().filter_map(|function| function.kept.take()).count();
+                assert_eq!(self.engine.drop_all_kept(), kept);
+            }
+            Op::ForgetDeopts { of } => self.on(of, |bead| {
+                self.engine.forget_deopts(bead);
+                assert!(self.engine.deopts(bead).is_none());
+            }),
+            Op::Safepoint => self.safepoint(),
+            Op::Reclaim => {
+                self.safepoint();
+                self.engine.reclaim();
+                self.compare_freed();
+            }
+            Op::Deliver => self.deliver(),
+        }
+    }
+
+    fn on(&self, of: u8, run: impl FnOnce(Bead)) {
+        if let Some(bead) = self.pick(of) {
+            self.with(bead, |function| function.undisturbed = false);
+            run(bead);
+        }
+    }
+
+    /// All that are live, in order of indices.
+    fn all(&self) -> Vec<Bead> {
+        self.disturb();
+        let mut all: Vec<Bead> = self.model.borrow().live.iter().map(|function| function.bead).collect();
+        all.sort_by_key(|bead| bead.index());
+        all
+    }
+
+    fn disturb(&self) {
+        self.model.borrow_mut().live.iter_mut().for_each(|function| function.undisturbed = false);
+    }
+
+    fn safepoint(&self) {
+        if let Some(m) = &mut *self.m.borrow_mut() {
+            m.safepoint();
+        }
+    }
+}
