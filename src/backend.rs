@@ -103,6 +103,7 @@ pub(crate) trait JobHost: CountingHost + UnitHost {
     /// Keeps a moving collector away.
     fn enter_core(&self) -> Result<Inside<'_>, CoreError>;
     fn name(&self, bead: Bead) -> Option<Arc<str>>;
+    fn key(&self, bead: Bead) -> u64;
     fn is_current(&self, ticket: Ticket) -> bool;
     fn osr_sites(&self, ticket: Ticket) -> Vec<u64>;
     /// Lists the compile under an assumption; false if it does not hold.
@@ -213,6 +214,22 @@ impl<'e> Job<'e> {
     /// The name given at registration.
     pub fn name(&self) -> Option<Arc<str>> {
         self.host.name(self.ticket.bead)
+    }
+
+    /// The key given at registration, 0 if none was.
+    pub fn key(&self) -> u64 {
+        self.key_of(self.ticket.bead)
+    }
+
+    /// The key of another function, 0 if it has none or is not live.
+    pub fn key_of(&self, bead: Bead) -> u64 {
+        self.host.key(bead)
+    }
+
+    /// Whether the compile relies on [assumptions](Job::assume) so far. They are those of this engine, so the code is of no use to
+    /// another one.
+    pub fn relies_on_assumptions(&self) -> bool {
+        !self.assumed.is_empty()
     }
 
     /// The version the code will have when it is installed; a bailout of it names this.

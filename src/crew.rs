@@ -32,6 +32,10 @@ impl JobHost for Shared {
         self.known(bead, |info, index| info.name(index))
     }
 
+    fn key(&self, bead: Bead) -> u64 {
+        self.known(bead, |info, index| info.key(index)).unwrap_or(0)
+    }
+
     fn is_current(&self, ticket: Ticket) -> bool {
         self.table.live(ticket.bead).is_ok_and(|state| state.is_claimed_by(ticket))
     }

@@ -3,12 +3,13 @@
 use crate::builder::CraneliftBuilder;
 use crate::env::Environment;
 use crate::frontend::Frontend;
+use crate::libcalls;
 use crate::reclaim::ArenaReclaim;
-use crate::stage::{Hears, Part, Staged, stage, with_scratch};
+use crate::stage::{Hears, Staged, stage, with_scratch};
 use crate::stats::{Counters, CraneliftStats};
-use crate::unwind::{DescribeError, describe};
 use beadwork::{Backend, Bead, CodeOwner, CompileError, CompiledCode, Job, Reclaim};
-use beadwork_arena::{Arena, ArenaError, CodeGroup, Function};
+use beadwork_arena::{Arena, ArenaError, CodeGroup};
+use beadwork_object::{Begun, Keeper, Known, Loaded, Part};
 use cranelift_codegen::isa::TargetIsa;
 use std::fmt;
 use std::sync::Arc;
@@ -37,7 +38,7 @@ pub struct CraneliftBackend<F> {
 pub struct PlacementError {
     function: String,
     #[source]
-    error: PlaceError,
+    error: ArenaError,
 }
 
 impl PlacementError {
@@ -46,33 +47,16 @@ impl PlacementError {
         &self.function
     }
 
-    /// What the arena said; `None` if it was not asked, because the unwind information could not be described.
-    pub fn arena(&self) -> Option<&ArenaError> {
-        match &self.error {
-            PlaceError::Arena(error) => Some(error),
-            PlaceError::Unwind(_) => None,
-        }
+    /// What the arena said.
+    pub fn arena(&self) -> &ArenaError {
+        &self.error
     }
 }
 
-/// Why a batch was not placed.
-#[derive(Clone, Debug, thiserror::Error)]
-enum PlaceError {
-    #[error(transparent)]
-    Arena(#[from] ArenaError),
-    #[error(transparent)]
-    Unwind(#[from] DescribeError),
-}
-
-impl PlaceError {
-    /// Whether functions of the batch might be placed one by one.
-    fn may_be_one_functions(&self) -> bool {
-        // Where executable memory is refused, asking again for each function costs a system call each.
-        !matches!(
-            self,
-            PlaceError::Arena(ArenaError::ExecMemoryDenied { .. } | ArenaError::Unsupported { .. })
-        )
-    }
+/// Whether functions of the batch might be placed one by one. Where executable memory is refused, asking again for each function
+/// costs a system call each.
+fn may_be_one_functions(error: &ArenaError) -> bool {
+    !matches!(error, ArenaError::ExecMemoryDenied { .. } | ArenaError::Unsupported { .. })
 }
 
 impl CraneliftBackend<()> {
@@ -95,23 +79,15 @@ impl<F: Frontend> CraneliftBackend<F> {
     }
 
     /// Places a batch, each function with its loop entries; the answer is in the same order.
-    fn place(&self, batch: &[Staged]) -> Result<Vec<CodeGroup>, PlaceError> {
+    fn place(&self, batch: &[Staged]) -> Result<Vec<CodeGroup>, ArenaError> {
         let parts: Vec<&Part> = batch.iter().flat_map(Staged::parts).collect();
-        let unwind = describe(self.isa(), &parts)?;
         let mut relocations = Vec::with_capacity(parts.len());
         for function in batch {
             let first = relocations.len() as u32;
             relocations
                 .extend(function.parts().zip(first..).map(|(part, own)| part.relocations_at(first, own)));
         }
-        let functions =
-            parts.iter().zip(&relocations).zip(&unwind).map(|((part, relocations), unwind)| Function {
-                name: &part.name,
-                code: &part.code,
-                align: part.align,
-                relocations,
-                unwind: unwind.as_ref(),
-            });
+        let functions = parts.iter().zip(&relocations).map(|(part, relocations)| part.function(relocations));
         let functions: Vec<_> = functions.collect();
         let mut rest = functions.as_slice();
         let groups = batch.iter().map(|function| {
@@ -119,7 +95,7 @@ impl<F: Frontend> CraneliftBackend<F> {
             rest = later;
             group
         });
-        Ok(self.arena.place_groups(&groups.collect::<Vec<_>>())?)
+        self.arena.place_groups(&groups.collect::<Vec<_>>())
     }
 
     /// Places what was compiled and finishes its jobs, which are in the same order.
@@ -135,7 +111,7 @@ impl<F: Frontend> CraneliftBackend<F> {
                     self.succeed(job, function, group, share);
                 }
             }
-            Err(error) if batch.len() > 1 && error.may_be_one_functions() => {
+            Err(error) if batch.len() > 1 && may_be_one_functions(&error) => {
                 self.counters.split();
                 for (job, function) in jobs.chunks_mut(1).zip(batch.chunks_mut(1)) {
                     self.install(job, function);
@@ -144,7 +120,7 @@ impl<F: Frontend> CraneliftBackend<F> {
             // It may be one of its loop entries that has no place, and the function can do without.
             Err(error)
                 if batch.iter().any(|function| !function.loops.is_empty())
-                    && error.may_be_one_functions() =>
+                    && may_be_one_functions(&error) =>
             {
                 for (job, function) in jobs.iter().zip(&mut *batch) {
                     for (site, part) in function.loops.drain(..) {
@@ -168,6 +144,12 @@ impl<F: Frontend> CraneliftBackend<F> {
     }
 
     fn succeed(&self, job: &mut Job<'_>, function: &Staged, group: CodeGroup, share: Duration) {
+        let code = self.installable(function, group, share);
+        job.finish(Ok(code));
+    }
+
+    /// What was placed, as the engine takes it.
+    fn installable(&self, function: &Staged, group: CodeGroup, share: Duration) -> CompiledCode {
         let CodeGroup { block, entries } = group;
         let (entry, bytes) = (block.entry(), block.len());
         self.counters.compiled(bytes);
@@ -177,7 +159,25 @@ impl<F: Frontend> CraneliftBackend<F> {
         let code = CompiledCode::new(entry).owner(owner).with_bytes(bytes);
         let code = code.with_compile_time(function.took + share);
         let loops = function.loops.iter().zip(entries.into_iter().skip(1 + function.bodies.len()));
-        job.finish(Ok(loops.fold(code, |code, ((site, _), entry)| code.osr(*site, entry))));
+        loops.fold(code, |code, ((site, _), entry)| code.osr(*site, entry))
+    }
+
+    /// What a job may be spared, or what is kept of it; `None` without an archive, or if the frontend wants neither.
+    fn begin(&self, job: &Job<'_>) -> Option<(&Keeper, Begun)> {
+        let keeper = self.env.keeper.as_ref()?;
+        Some((keeper, keeper.begin(job, self.frontend.content(job)?)))
+    }
+
+    /// The function from the archive.
+    fn load(&self, job: &mut Job<'_>, (keeper, begun): (&Keeper, &Begun)) -> Option<Staged> {
+        let started = Instant::now();
+        let symbols = &self.env.symbols;
+        let known = Known {
+            function: &|key| self.frontend.function(key),
+            symbol: &|name| symbols.address_of(name).or_else(|| libcalls::address_by_name(name)),
+        };
+        let Loaded { entry, loops } = keeper.load(begun, job, known)?;
+        Some(Staged { function: entry, bodies: Vec::new(), loops, took: started.elapsed(), assumes: false })
     }
 
     fn loop_failed(&self, bead: Bead, site: u64, error: &CompileError) {
@@ -233,6 +233,7 @@ impl<F: Frontend> Backend for CraneliftBackend<F> {
         self.counters.batch();
         let mut batch = Vec::with_capacity(jobs.len());
         let mut compiled = Vec::with_capacity(jobs.len());
+        let mut kept = Vec::new();
         with_scratch(|scratch| {
             for job in jobs {
                 if !job.is_current() {
@@ -241,9 +242,20 @@ impl<F: Frontend> Backend for CraneliftBackend<F> {
                     job.finish(Err(CompileError::failed("superseded before it was compiled")));
                     continue;
                 }
+                let begun = self.begin(job);
+                if let Some((keeper, begun)) = &begun
+                    && let Some(function) = self.load(job, (keeper, begun))
+                {
+                    batch.push(function);
+                    compiled.push(job);
+                    continue;
+                }
                 let hears = Hearing { backend: self, bead: job.bead() };
                 match stage(&self.env, &self.frontend, scratch, job, &hears) {
                     Ok(function) => {
+                        if let Some(begun) = begun.filter(|(keeper, _)| keeper.archive().is_saving()) {
+                            kept.push((batch.len(), begun));
+                        }
                         batch.push(function);
                         compiled.push(job);
                     }
@@ -252,6 +264,11 @@ impl<F: Frontend> Backend for CraneliftBackend<F> {
             }
         });
         self.install(&mut compiled, &mut batch);
+        // Writing files takes longer than compiling, so the code runs meanwhile.
+        for (at, (keeper, begun)) in kept {
+            let Staged { function, loops, assumes, .. } = &batch[at];
+            keeper.save(&begun, *assumes, function, loops);
+        }
     }
 
     fn name(&self) -> &str {

@@ -7,8 +7,11 @@ use crate::flags::host_isa;
 use crate::frontend::Frontend;
 use crate::libcalls;
 use crate::symbols::Symbols;
+use beadwork::{Archive, Recipe};
 use beadwork_arena::Arena;
+use beadwork_object::Keeper;
 use cranelift_codegen::ir::LibCall;
+use cranelift_codegen::isa::TargetIsa;
 use cranelift_codegen::settings::{OptLevel, RegallocAlgorithm};
 use cranelift_jit::JITBuilder;
 
@@ -22,6 +25,7 @@ pub struct CraneliftBuilder {
     arena: Option<Arena>,
     pass_callee_bits: bool,
     max_frame_bytes: Option<usize>,
+    archive: Option<Archive>,
     name: String,
 }
 
@@ -34,6 +38,7 @@ impl CraneliftBuilder {
             arena: None,
             pass_callee_bits: false,
             max_frame_bytes: None,
+            archive: None,
             name: "cranelift".to_owned(),
         }
     }
@@ -117,14 +122,45 @@ impl CraneliftBuilder {
         self
     }
 
+    /// Looks for code in an archive before it compiles, and keeps there what it compiles while the archive
+    /// [saves](Archive::set_saving).
+    ///
+    /// All that the code contains of this process has to come through the [`FunctionUnit`](crate::FunctionUnit): runtime symbols by
+    /// [name](crate::FunctionUnit::symbol), functions by [`call_bead`](crate::FunctionUnit::call_bead),
+    /// [`bits`](crate::FunctionUnit::bits) and the counting methods, the [version](crate::FunctionUnit::version). An address or handle that the frontend
+    /// makes a constant by itself would be one of this process in every other one. Functions are known by their keys and
+    /// [content](crate::Frontend::content).
+    #[must_use]
+    pub fn archive(mut self, archive: Archive) -> Self {
+        self.archive = Some(archive);
+        self
+    }
+
+    /// How functions are compiled, as far as the code depends on it.
+    fn recipe(&self, isa: &dyn TargetIsa) -> Recipe {
+        let features: Vec<_> = isa.isa_flags().iter().map(ToString::to_string).collect();
+        let (bits, frame) = (self.pass_callee_bits, self.max_frame_bytes);
+        let flags = isa.flags().to_string().replace('\n', " ");
+        Recipe {
+            backend: format!("cranelift {}", cranelift_codegen::VERSION),
+            options: format!("{flags}; callee bits {bits}; frame limit {frame:?}"),
+            target: isa.triple().to_string(),
+            features: features.join(" "),
+        }
+    }
+
     /// A backend that has `frontend` build each function.
     ///
     /// # Errors
     /// [`CraneliftError`] for a flag that is unknown, cannot have the value given, or contradicts others, for a null
     /// symbol, for a machine Cranelift generates no code for, or if the arena cannot be made.
     pub fn build<F: Frontend>(self, frontend: F) -> Result<CraneliftBackend<F>, CraneliftError> {
+        let isa = host_isa(self.opt_level, &self.flags)?;
+        let recipe = |archive| Keeper::new(archive, self.recipe(&*isa));
+        let keeper = self.archive.clone().map(recipe);
         let env = Environment {
-            isa: host_isa(self.opt_level, &self.flags)?,
+            isa,
+            keeper,
             symbols: Symbols::new(&self.symbols)?,
             pass_callee_bits: self.pass_callee_bits,
             max_frame_bytes: self.max_frame_bytes,

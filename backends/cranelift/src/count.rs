@@ -3,6 +3,7 @@
 use crate::loops::Entry;
 use crate::unit::FunctionUnit;
 use beadwork::{Bead, BlockCounters, CallSite, CallSites};
+use beadwork_object::Embed;
 use cranelift_codegen::cursor::{Cursor, FuncCursor};
 use cranelift_codegen::ir::condcodes::IntCC;
 use cranelift_codegen::ir::{
@@ -16,6 +17,9 @@ use cranelift_frontend::Variable;
 /// The call costs some nanoseconds, so a thousandth of it is not to be measured; and a loop has to go round some thousand times
 /// before that is worth anything.
 pub const ITERATIONS_PER_REPORT: u32 = 1 << 10;
+
+/// Records of call sites are numbered by the process.
+const CALL_SITES: Embed = Embed::Nameless("call sites");
 
 /// What counting a function needs while it is built.
 #[derive(Default)]
@@ -82,7 +86,8 @@ impl FunctionUnit<'_, '_> {
             Ok(slot) => slot.addr(),
             Err(stale) => return self.defer(stale.into()),
         };
-        let budget = self.address(budget);
+        let of = self.job().key_of(bead);
+        let budget = self.embed(Embed::Budget { of }, budget as u64);
         let builder = self.builder();
         let left = builder.ins().load(types::I32, MemFlagsData::trusted(), budget, 0);
         let less = builder.ins().iadd_imm_s(left, -1);
@@ -92,8 +97,7 @@ impl FunctionUnit<'_, '_> {
         let (slow, done) = (builder.create_block(), builder.create_block());
         builder.set_cold_block(slow);
         builder.ins().brif(enough, done, &[], slow, &[]);
-        let bits = bead.to_bits();
-        self.report(slow, done, symbol, context, |unit| vec![unit.bits(bits)]);
+        self.report(slow, done, symbol, context, |unit| vec![unit.bits(bead)]);
     }
 
     /// Counts an iteration of the loop the VM calls `site`, under the same conditions as [`count_call`](FunctionUnit::count_call), loop
@@ -129,10 +133,11 @@ impl FunctionUnit<'_, '_> {
         let (slow, done) = (builder.create_block(), builder.create_block());
         builder.set_cold_block(slow);
         builder.ins().brif(low, done, &[], slow, &[]);
-        let bits = self.bead().to_bits();
+        let bead = self.bead();
         self.report(slow, done, symbol, context, |unit| {
             let every = unit.builder().ins().iconst(types::I32, i64::from(ITERATIONS_PER_REPORT));
-            vec![unit.bits(bits), unit.bits(site), every]
+            let site = unit.builder().ins().iconst(types::I64, site.cast_signed());
+            vec![unit.bits(bead), site, every]
         });
     }
 
@@ -150,8 +155,9 @@ impl FunctionUnit<'_, '_> {
     /// Counts an execution of the block that the frontend numbers `block`, here. Two instructions on x86-64. Emits nothing if there is
     /// no counter of that number.
     pub fn count_block(&mut self, block: u32) {
-        if let Some(counter) = self.counting.blocks.and_then(|counters| counters.addr(block)) {
-            self.raise(counter);
+        let Some(counters) = self.counting.blocks else { return };
+        if let Some(counter) = counters.addr(block) {
+            self.raise(Embed::Block { count: counters.len(), index: block }, counter);
         }
     }
 
@@ -164,7 +170,7 @@ impl FunctionUnit<'_, '_> {
     /// Counts a call of `callee` at a site that calls nothing else. Two instructions on x86-64.
     pub fn count_direct_call(&mut self, site: CallSite, callee: Bead) {
         let counter = self.job().direct_call(site, callee);
-        self.raise(counter);
+        self.raise(CALL_SITES, counter);
     }
 
     /// Counts a call at a site whose callee is known at run time only: `callee` is its bits. Calls `symbol` with `context`, the site
@@ -172,7 +178,8 @@ impl FunctionUnit<'_, '_> {
     ///
     /// An unknown symbol fails this function after the frontend returned.
     pub fn count_target(&mut self, site: CallSite, callee: Value, symbol: &str, context: &[Value]) {
-        let site = self.builder().ins().iconst(types::I32, i64::from(site.to_bits()));
+        let site = self.embed(CALL_SITES, site.to_bits().into());
+        let site = self.builder().ins().ireduce(types::I32, site);
         self.call_runtime(symbol, context, &[site, callee]);
     }
 
@@ -233,20 +240,11 @@ impl FunctionUnit<'_, '_> {
     }
 
     /// Raises a 64-bit counter. Threads that do so at once can lose a count, as everywhere.
-    fn raise(&mut self, counter: usize) {
-        let counter = self.address(counter);
+    fn raise(&mut self, embed: Embed, counter: usize) {
+        let counter = self.embed(embed, counter as u64);
         let builder = self.builder();
         let count = builder.ins().load(types::I64, MemFlagsData::trusted(), counter, 0);
         let more = builder.ins().iadd_imm_s(count, 1);
         builder.ins().store(MemFlagsData::trusted(), more, counter, 0);
-    }
-
-    fn address(&mut self, address: usize) -> Value {
-        let pointer = self.pointer_type();
-        self.builder().ins().iconst(pointer, address as i64)
-    }
-
-    fn bits(&mut self, bits: u64) -> Value {
-        self.builder().ins().iconst(types::I64, bits.cast_signed())
     }
 }

@@ -33,6 +33,11 @@ pub(crate) fn name(call: LibCall) -> String {
     cranelift_module::default_libcall_names()(call)
 }
 
+/// The address of the library function with that name.
+pub(crate) fn address_by_name(wanted: &str) -> Option<u64> {
+    LibCall::all_libcalls().iter().find(|&&call| name(call) == wanted).and_then(|&call| address(call))
+}
+
 extern "C" fn ceil_f32(x: f32) -> f32 {
     x.ceil()
 }

@@ -4,5 +4,7 @@
 pub(crate) const SYMBOLS: u32 = 0x6265_6100;
 /// Functions placed together, by number.
 pub(crate) const BODIES: u32 = 0x6265_6102;
+/// Addresses and numbers of the engine, by number, in code that is to outlive the process.
+pub(crate) const EMBEDS: u32 = 0x6265_6103;
 /// Constants of the function itself, by number.
 pub(crate) const DATA: u32 = 0x6265_6101;

@@ -1,8 +1,10 @@
 //! From Cranelift's relocations to the arena's.
 
 use crate::env::Environment;
+use crate::unit::{Built, Embedded};
 use crate::{libcalls, name};
 use beadwork_arena::{Relocation, RelocationKind, Target};
+use beadwork_object::ITSELF;
 use cranelift_codegen::binemit::Reloc;
 use cranelift_codegen::ir::{ExternalName, Function, UserExternalName};
 use cranelift_codegen::{FinalizedMachReloc, FinalizedRelocTarget};
@@ -20,40 +22,54 @@ pub(crate) enum RelocError {
     Name(String),
 }
 
-/// Stands for the position of the code that a relocation is in, which is known when it is placed.
-pub(crate) const ITSELF: u32 = u32::MAX;
-
-/// Converts a relocation. `constants` are the offsets of the function's own data in its code. Positions of targets are those within the
-/// unit, or [`ITSELF`].
+/// Converts a relocation, and answers the name of what it refers to, if that has one. `constants` are the offsets of the function's own data
+/// in its code. Positions of targets are those within the unit, or [`ITSELF`].
 pub(crate) fn convert(
     env: &Environment,
     function: &Function,
+    built: &Built,
     constants: &[u32],
     reloc: &FinalizedMachReloc,
-) -> Result<Relocation, RelocError> {
-    let target = match &reloc.target {
-        FinalizedRelocTarget::Func(offset) => Target::Local(ITSELF, *offset),
+) -> Result<(Relocation, Option<String>), RelocError> {
+    let (target, import) = match &reloc.target {
+        FinalizedRelocTarget::Func(offset) => (Target::Local(ITSELF, *offset), None),
         FinalizedRelocTarget::ExternalName(ExternalName::LibCall(call)) => {
             let name = libcalls::name(*call);
             let address = env.symbols.address_of(&name).or_else(|| libcalls::address(*call));
-            Target::Address(address.ok_or(RelocError::LibCall(name))?)
+            match address {
+                Some(address) => (Target::Address(address), Some(name)),
+                None => return Err(RelocError::LibCall(name)),
+            }
         }
-        FinalizedRelocTarget::ExternalName(external) => named(env, function, constants, external)
+        FinalizedRelocTarget::ExternalName(external) => named(env, function, built, constants, external)
             .ok_or_else(|| RelocError::Name(external.display(Some(&function.params)).to_string()))?,
     };
-    Ok(Relocation { offset: reloc.offset, kind: kind(reloc.kind)?, target, addend: reloc.addend })
+    let relocation =
+        Relocation { offset: reloc.offset, kind: kind(reloc.kind)?, target, addend: reloc.addend };
+    Ok((relocation, import))
 }
 
-fn named(env: &Environment, function: &Function, constants: &[u32], name: &ExternalName) -> Option<Target> {
+fn named(
+    env: &Environment,
+    function: &Function,
+    built: &Built,
+    constants: &[u32],
+    name: &ExternalName,
+) -> Option<(Target, Option<String>)> {
     let ExternalName::User(reference) = name else { return None };
     match function.params.user_named_funcs().get(*reference)? {
         UserExternalName { namespace: name::SYMBOLS, index } => {
-            env.symbols.address(*index).map(Target::Address)
+            let name = env.symbols.name(*index)?.to_owned();
+            Some((Target::Address(env.symbols.address(*index)?), Some(name)))
         }
         UserExternalName { namespace: name::DATA, index } => {
-            constants.get(*index as usize).map(|&offset| Target::Local(ITSELF, offset))
+            constants.get(*index as usize).map(|&offset| (Target::Local(ITSELF, offset), None))
         }
-        UserExternalName { namespace: name::BODIES, index } => Some(Target::Local(*index, 0)),
+        UserExternalName { namespace: name::EMBEDS, index } => {
+            let Embedded { name, now } = built.embeds.get(*index as usize)?;
+            Some((Target::Address(*now), Some(name.clone())))
+        }
+        UserExternalName { namespace: name::BODIES, index } => Some((Target::Local(*index, 0), None)),
         _ => None,
     }
 }

@@ -4,11 +4,12 @@ use crate::env::Environment;
 use crate::frontend::Frontend;
 use crate::include::Bodies;
 use crate::loops::Entry;
-use crate::reloc::{self, ITSELF};
+use crate::reloc;
 use crate::unit::{Built, Common, Constant, FunctionUnit, Wanted};
+use crate::unwind::describe;
 use beadwork::{CompileError, Job};
-use beadwork_arena::{Relocation, Target};
-use cranelift_codegen::isa::unwind::{CfaUnwindInfo, UnwindInfo};
+use beadwork_object::Part;
+use cranelift_codegen::isa::unwind::UnwindInfo;
 use cranelift_codegen::{CodegenError, Context};
 use cranelift_frontend::FunctionBuilderContext;
 use std::any::Any;
@@ -23,17 +24,10 @@ pub(crate) struct Staged {
     pub(crate) bodies: Vec<Part>,
     /// Its loop entries, by site.
     pub(crate) loops: Vec<(u64, Part)>,
-    /// What building and compiling took.
+    /// What building and compiling took, or loading.
     pub(crate) took: Duration,
-}
-
-/// The code of one entry.
-pub(crate) struct Part {
-    pub(crate) name: String,
-    pub(crate) code: Vec<u8>,
-    pub(crate) align: usize,
-    pub(crate) relocations: Vec<Relocation>,
-    pub(crate) unwind: Option<CfaUnwindInfo>,
+    /// Whether it relies on assumptions of this engine.
+    pub(crate) assumes: bool,
 }
 
 impl Staged {
@@ -45,21 +39,6 @@ impl Staged {
 
     pub(crate) fn len(&self) -> usize {
         1 + self.bodies.len() + self.loops.len()
-    }
-}
-
-impl Part {
-    /// The relocations, where the unit's first part and this one have these positions in a batch.
-    pub(crate) fn relocations_at(&self, first: u32, own: u32) -> Vec<Relocation> {
-        let placed = |relocation: &Relocation| {
-            let target = match relocation.target {
-                Target::Local(ITSELF, offset) => Target::Local(own, offset),
-                Target::Local(number, offset) => Target::Local(first + number, offset),
-                outside => outside,
-            };
-            Relocation { target, ..*relocation }
-        };
-        self.relocations.iter().map(placed).collect()
     }
 }
 
@@ -145,14 +124,14 @@ fn stage_unit(
         None => body.to_string(),
     };
     let built = build(env, frontend, scratch, job, common, Wanted { body, entry: Entry::Function })?;
-    let function = generate(env, &mut scratch.context, &built.data, name.clone())?;
+    let function = generate(env, &mut scratch.context, &built, name.clone())?;
     let mut loops = Vec::with_capacity(built.loops.len());
     for site in built.loops {
         // A panic must not take the entry for calls along, which is there already.
         let entry = catch_unwind(AssertUnwindSafe(|| {
             let built =
                 build(env, frontend, scratch, job, common, Wanted { body, entry: Entry::Loop(site) })?;
-            generate(env, &mut scratch.context, &built.data, format!("{name}@{site}"))
+            generate(env, &mut scratch.context, &built, format!("{name}@{site}"))
         }));
         match entry {
             Ok(Ok(part)) => loops.push((site, part)),
@@ -166,9 +145,11 @@ fn stage_unit(
     let mut bodies = Vec::with_capacity(common.bodies.len());
     while let Some(body) = common.bodies.next() {
         let built = build(env, frontend, scratch, job, common, Wanted { body, entry: Entry::Function })?;
-        bodies.push(generate(env, &mut scratch.context, &built.data, format!("{name}+{body}"))?);
+        bodies.push(generate(env, &mut scratch.context, &built, format!("{name}+{body}"))?);
     }
-    Ok(Staged { function, bodies, loops, took: started.elapsed() })
+    // Bodies of others go when those are redefined.
+    let assumes = job.relies_on_assumptions() || !bodies.is_empty();
+    Ok(Staged { function, bodies, loops, took: started.elapsed(), assumes })
 }
 
 /// Fills the scratch context with one entry.
@@ -204,7 +185,7 @@ fn message_of(payload: Box<dyn Any + Send>) -> String {
 fn generate(
     env: &Environment,
     context: &mut Context,
-    data: &[Constant],
+    built: &Built,
     name: String,
 ) -> Result<Part, CompileError> {
     let isa = &*env.isa;
@@ -223,21 +204,24 @@ fn generate(
     }
     let mut code = compiled.code_buffer().to_vec();
     let mut align = compiled.buffer.alignment.max(isa.function_alignment().minimum) as usize;
-    let constants = append(&mut code, &mut align, data).ok_or_else(|| failed(&"more than 4 GiB of data"))?;
-    let relocations = compiled.buffer.relocs().iter();
-    let relocations = relocations
-        .map(|reloc| reloc::convert(env, &context.func, &constants, reloc))
-        .collect::<Result<_, _>>();
-    let relocations = relocations.map_err(|error| failed(&error))?;
+    let constants =
+        append(&mut code, &mut align, &built.data).ok_or_else(|| failed(&"more than 4 GiB of data"))?;
+    let (mut relocations, mut imports) = (Vec::new(), Vec::new());
+    for reloc in compiled.buffer.relocs() {
+        let converted = reloc::convert(env, &context.func, built, &constants, reloc);
+        let (relocation, import) = converted.map_err(|error| failed(&error))?;
+        imports.extend(import.map(|name| (relocations.len(), name)));
+        relocations.push(relocation);
+    }
     let unwind = if isa.flags().unwind_info() {
         match compiled.create_unwind_info(isa).map_err(refused)? {
-            Some(UnwindInfo::SystemV(unwind)) => Some(unwind),
+            Some(UnwindInfo::SystemV(unwind)) => describe(isa, &unwind).map_err(|error| failed(&error))?,
             _ => None,
         }
     } else {
         None
     };
-    Ok(Part { name, code, align, relocations, unwind })
+    Ok(Part { name, code, align, entry: 0, relocations, imports, unwind })
 }
 
 /// Puts the constants behind the code and answers their offsets, `None` if they are out of reach.

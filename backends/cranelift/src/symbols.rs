@@ -7,6 +7,7 @@ use std::collections::HashMap;
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Symbols {
     numbers: HashMap<String, u32>,
+    names: Vec<String>,
     addresses: Vec<u64>,
 }
 
@@ -22,6 +23,7 @@ impl Symbols {
                 Some(&number) => symbols.addresses[number as usize] = *address as u64,
                 None => {
                     symbols.numbers.insert(name.clone(), symbols.addresses.len() as u32);
+                    symbols.names.push(name.clone());
                     symbols.addresses.push(*address as u64);
                 }
             }
@@ -31,6 +33,10 @@ impl Symbols {
 
     pub(crate) fn number(&self, name: &str) -> Option<u32> {
         self.numbers.get(name).copied()
+    }
+
+    pub(crate) fn name(&self, number: u32) -> Option<&str> {
+        self.names.get(number as usize).map(String::as_str)
     }
 
     pub(crate) fn address(&self, number: u32) -> Option<u64> {

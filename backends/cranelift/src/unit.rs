@@ -6,6 +6,7 @@ use crate::include::Bodies;
 use crate::loops::Entry;
 use crate::name;
 use beadwork::{Bead, CompileError, Job};
+use beadwork_object::Embed;
 use cranelift_codegen::ir::{
     AbiParam, ExtFuncData, ExternalName, FuncRef, Function, GlobalValueData, Inst, InstBuilder, MemFlagsData,
     SigRef, Signature, Type, UserExternalName, Value, types,
@@ -34,6 +35,7 @@ pub struct FunctionUnit<'u, 'e> {
     pub(crate) loops: Vec<u64>,
     pub(crate) counting: Counting,
     data: Vec<Constant>,
+    embeds: Vec<Embedded>,
     deferred: Option<CompileError>,
 }
 
@@ -57,7 +59,14 @@ pub(crate) struct Wanted {
 /// What else came of building an entry.
 pub(crate) struct Built {
     pub(crate) data: Vec<Constant>,
+    pub(crate) embeds: Vec<Embedded>,
     pub(crate) loops: Vec<u64>,
+}
+
+/// An address or number of the engine's, by a name that means the same in another process.
+pub(crate) struct Embedded {
+    pub(crate) name: String,
+    pub(crate) now: u64,
 }
 
 /// Read-only data that will follow the code.
@@ -89,6 +98,7 @@ impl<'u, 'e> FunctionUnit<'u, 'e> {
             loops: Vec::new(),
             counting: Counting::default(),
             data: Vec::new(),
+            embeds: Vec::new(),
             deferred: None,
         }
     }
@@ -173,7 +183,7 @@ impl<'u, 'e> FunctionUnit<'u, 'e> {
         if !self.env.pass_callee_bits {
             return self.builder.ins().call_indirect(signature, target, args);
         }
-        let bits = self.builder.ins().iconst(types::I64, callee.to_bits().cast_signed());
+        let bits = self.bits(callee);
         let mut with_bits = Vec::with_capacity(args.len() + 1);
         with_bits.push(bits);
         with_bits.extend_from_slice(args);
@@ -184,10 +194,41 @@ impl<'u, 'e> FunctionUnit<'u, 'e> {
     /// null. Use it at once; a pointer kept across a safepoint may have been freed.
     pub fn code_pointer(&mut self, callee: Bead) -> Value {
         let slot = self.slot(callee);
+        let of = self.job.key_of(callee);
+        let slot = self.embed(Embed::Slot { of }, slot as u64);
         let pointer = self.pointer_type();
-        let slot = self.builder.ins().iconst(pointer, slot as i64);
         // Aligned and never trapping, but not read-only: installs change it.
         self.builder.ins().load(pointer, MemFlagsData::trusted(), slot, 0)
+    }
+
+    /// A function's handle as a number of 64 bits. Code that is to be [kept](crate::CraneliftBuilder::archive) takes it from here: it is
+    /// another number in another process.
+    pub fn bits(&mut self, bead: Bead) -> Value {
+        let of = self.job.key_of(bead);
+        self.embed(Embed::Bits { of }, bead.to_bits())
+    }
+
+    /// The [version](beadwork::Job::version) the code will have, as a number of 64 bits. Code that is to be
+    /// [kept](crate::CraneliftBuilder::archive) takes it from here.
+    pub fn version(&mut self) -> Value {
+        let version = self.job.version();
+        self.embed(Embed::Version, version.into())
+    }
+
+    /// An address or number that is another one in another process.
+    pub(crate) fn embed(&mut self, embed: Embed, now: u64) -> Value {
+        if self.env.keeper.is_none() {
+            let pointer = self.pointer_type();
+            return self.builder.ins().iconst(pointer, now.cast_signed());
+        }
+        let name = embed.named().to_string();
+        let number = self.embeds.iter().position(|known| known.name == name && known.now == now);
+        let number = number.unwrap_or_else(|| {
+            self.embeds.push(Embedded { name, now });
+            self.embeds.len() - 1
+        });
+        let name = self.declare(name::EMBEDS, number as u32);
+        self.address_of(name)
     }
 
     fn slot(&mut self, callee: Bead) -> usize {
@@ -304,7 +345,7 @@ impl<'u, 'e> FunctionUnit<'u, 'e> {
         }
         self.builder.seal_all_blocks();
         self.builder.finalize(self.env.isa.frontend_config());
-        Ok(Built { data: self.data, loops: self.loops })
+        Ok(Built { data: self.data, embeds: self.embeds, loops: self.loops })
     }
 }
 

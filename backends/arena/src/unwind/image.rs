@@ -10,6 +10,8 @@ pub(crate) struct ImageBuilder {
 
 /// Bytes of an FDE in front of its tail: length, CIE pointer, `pc_begin`, `pc_range`.
 const FDE_HEAD: usize = 24;
+/// Where in an FDE `pc_begin` stands.
+pub(crate) const PC_BEGIN: usize = 8;
 /// Bytes of a CIE in front of its body: length and id.
 const CIE_HEAD: usize = 8;
 
@@ -52,6 +54,11 @@ impl ImageBuilder {
         self.bytes.resize(at + size, 0);
         self.cies.push((at, size - CIE_HEAD));
         at
+    }
+
+    /// What was pushed, without the terminator.
+    pub(crate) fn into_bytes(self) -> Vec<u8> {
+        self.bytes
     }
 
     pub(crate) fn finish(mut self) -> Image {

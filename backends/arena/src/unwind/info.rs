@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::image::{ImageBuilder, PC_BEGIN};
 use crate::error::UnwindError;
 
 /// How to unwind through one function, in DWARF terms.
@@ -78,6 +79,14 @@ impl UnwindInfo {
             (Some(record), 0) => Ok(record.unwind),
             (last, rest) => Err(UnwindError::NotOneFunction { found: rest + usize::from(last.is_some()) }),
         }
+    }
+
+    /// The opposite: an `.eh_frame` image of one function of `pc_range` bytes, without a terminator, so that images of several can
+    /// follow each other; and where in it the 8-byte absolute address of the function belongs, which is 0 until then.
+    pub fn to_eh_frame(&self, pc_range: u64) -> (Vec<u8>, usize) {
+        let mut image = ImageBuilder::default();
+        let record = image.push(&self.cie, &self.fde, 0, pc_range);
+        (image.into_bytes(), record as usize + PC_BEGIN)
     }
 
     /// Splits an `.eh_frame` section (of an object file, say) into one record per function, in section order.

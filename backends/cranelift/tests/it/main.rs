@@ -1,6 +1,7 @@
 //! The backend against a real engine. Engines are inline unless a test is about workers, so nothing depends on timing.
 #![allow(unsafe_code)] // Calling compiled code is what is tested.
 
+mod artifacts;
 mod calls;
 mod counting;
 mod failures;
