@@ -134,6 +134,7 @@ mod request;
 #[cfg(all(feature = "resident", not(beadwork_loom)))]
 pub mod resident;
 mod results;
+mod saved;
 mod shared;
 mod snapshot;
 mod speculate;
@@ -200,6 +201,7 @@ pub use preset::{Preset, PresetValues};
 pub use profile::{BlockCounters, CALL_TARGETS, CallProfile, CallSite, CallSites, Profile};
 pub use reclaim::HandedBack;
 pub use register::BeadRuns;
+pub use saved::{PROFILE_FORMAT, ProfileRefusal, Recalled, Remembered, SavedProfile};
 pub use stats::Stats;
 /// README's program, compiled and run.
 #[cfg(doctest)]

@@ -192,6 +192,14 @@ impl Shared {
         budgets.grant(bead.index(), budgets.calls(bead.index()), 1);
     }
 
+    /// Has so many calls pass before the policies are asked about a function.
+    pub(crate) fn ask_after(&self, bead: Bead, calls: u32) {
+        if self.table.live(bead).is_ok() {
+            let budgets = &self.table.budgets;
+            budgets.grant(bead.index(), budgets.calls(bead.index()), calls);
+        }
+    }
+
     /// What a policy is shown.
     fn activity(&self, bead: Bead, tier: TierId, lane: &Lane, calls: u32, heat: u32) -> Activity {
         Activity {

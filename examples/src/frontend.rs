@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, OnceLock};
 
-use beadwork::{Bead, CallSite, CallSites, CompileError};
+use beadwork::{Bead, CallSite, CallSites, CompileError, ContentKey, Job};
 use beadwork_cranelift::{Entry, Frontend, FunctionUnit, LiveValue};
 use cranelift_codegen::ir::{InstBuilder, Type as ClifType, Value as ClifValue};
 use cranelift_frontend::FunctionBuilder;
@@ -11,6 +11,7 @@ use crate::counting;
 use crate::function::Function;
 use crate::hir::FuncIndex;
 use crate::jit::{self, CallEmitter, Results, Speculation};
+use crate::keys::Keys;
 use crate::program::Program;
 use crate::redefine::Definitions;
 use crate::runtime::Helper;
@@ -28,6 +29,7 @@ pub struct BytecodeFrontend {
     pub(crate) definitions: Arc<Definitions>,
     pub(crate) learn: bool,
     pub(crate) counts_blocks: bool,
+    pub(crate) keys: Arc<Keys>,
 }
 
 impl BytecodeFrontend {
@@ -47,6 +49,28 @@ impl BytecodeFrontend {
 }
 
 impl Frontend for BytecodeFrontend {
+    /// The bytecode with its constants and lines, whose it is, and what is speculated on. Callees are known by their keys, and what
+    /// is inlined relies on an assumption, with which nothing is kept.
+    fn content(&self, job: &Job<'_>) -> Option<ContentKey> {
+        let index = FuncIndex(u16::try_from(job.core().ok()?.get()).ok()?);
+        let body = self.definitions.body(index);
+        let failed = if self.learn { self.failed_guards.get(body) } else { Vec::new() };
+        let failed: Vec<u8> = failed.into_iter().flat_map(u16::to_le_bytes).collect();
+        let listing = self.program.function(body)?.to_string();
+        let parts = [
+            &index.0.to_le_bytes(),
+            listing.as_bytes(),
+            &failed,
+            format!("{:?} {}", self.linking, self.counts_blocks).as_bytes(),
+        ]
+        .concat();
+        Some(ContentKey::of([&parts[..], &self.keys.callees(body)]))
+    }
+
+    fn function(&self, key: u64) -> Option<Bead> {
+        self.beads.get()?.get(self.keys.find(key)?.index()).copied()
+    }
+
     fn build(&self, unit: &mut FunctionUnit<'_, '_>) -> Result<(), CompileError> {
         let index = unit.job().core()?.get();
         let index = u16::try_from(index).map(FuncIndex).map_err(CompileError::failed)?;
@@ -147,6 +171,12 @@ impl<'u> CallEmitter<'u> for Emitter<'_, 'u, '_> {
         };
         let results = self.unit.builder().inst_results(call);
         [results[0], results[1]]
+    }
+
+    fn version(&mut self, known: u64) -> ClifValue {
+        // The function in the upper half, as `known` has it.
+        let version = self.unit.version();
+        self.unit.builder().ins().bor_imm_s(version, (known & !u64::from(u32::MAX)).cast_signed())
     }
 
     fn count_call(&mut self, context: ClifValue) {

@@ -43,6 +43,7 @@ pub mod heap;
 pub mod hir;
 mod interp;
 pub mod jit;
+pub mod keys;
 pub mod lexer;
 pub mod liveness;
 #[cfg(feature = "_llvm")]

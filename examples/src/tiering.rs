@@ -10,6 +10,7 @@ use beadwork_cranelift::{CraneliftBuilder, CraneliftError};
 use crate::counting;
 use crate::function::Function;
 use crate::hir::FuncIndex;
+use crate::keys::Keys;
 use crate::native::{MAX_FRAME_BYTES, entry_stub};
 use crate::program::Program;
 use crate::redefine::{Definitions, RedefineError};
@@ -107,13 +108,16 @@ impl Tiered {
             definitions: definitions.clone(),
             learn: true,
             counts_blocks: false,
+            keys: Arc::new(Keys::of(program)),
         };
+        let keys = frontend.keys.clone();
         let beads = frontend.beads.clone();
         let fallback = Engine::builder().fallback(entry_stub());
         let engine = configure(fallback, frontend).map_err(Into::into)?.build()?;
         definitions.connect(&engine);
         let functions = program.functions().iter().map(|function| {
             let info = BeadInfo::named(&function.signature.name).size(function.code.len() as u32);
+            let info = info.key(keys.get(function.index));
             engine.register_with(Core::new(function.index.index()), &info)
         });
         let registered: Arc<[Bead]> = functions.collect::<Result<_, _>>()?;

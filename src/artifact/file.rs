@@ -70,13 +70,7 @@ impl FileStore {
         let since = SystemTime::UNIX_EPOCH.elapsed().unwrap_or(Duration::ZERO).as_nanos();
         // Relaxed: only has to differ.
         let name = format!("{}-{since:x}-{}", std::process::id(), self.next.fetch_add(1, Relaxed));
-        let path = self.root.join(UNFINISHED).join(name);
-        let file = OpenOptions::new().write(true).create_new(true).open(&path)?;
-        let mut unfinished = Unfinished { path, file };
-        unfinished.file.lock()?;
-        unfinished.file.write_all(bytes)?;
-        unfinished.file.sync_all()?;
-        Ok(unfinished)
+        write_file(self.root.join(UNFINISHED).join(name), bytes)
     }
 
     fn try_put(&self, key: ArtifactKey, bytes: &[u8], replace: bool) -> io::Result<Put> {
@@ -133,6 +127,40 @@ fn found<T>(result: io::Result<T>) -> io::Result<Option<T>> {
     }
 }
 
+/// The bytes of a file, mapped; `None` if there is none.
+pub(crate) fn map_file(path: &Path) -> io::Result<Option<ArtifactBytes>> {
+    let Some(file) = found(File::open(path))? else { return Ok(None) };
+    if file.metadata()?.len() == 0 {
+        // Nothing that could be mapped.
+        return Ok(Some(ArtifactBytes::new([])));
+    }
+    // SAFETY: files that have their names are never written to by this crate, and who else may write them is trusted not to, as the
+    // documentation of the callers asks.
+    let map = unsafe { Mmap::map(&file)? };
+    Ok(Some(ArtifactBytes::new(map)))
+}
+
+/// Replaces a file in one step.
+pub(crate) fn replace_file(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    // A name without a directory lies in the current one.
+    let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let mut name = path.file_name().ok_or(ErrorKind::InvalidInput)?.to_owned();
+    name.push(format!(".{}", std::process::id()));
+    let unfinished = write_file(directory.join(name), bytes)?;
+    fs::rename(&unfinished.path, path)?;
+    sync(directory)
+}
+
+/// A file with these bytes that nobody knows of yet.
+fn write_file(path: PathBuf, bytes: &[u8]) -> io::Result<Unfinished> {
+    let file = OpenOptions::new().write(true).create_new(true).open(&path)?;
+    let mut unfinished = Unfinished { path, file };
+    unfinished.file.lock()?;
+    unfinished.file.write_all(bytes)?;
+    unfinished.file.sync_all()?;
+    Ok(unfinished)
+}
+
 /// The key that a file's directory and name spell.
 fn key(directory: &str, name: &str) -> Option<ArtifactKey> {
     let digits = format!("{directory}{}", name.strip_suffix(ENDING)?.strip_suffix('.')?);
@@ -150,15 +178,7 @@ fn key(directory: &str, name: &str) -> Option<ArtifactKey> {
 
 impl ArtifactStore for FileStore {
     fn get(&self, key: ArtifactKey) -> io::Result<Option<ArtifactBytes>> {
-        let Some(file) = found(File::open(self.place(key).1))? else { return Ok(None) };
-        if file.metadata()?.len() == 0 {
-            // Nothing that could be mapped.
-            return Ok(Some(ArtifactBytes::new([])));
-        }
-        // SAFETY: stores never write to a file that has its name, and who else may write into the directory is trusted not to, as the
-        // type's documentation asks.
-        let map = unsafe { Mmap::map(&file)? };
-        Ok(Some(ArtifactBytes::new(map)))
+        map_file(&self.place(key).1)
     }
 
     fn put(&self, key: ArtifactKey, bytes: &[u8], replace: bool) -> io::Result<Put> {

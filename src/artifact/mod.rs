@@ -20,6 +20,8 @@ pub use archive::{Archive, ArchiveStats, SaveError};
 pub use container::{ARTIFACT_FORMAT, Artifact, Manifest};
 #[cfg(unix)]
 pub use file::FileStore;
+#[cfg(unix)]
+pub(crate) use file::{map_file, replace_file};
 pub use key::{ArtifactKey, ContentKey, Recipe};
 pub use refusal::Refusal;
 pub use store::{ArtifactBytes, ArtifactStore, MemoryStore, Put};

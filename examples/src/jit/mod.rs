@@ -63,6 +63,11 @@ pub trait CallEmitter<'f> {
         places.iter().map(load).collect()
     }
 
+    /// The version that guards name, as a value of 64 bits; `known` is what it is now.
+    fn version(&mut self, known: u64) -> Value {
+        self.builder().ins().iconst(I64, known.cast_signed())
+    }
+
     /// Stores values of these types to these offsets from an address, before the code is left.
     fn store_live(&mut self, address: Value, places: &[(ClifType, i32)], values: &[Value]) {
         for (&(_, offset), &value) in places.iter().zip(values) {

@@ -171,14 +171,16 @@ impl Translation<'_, '_> {
         let hot = self.calls.builder().current_block();
         self.calls.builder().switch_to_block(cold);
         let version = self.speculation.as_ref().map_or(0, |known| known.version);
-        let words = [u64::from(self.function.index.0), self.pc as u64, version];
+        let version = self.calls.version(version);
+        let words = [u64::from(self.function.index.0), self.pc as u64];
+        let words = words.map(|word| self.calls.builder().ins().iconst(I64, word.cast_signed()));
         let (function, program) = (self.function, self.program);
         let liveness = self.liveness.get_or_insert_with(|| Liveness::of(function, program));
         let live: Vec<_> = liveness.before(self.pc).collect();
         let (mut places, mut values) = (Vec::new(), Vec::new());
-        for (position, word) in words.into_iter().enumerate() {
+        for (position, word) in words.into_iter().chain([version]).enumerate() {
             places.push((I64, (Context::DEOPT_OFFSET + 8 * position) as i32));
-            values.push(self.calls.builder().ins().iconst(I64, word.cast_signed()));
+            values.push(word);
         }
         for (register, float) in live {
             let offset = REGISTERS_OFFSET + 8 * register.index();
