@@ -131,3 +131,18 @@ fn an_engine_does_what_its_model_does_whatever_is_asked_of_it() {
     }
     println!("{} operations", done.get());
 }
+
+#[test]
+fn a_pause_after_a_failure_goes_on_when_calls_are_counted_from_zero() {
+    let compile = |what| vec![Compile { meanwhile: Vec::new(), what }];
+    run(&[
+        Op::Register { grouped: false },
+        Op::Dispatch { of: 0, calls: 11 },
+        Op::NewAssumption,
+        Op::Run { all: true, compiles: compile(What::Error) },
+        // Hot enough for the second tier, whose compile takes the counts.
+        Op::Dispatch { of: 0, calls: 19 },
+        Op::Run { all: false, compiles: compile(What::InVain(0)) },
+        Op::Dispatch { of: 0, calls: 6 },
+    ]);
+}

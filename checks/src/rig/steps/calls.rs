@@ -34,8 +34,8 @@ impl Inner {
         let Some(function) = model.get(bead) else { return };
         function.undisturbed &= !disabled && off == [false; TIERS as usize];
         let calls = function.calls + iterations.unwrap_or(0) / beadwork::ITERATIONS_PER_CALL;
-        let due =
-            function.undisturbed && iterations.is_none() && calls == THRESHOLDS[0] && function.tier == 0;
+        let first = function.tier == 0 && calls == THRESHOLDS[0] && !function.is_pausing(1);
+        let due = function.undisturbed && iterations.is_none() && first;
         assert!(!due || pending == Pending::Queued(1), "{bead} is hot at {calls} calls and {pending:?}");
         if pending == function.pending {
             return;
