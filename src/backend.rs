@@ -31,6 +31,12 @@ pub trait Backend: Send + Sync + 'static {
     fn name(&self) -> &str {
         std::any::type_name::<Self>()
     }
+
+    /// Bytes of memory the backend holds for code and its data, in whole pages; `None` if it does not know. Whoever keeps a budget
+    /// of bytes asks after each batch.
+    fn held_bytes(&self) -> Option<u64> {
+        None
+    }
 }
 
 impl<B: Backend + ?Sized> Backend for Arc<B> {
@@ -39,6 +45,9 @@ impl<B: Backend + ?Sized> Backend for Arc<B> {
     }
     fn name(&self) -> &str {
         (**self).name()
+    }
+    fn held_bytes(&self) -> Option<u64> {
+        (**self).held_bytes()
     }
 }
 
@@ -67,6 +76,10 @@ where
 {
     fn compile(&self, jobs: &mut [Job<'_>]) {
         for job in jobs {
+            if !job.is_current() {
+                job.finish(Err(CompileError::Withdrawn("superseded before it was compiled")));
+                continue;
+            }
             let started = Instant::now();
             let result = (self.0)(job);
             job.finish(result.map(|code| code.default_compile_time(started.elapsed())));
@@ -105,6 +118,8 @@ pub(crate) trait JobHost: CountingHost + UnitHost {
     fn name(&self, bead: Bead) -> Option<Arc<str>>;
     fn key(&self, bead: Bead) -> u64;
     fn is_current(&self, ticket: Ticket) -> bool;
+    /// The engine is being ended.
+    fn is_closing(&self) -> bool;
     fn osr_sites(&self, ticket: Ticket) -> Vec<u64>;
     /// Lists the compile under an assumption; false if it does not hold.
     fn assume(&self, ticket: Ticket, assumption: Assumption) -> bool;
@@ -263,9 +278,11 @@ impl<'e> Job<'e> {
         holds
     }
 
-    /// Whether the result would still be installed. A long compile can look now and then and give up early.
+    /// Whether the result is still wanted: it would be installed, and the engine is not being ended. A long compile can look now
+    /// and then and give up early, with [`CompileError::Withdrawn`]; a backend that compiles one function after the other looks
+    /// before each.
     pub fn is_current(&self) -> bool {
-        self.host.is_current(self.ticket)
+        !self.host.is_closing() && self.host.is_current(self.ticket)
     }
 
     /// The stable address of `callee`'s code pointer, for code that calls through it.

@@ -35,6 +35,9 @@ pub const DEFAULT_FAULT_LIMIT: u32 = 5;
 /// most programs, so it is met only where a thread stopped passing safepoints, and little enough to live with until it does.
 pub const DEFAULT_RETIRED_LIMIT: usize = 64 << 20;
 
+/// How long the end of an engine waits for compiles in flight, unless it is told: 5 seconds.
+pub const DEFAULT_CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
+
 /// The least an engine whose capacity was not given falls back to when address space is refused: 2^16.
 const LEAST_CAPACITY: u32 = 1 << 16;
 
@@ -64,6 +67,8 @@ pub struct EngineBuilder {
     pub(crate) delivery: bool,
     pub(crate) delivery_limit: usize,
     pub(crate) snapshot: Option<snapshot::Take>,
+    pub(crate) snapshots_given: bool,
+    close_timeout: Duration,
     listeners: Vec<Listener>,
 }
 
@@ -94,6 +99,8 @@ impl EngineBuilder {
             delivery: false,
             delivery_limit: usize::MAX,
             snapshot: None,
+            snapshots_given: false,
+            close_timeout: DEFAULT_CLOSE_TIMEOUT,
             listeners: Vec::new(),
         }
     }
@@ -113,6 +120,13 @@ impl EngineBuilder {
     #[must_use]
     pub fn tier(mut self, tier: Tier) -> Self {
         self.tiers.push(tier);
+        self
+    }
+
+    /// Adds a tier below those given so far.
+    #[cfg(all(feature = "resident", not(beadwork_loom)))]
+    pub(crate) fn tier_below(mut self, tier: Tier) -> Self {
+        self.tiers.insert(0, tier);
         self
     }
 
@@ -280,6 +294,14 @@ impl EngineBuilder {
         self
     }
 
+    /// How long the end of the engine (the drop of its last handle) waits for compiles in flight; [`DEFAULT_CLOSE_TIMEOUT`] if not
+    /// given. What is queued is dropped without waiting. A compile that is stuck longer goes on alone, and its result is dropped.
+    #[must_use]
+    pub fn close_timeout(mut self, time: Duration) -> Self {
+        self.close_timeout = time;
+        self
+    }
+
     /// Calls `listener` after everything the engine does, on the thread that did it, with no lock held. A panic in
     /// it is contained. More than one can be given.
     #[must_use]
@@ -334,6 +356,8 @@ impl EngineBuilder {
             hand_back: self.hand_back,
             history: self.history,
             snapshot: self.snapshot,
+            snapshots_given: self.snapshots_given,
+            close_timeout: self.close_timeout,
             delivery_limit: if self.delivery { self.delivery_limit } else { 0 },
         };
         #[cfg(not(beadwork_loom))]

@@ -40,6 +40,10 @@ impl JobHost for Shared {
         self.table.live(ticket.bead).is_ok_and(|state| state.is_claimed_by(ticket))
     }
 
+    fn is_closing(&self) -> bool {
+        self.is_closed()
+    }
+
     fn osr_sites(&self, ticket: Ticket) -> Vec<u64> {
         let _no_fork = self.gate.enter();
         self.loops.wanted(ticket.bead, ticket.version)
@@ -91,7 +95,8 @@ impl JobHost for Shared {
                     self.failed(ticket, error)
                 }
             },
-            Err(CompileError::AssumptionBroken(assumption)) => self.assumed_in_vain(ticket, assumption),
+            Err(CompileError::AssumptionBroken(assumption)) => self.withdraw(ticket, Some(assumption)),
+            Err(CompileError::Withdrawn(_)) => self.withdraw(ticket, None),
             Err(error) => self.failed(ticket, error),
         };
         let _no_fork = self.gate.enter();

@@ -304,6 +304,10 @@ pub enum CompileError {
     /// with this is discarded, and does not count as failed.
     #[error("assumption {0} does not hold any more; the function is compiled again when it is hot again")]
     AssumptionBroken(Assumption),
+    /// The backend has not what it needs to compile this now, and may have it when it is asked the next time. A job finished
+    /// with this is discarded, and does not count as failed: the function counts from zero again.
+    #[error("the compile was withdrawn: {0}; the function is compiled when it is hot again")]
+    Withdrawn(&'static str),
 }
 
 impl CompileError {

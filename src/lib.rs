@@ -156,8 +156,8 @@ pub use artifact::{
 pub use assumption::Assumption;
 pub use backend::{Backend, FnBackend, Job, Outcome, Slot};
 pub use builder::{
-    DEFAULT_CAPACITY, DEFAULT_COLD_AFTER, DEFAULT_FAULT_LIMIT, DEFAULT_RETIRED_LIMIT, EngineBuilder,
-    MAX_CAPACITY,
+    DEFAULT_CAPACITY, DEFAULT_CLOSE_TIMEOUT, DEFAULT_COLD_AFTER, DEFAULT_FAULT_LIMIT, DEFAULT_RETIRED_LIMIT,
+    EngineBuilder, MAX_CAPACITY,
 };
 pub use code::{Code, CodeWords, CompiledCode};
 pub use delivery::Delivery;

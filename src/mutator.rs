@@ -16,6 +16,7 @@ use std::marker::PhantomData;
 use std::sync::atomic::Ordering::Acquire;
 
 mod native;
+mod noting;
 mod reentry;
 mod safepoint;
 
@@ -217,7 +218,7 @@ impl Mutator {
     #[cold]
     #[inline(never)]
     fn budget_spent(&self, bead: Bead) {
-        self.engine().shared().budget_spent(bead, self.sampling);
+        self.engine().shared().budget_spent(bead, self.sampling, None);
     }
 
     /// A loop of the interpreted function goes round: counts the iteration, and answers the native entry into the loop if

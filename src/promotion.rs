@@ -8,6 +8,7 @@ use crate::osr::{ITERATIONS_PER_CALL, Spent, Standing};
 use crate::policy::{Activity, HalfLife, Scale, Verdict};
 use crate::queue::Lane;
 use crate::shared::{Shared, TierParts};
+use crate::snapshot::Given;
 use crate::state::{Pending, Requested, Snapshot};
 use crate::stats::read;
 use crate::tier::Candidate;
@@ -24,8 +25,8 @@ const RECHECK_BARRED: u32 = 10_000;
 const RECHECK_PANICKED: NonZeroU32 = NonZeroU32::new(RECHECK_BARRED).unwrap();
 
 impl Shared {
-    /// A call, which stands for `weight` of them, found its budget spent.
-    pub(crate) fn budget_spent(&self, bead: Bead, weight: u32) {
+    /// A call, which stands for `weight` of them, found its budget spent. What is `given` goes along with a request.
+    pub(crate) fn budget_spent(&self, bead: Bead, weight: u32, given: Given<'_>) {
         let Ok(now) = self.table.live(bead) else { return };
         let budgets = &self.table.budgets;
         // The call that takes the slow path is not in the count yet.
@@ -48,7 +49,7 @@ impl Shared {
         // If it is promoted: until a higher tier is due, or it is looked at again.
         budgets.grant(bead.index(), calls, if tier.is_some() { wait.min(RECHECK_CALLS) } else { wait });
         let Some(tier) = tier else { return };
-        let asked = self.request(bead, tier, Reason::Hot, calls);
+        let asked = self.request_anew(bead, tier, Reason::Hot, calls, None, given);
         if matches!(asked, Requested::Busy) {
             // A publisher is at work. The budget is spent again, so the next call asks again.
             budgets.grant(bead.index(), calls.saturating_sub(1), 1);
@@ -103,7 +104,7 @@ impl Shared {
             // Installed meanwhile.
             return 1;
         }
-        let asked = self.request_anew(bead, tier, Reason::Osr, calls, Some(seen.version));
+        let asked = self.request_anew(bead, tier, Reason::Osr, calls, Some(seen.version), None);
         let now_at = self.now();
         let fresh = {
             let _no_fork = self.gate.enter();

@@ -6,6 +6,7 @@ use crate::error::{RegisterError, Stale};
 use crate::event::{Event, Invalidation};
 use crate::id::{Bead, Core, Group, TierId};
 use crate::info::{BeadInfo, OnInvalidate};
+use crate::shared::Shared;
 use std::sync::Arc;
 
 impl Engine {
@@ -144,39 +145,11 @@ impl Engine {
     /// # Errors
     /// [`Stale`] if it is not live, so of several threads that remove it one succeeds.
     pub fn remove(&self, bead: Bead) -> Result<Core, Stale> {
-        let (core, callback) = self.remove_and(bead, |order| order.note(Delivery::Removed { bead }))?;
-        let shared = self.shared();
-        shared.over(bead, TierId::MAX, u32::MAX);
-        shared.emit(&Event::Removed { bead });
-        shared.call_back(callback, bead, Invalidation::Removed);
-        Ok(core)
+        self.shared().remove(bead)
     }
 
     fn remove_quietly(&self, bead: Bead) -> Result<(), Stale> {
-        self.remove_and(bead, |_| None).map(|_| ())
-    }
-
-    fn remove_and(
-        &self,
-        bead: Bead,
-        note: impl FnOnce(&mut Order<'_>) -> Option<Delivery>,
-    ) -> Result<(Core, Option<OnInvalidate>), Stale> {
-        let (shared, mut callback, mut faults) = (self.shared(), None, Vec::new());
-        let no_fork = shared.gate.enter();
-        let mut order = shared.deliveries.order();
-        let core = shared.table.remove(bead, |index| {
-            callback = shared.info.clear(index);
-            faults = shared.faults.forget_all(bead);
-            shared.loops.forget(bead);
-            shared.deopts.forget(bead);
-            shared.table.profiles.forget(bead, &shared.table.grace);
-        })?;
-        let dropped = note(&mut order);
-        drop(order);
-        drop(no_fork);
-        shared.dispose((faults, dropped));
-        shared.changed_meaning(bead);
-        Ok((Core::new(core), callback))
+        self.shared().remove_and(bead, |_| None).map(|_| ())
     }
 
     // ---- groups
@@ -250,6 +223,40 @@ impl Engine {
     /// The group given at registration.
     pub fn group_of(&self, bead: Bead) -> Option<Group> {
         self.shared().known(bead, |info, index| info.group(index))
+    }
+}
+
+impl Shared {
+    /// See [`Engine::remove`].
+    pub(crate) fn remove(&self, bead: Bead) -> Result<Core, Stale> {
+        let (core, callback) = self.remove_and(bead, |order| order.note(Delivery::Removed { bead }))?;
+        self.over(bead, TierId::MAX, u32::MAX);
+        self.emit(&Event::Removed { bead });
+        self.call_back(callback, bead, Invalidation::Removed);
+        Ok(core)
+    }
+
+    fn remove_and(
+        &self,
+        bead: Bead,
+        note: impl FnOnce(&mut Order<'_>) -> Option<Delivery>,
+    ) -> Result<(Core, Option<OnInvalidate>), Stale> {
+        let (mut callback, mut faults) = (None, Vec::new());
+        let no_fork = self.gate.enter();
+        let mut order = self.deliveries.order();
+        let core = self.table.remove(bead, |index| {
+            callback = self.info.clear(index);
+            faults = self.faults.forget_all(bead);
+            self.loops.forget(bead);
+            self.deopts.forget(bead);
+            self.table.profiles.forget(bead, &self.table.grace);
+        })?;
+        let dropped = note(&mut order);
+        drop(order);
+        drop(no_fork);
+        self.dispose((faults, dropped));
+        self.changed_meaning(bead);
+        Ok((Core::new(core), callback))
     }
 }
 

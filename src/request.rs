@@ -8,6 +8,7 @@ use crate::event::Event;
 use crate::id::{Bead, Reason, TierId};
 use crate::queue::Request;
 use crate::shared::Shared;
+use crate::snapshot::Given;
 use crate::state::{Pending, Requested};
 use crate::stats::add;
 use crate::sync::fence;
@@ -16,7 +17,7 @@ use std::sync::atomic::Ordering::SeqCst;
 impl Shared {
     /// Asks for a compile; the token is in its lane and a worker is awake when this answers `Queued`.
     pub(crate) fn request(&self, bead: Bead, tier: TierId, reason: Reason, calls: u32) -> Requested {
-        self.request_anew(bead, tier, reason, calls, None)
+        self.request_anew(bead, tier, reason, calls, None, None)
     }
 
     /// As `request`, and if `anew` is the version still, also for the tier that runs: its code lacks something.
@@ -27,12 +28,13 @@ impl Shared {
         reason: Reason,
         calls: u32,
         anew: Option<u32>,
+        given: Given<'_>,
     ) -> Requested {
         if bead.index() >= self.table.capacity() {
             return Requested::Stale;
         }
         let asked = self.now();
-        let snapshot = match self.snapshot_for(bead, tier, anew) {
+        let snapshot = match self.snapshot_for(bead, tier, anew, given) {
             Ok(snapshot) => snapshot,
             Err(busy) => return busy,
         };

@@ -74,7 +74,7 @@ impl Shared {
                     self.assumptions.first_broken(&code.assumed)
                 });
                 if let (Some(assumption), Ended::Superseded) = (in_vain, ended) {
-                    return self.assumed_in_vain(ticket, assumption);
+                    return self.withdraw(ticket, Some(assumption));
                 }
                 self.say_discarded(ticket, None);
                 if ended != Ended::Superseded {

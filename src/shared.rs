@@ -87,6 +87,10 @@ pub(crate) struct Settings {
     pub(crate) delivery_limit: usize,
     /// Taken out when the engine is put together.
     pub(crate) snapshot: Option<snapshot::Take>,
+    /// Callers give snapshots along.
+    pub(crate) snapshots_given: bool,
+    /// How long the end of the engine waits for compiles in flight.
+    pub(crate) close_timeout: Duration,
 }
 
 pub(crate) struct Shared {
@@ -158,7 +162,7 @@ impl Shared {
             units: Units::default(),
             deliveries: Deliveries::new(settings.delivery_limit),
             moving: Moving::default(),
-            snapshots: Snapshots::new(settings.snapshot.take()),
+            snapshots: Snapshots::new(settings.snapshot.take(), settings.snapshots_given),
             counters: CachePadded::new(Counters::new()),
             histories: Histories::new(settings.history),
             listeners,

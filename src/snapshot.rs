@@ -24,8 +24,18 @@ pub(crate) type Snapshot = Box<dyn Any + Send>;
 /// The frontend's function that takes one.
 pub(crate) type Take = Box<dyn Fn(Bead, Core) -> Option<Snapshot> + Send + Sync>;
 
+/// What whoever asks gives along, in place of what the frontend's function would take. Asked again if the request could not be made
+/// at the first try.
+pub(crate) type Given<'a> = Option<&'a dyn Fn() -> Option<Snapshot>>;
+
+/// Makes one of a value of the frontend's.
+pub(crate) fn of<T: Any + Send>(value: Option<T>) -> Option<Snapshot> {
+    value.map(|value| Box::new(value) as Snapshot)
+}
+
 pub(crate) struct Snapshots {
     take: Option<Take>,
+    on: bool,
     /// By the bead's bits and the tier, with the version of the request.
     all: Mutex<BTreeMap<(u64, TierId), (u32, Snapshot)>>,
     /// How many there are, so that nobody takes the lock while there is none.
@@ -33,12 +43,18 @@ pub(crate) struct Snapshots {
 }
 
 impl Snapshots {
-    pub(crate) fn new(take: Option<Take>) -> Snapshots {
-        Snapshots { take, all: Mutex::new(BTreeMap::new()), len: AtomicUsize::new(0) }
+    /// There are none, unless the frontend takes them or `given` says that they come with requests.
+    pub(crate) fn new(take: Option<Take>, given: bool) -> Snapshots {
+        Snapshots {
+            on: given || take.is_some(),
+            take,
+            all: Mutex::new(BTreeMap::new()),
+            len: AtomicUsize::new(0),
+        }
     }
 
     pub(crate) fn is_on(&self) -> bool {
-        self.take.is_some()
+        self.on
     }
 
     fn is_empty(&self) -> bool {
@@ -152,8 +168,17 @@ impl EngineBuilder {
         mut self,
         take: impl Fn(Bead, Core) -> Option<T> + Send + Sync + 'static,
     ) -> Self {
-        self.snapshot =
-            Some(Box::new(move |bead, core| take(bead, core).map(|value| Box::new(value) as Snapshot)));
+        self.snapshot = Some(Box::new(move |bead, core| of(take(bead, core))));
+        self
+    }
+
+    /// Lets callers give a compile what it needs to know together with the call that asks for it:
+    /// [`Mutator::dispatch_with`](crate::Mutator::dispatch_with), [`Engine::promote_with`](crate::Engine::promote_with) and its
+    /// like. For VMs that know a function's source where they call it, and keep it nowhere. Without this, what is given is
+    /// dropped. Requests then take a lock of the engine's.
+    #[must_use]
+    pub fn accept_snapshots(mut self) -> Self {
+        self.snapshots_given = true;
         self
     }
 }
@@ -166,6 +191,7 @@ impl Shared {
         bead: Bead,
         tier: TierId,
         anew: Option<u32>,
+        given: Given<'_>,
     ) -> Result<Option<Snapshot>, Requested> {
         if !self.snapshots.is_on() {
             return Ok(None);
@@ -173,7 +199,10 @@ impl Shared {
         match self.table.state(bead.index()).load().refuses(bead, tier, anew) {
             Some(Requested::Busy) => Err(Requested::Busy),
             Some(_) => Ok(None),
-            None => Ok(self.take_snapshot(bead)),
+            None => Ok(match given {
+                None => self.take_snapshot(bead),
+                Some(given) => self.contained(bead, given),
+            }),
         }
     }
 
@@ -181,7 +210,11 @@ impl Shared {
     pub(crate) fn take_snapshot(&self, bead: Bead) -> Option<Snapshot> {
         let take = self.snapshots.take.as_ref()?;
         let core = Core::new(self.table.core(bead).ok()?);
-        contain(|| take(bead, core)).unwrap_or_else(|message| {
+        self.contained(bead, || take(bead, core))
+    }
+
+    fn contained(&self, bead: Bead, take: impl FnOnce() -> Option<Snapshot>) -> Option<Snapshot> {
+        contain(take).unwrap_or_else(|message| {
             tracing::error!(target: "beadwork", %bead, message, "taking a snapshot panicked");
             None
         })

@@ -3,7 +3,7 @@
 mod common;
 use beadwork::*;
 use common::*;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::SeqCst};
+use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, Mutex, mpsc};
 use std::time::Duration;
 
@@ -472,4 +472,36 @@ fn p6_a_failing_compile_is_not_retried_in_a_storm() {
         engine.run_pending(1);
     }
     assert_eq!(tries.load(SeqCst), DEFAULT_FAULT_LIMIT);
+}
+
+#[test]
+fn the_end_of_an_engine_waits_no_longer_than_it_is_told_and_what_is_left_of_a_batch_is_not_compiled() {
+    let (inside, go, compiled) = (Latch::default(), Latch::default(), Arc::new(AtomicUsize::new(0)));
+    let (entered, may_go, counts) = (inside.clone(), go.clone(), compiled.clone());
+    let alive = Arc::new(());
+    let lives = alive.clone();
+    let backend = FnBackend::new(move |_: &mut Job<'_>| {
+        let _lives = &lives;
+        counts.fetch_add(1, SeqCst);
+        entered.open();
+        may_go.wait();
+        Ok(code())
+    });
+    let engine = Engine::builder()
+        .workers(1)
+        .capacity(64)
+        .tier(Tier::new(backend))
+        .close_timeout(Duration::from_millis(1))
+        .build()
+        .unwrap();
+    {
+        // So that they come as one batch.
+        let _paused = engine.pause();
+        beads(&engine, 10).into_iter().for_each(|bead| engine.promote(bead, TierId::BASELINE).unwrap());
+    }
+    inside.wait();
+    ends(move || drop(engine));
+    go.open();
+    eventually("the worker leaves, and all is freed", || Arc::strong_count(&alive) == 1);
+    assert_eq!(compiled.load(SeqCst), 1);
 }

@@ -263,3 +263,78 @@ fn no_snapshot_is_left_behind_or_goes_astray_whatever_races() {
         seen.len()
     );
 }
+
+/// An engine that accepts numbers with requests, and what its compiles saw of them.
+fn accepting(threshold: u32) -> (Engine, Arc<Mutex<Vec<Option<u32>>>>) {
+    let seen: Arc<Mutex<Vec<_>>> = Arc::default();
+    let sees = seen.clone();
+    let backend = FnBackend::new(move |job: &mut Job<'_>| {
+        let given = job.snapshot::<u32>().copied();
+        sees.lock().unwrap().push(given);
+        given.map(|_| code()).ok_or(CompileError::Withdrawn("nothing was given"))
+    });
+    let tier = Tier::new(backend).policy(Threshold::new(threshold));
+    (Engine::builder().inline().capacity(64).tier(tier).accept_snapshots().build().unwrap(), seen)
+}
+
+#[test]
+fn what_a_call_gives_along_is_asked_for_when_it_makes_the_function_hot_and_goes_to_that_compile() {
+    let (engine, seen) = accepting(10);
+    let (bead, m) = (engine.register(Core::ZERO).unwrap(), engine.mutator());
+    let asked = AtomicUsize::new(0);
+    let call = |number: u32| {
+        let note = || {
+            asked.fetch_add(1, SeqCst);
+            Some(number)
+        };
+        m.dispatch_with(bead, note).is_some()
+    };
+    assert!((1..10).all(|number| !call(number)));
+    assert_eq!(asked.load(SeqCst), 0);
+    assert!(!call(10));
+    engine.drain(LONG).unwrap();
+    assert!((11..100).all(call));
+    assert_eq!((asked.load(SeqCst), &*seen.lock().unwrap()), (1, &vec![Some(10)]));
+}
+
+#[test]
+fn requests_by_name_carry_what_they_are_given_and_one_that_is_there_keeps_its_own() {
+    let (engine, seen) = accepting(10);
+    let bead = engine.register(Core::ZERO).unwrap();
+    engine.promote_with(bead, T1, || Some(1u32)).unwrap();
+    engine.promote_with(bead, T1, || -> Option<u32> { unreachable!("it waits already") }).unwrap();
+    engine.compile_now_with(bead, T1, LONG, || Some(2u32)).unwrap();
+    engine.promote_with(bead, T1, || Some(3u32)).unwrap();
+    assert_eq!(*seen.lock().unwrap(), [Some(1)]);
+    let version = engine.version(bead).unwrap();
+    engine.recompile_with(bead, T1, || Some(4u32)).unwrap();
+    assert!(engine.mutator().dispatch(bead).is_some(), "it runs until the new code is there");
+    engine.drain(LONG).unwrap();
+    assert_eq!(*seen.lock().unwrap(), [Some(1), Some(4)]);
+    assert!(engine.version(bead).unwrap() > version && engine.mutator().dispatch(bead).is_some());
+}
+
+#[test]
+fn a_withdrawn_compile_is_no_failure_and_the_function_counts_from_zero() {
+    let (engine, seen) = accepting(10);
+    let (bead, m) = (engine.register(Core::ZERO).unwrap(), engine.mutator());
+    for round in 1..=20 {
+        (0..10).for_each(|_| assert!(m.dispatch(bead).is_none()));
+        engine.drain(LONG).unwrap();
+        assert_eq!(seen.lock().unwrap().len(), round);
+    }
+    assert_eq!((engine.stats().failed, engine.stats().discarded), (0, 20));
+    assert!(engine.fault(bead, T1).is_none());
+    (0..10).for_each(|_| assert!(m.dispatch_with(bead, || Some(7u32)).is_none()));
+    engine.drain(LONG).unwrap();
+    assert!(m.dispatch(bead).is_some());
+}
+
+#[test]
+fn a_panic_in_what_is_given_leaves_the_request_without() {
+    let (engine, seen) = accepting(1);
+    let bead = engine.register(Core::ZERO).unwrap();
+    engine.mutator().dispatch_with(bead, || -> Option<u32> { panic!("nothing to give") });
+    engine.drain(LONG).unwrap();
+    assert_eq!(*seen.lock().unwrap(), [None]);
+}

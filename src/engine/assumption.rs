@@ -161,8 +161,9 @@ impl Shared {
         }
     }
 
-    /// Ends a compile that relied on what does not hold any more. That is no failure: the function counts from zero again.
-    pub(crate) fn assumed_in_vain(&self, ticket: Ticket, assumption: Assumption) -> Outcome {
+    /// Ends a compile that relied on what does not hold any more, or lacked what it needs. That is no failure: the function
+    /// counts from zero again.
+    pub(crate) fn withdraw(&self, ticket: Ticket, broken: Option<Assumption>) -> Outcome {
         let (bead, now) = (ticket.bead, self.now());
         let (ended, pushed) = {
             let _no_fork = self.gate.enter();
@@ -176,7 +177,7 @@ impl Shared {
         };
         let requeue = if let Ended::Requeue(next) = ended { Some(next) } else { None };
         self.resumed(bead, requeue, pushed);
-        self.say_discarded(ticket, Some(assumption));
+        self.say_discarded(ticket, broken);
         if ended != Ended::Superseded {
             self.changed(bead);
         }

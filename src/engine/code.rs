@@ -7,6 +7,7 @@ use crate::drain::Crew;
 use crate::error::{CompileError, InstallError, PromoteError, Stale};
 use crate::event::Event;
 use crate::id::{Bead, Reason, TierId};
+use crate::snapshot::Given;
 use crate::state::Requested;
 use crate::stats::add;
 use crate::table::{Installed, Ready};
@@ -21,15 +22,25 @@ impl Engine {
     /// # Errors
     /// [`PromoteError`] if the function is not live, has no such tier, or may not be compiled at it.
     pub fn promote(&self, bead: Bead, tier: TierId) -> Result<(), PromoteError> {
-        self.ask(bead, tier, Reason::Asked).map(|_| ())
+        self.ask(bead, tier, Reason::Asked, false, None).map(|_| ())
     }
 
-    pub(super) fn ask(&self, bead: Bead, tier: TierId, reason: Reason) -> Result<Requested, PromoteError> {
+    /// Asks for a compile, also for the tier that runs if it is to be made `anew`.
+    pub(super) fn ask(
+        &self,
+        bead: Bead,
+        tier: TierId,
+        reason: Reason,
+        anew: bool,
+        given: Given<'_>,
+    ) -> Result<Requested, PromoteError> {
         self.check(bead, tier)?;
         let shared = self.shared();
         let mut rounds = 0;
         loop {
-            match shared.request(bead, tier, reason, shared.table.budgets.calls(bead.index())) {
+            let anew = if anew { Some(shared.table.live(bead)?.version) } else { None };
+            let calls = shared.table.budgets.calls(bead.index());
+            match shared.request_anew(bead, tier, reason, calls, anew, given) {
                 // A shutdown that began meanwhile has dropped it again.
                 _ if shared.is_closed() => return Err(PromoteError::Closed),
                 Requested::Stale => return Err(Stale(bead).into()),

@@ -8,6 +8,7 @@ use crate::drain::Crew;
 use crate::error::{CompileError, CompileNowError, PromoteError, Stale, SubmitError};
 use crate::id::{Bead, Group, Reason, TierId};
 use crate::shared::Shared;
+use crate::snapshot::Given;
 use crate::state::{Pending, Requested, Snapshot};
 use crate::sync::park_timeout;
 use std::time::{Duration, Instant};
@@ -23,13 +24,23 @@ impl Engine {
     /// [`CompileNowError`]: the request was refused, the compile failed, something overtook it, or `timeout` passed (the
     /// request stays queued then).
     pub fn compile_now(&self, bead: Bead, tier: TierId, timeout: Duration) -> Result<u32, CompileNowError> {
+        self.compile_now_giving(bead, tier, timeout, None)
+    }
+
+    pub(super) fn compile_now_giving(
+        &self,
+        bead: Bead,
+        tier: TierId,
+        timeout: Duration,
+        given: Given<'_>,
+    ) -> Result<u32, CompileNowError> {
         let (shared, start) = (self.shared(), Instant::now());
         let wait = Announced::new(shared, bead, tier);
         let there = || shared.table.live(bead).is_ok_and(|now| now.tier >= tier);
         if crate::nest::is_compiling(shared.drain.address(), bead) && !there() {
             return Err(CompileNowError::Within(bead));
         }
-        let _ = self.ask(bead, tier, Reason::Now)?;
+        let _ = self.ask(bead, tier, Reason::Now, false, given)?;
         loop {
             if let Some(answer) = wait.answer(bead, tier)? {
                 return Ok(answer);
@@ -75,7 +86,7 @@ impl Engine {
             Err(back) => return refused(PromoteError::Pending { bead, tier }, Some(back)),
         };
         // From here on a worker that claims the function for this tier takes it, whoever asked.
-        let asked = match self.ask(bead, tier, Reason::Asked) {
+        let asked = match self.ask(bead, tier, Reason::Asked, false, None) {
             Ok(Requested::Queued(version) | Requested::Follows(version)) => Ok(version),
             Ok(_) => Err(PromoteError::Pending { bead, tier }),
             Err(reason) => Err(reason),

@@ -19,6 +19,7 @@ mod control;
 mod direct;
 mod grace;
 mod look;
+mod noting;
 mod osr;
 mod profile;
 mod recovery;
@@ -30,14 +31,12 @@ pub use grace::Pinned;
 pub use look::{BeadState, PendingState};
 pub use reload::{Reloaded, Superseded, Swapped};
 
-/// How long the end of an engine waits for compiles in flight.
-const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
-
 /// A promotion broker: counts functions, has them compiled in the background, publishes and frees their code.
 ///
 /// A handle is a counted reference: clones name the same engine. When the last handle and the last [`Mutator`](crate::Mutator) are
-/// gone, queued work is dropped, compiles in flight are waited for (5 seconds at the most), and all code is freed. If the wait was
-/// long enough, the engine's threads have ended then, too (unless it is one of them that lets go of the last handle).
+/// gone, queued work is dropped, compiles in flight are waited for ([5 seconds](EngineBuilder::close_timeout) at the most), and all
+/// code is freed. If the wait was long enough, the engine's threads have ended then, too (unless it is one of them that lets go of
+/// the last handle).
 #[derive(Clone)]
 pub struct Engine(Arc<Life>);
 
@@ -164,14 +163,14 @@ impl Drop for Life {
             // The last handle went inside a compile: waiting for it would be waiting for ourselves.
             return;
         }
-        let start = Instant::now();
+        let (start, timeout) = (Instant::now(), self.shared.settings.close_timeout);
         while self.shared.drain.wake.active() > 0 {
             if self.shared.executor.do_other_work() {
                 // On a thread of the pool, where a worker that waits to be started waits for us.
                 continue;
             }
             self.shared.announce_waiter();
-            let Some(left) = CLOSE_TIMEOUT.checked_sub(start.elapsed()) else {
+            let Some(left) = timeout.checked_sub(start.elapsed()) else {
                 tracing::warn!(target: "beadwork", "an engine was dropped while a backend was stuck in a compile");
                 return;
             };
@@ -187,7 +186,7 @@ impl Drop for Life {
         }
         // A worker that has left may be about to let go of its reference: the code is freed here, not there.
         let mut rounds = 0;
-        while Arc::strong_count(&self.shared) > 1 && start.elapsed() < CLOSE_TIMEOUT {
+        while Arc::strong_count(&self.shared) > 1 && start.elapsed() < timeout {
             crate::sync::wait_a_little(&mut rounds);
         }
         #[cfg(not(beadwork_loom))]

@@ -15,7 +15,7 @@ impl Mutator {
     pub fn native_call(&self, bead: Bead) {
         // The code has counted the call that came to 0.
         let counted = counter::is_zero(self.hot.second(bead.index()));
-        self.engine().shared().budget_spent(bead, u32::from(!counted));
+        self.engine().shared().budget_spent(bead, u32::from(!counted), None);
     }
 
     /// A loop of native code went round `iterations` times more. For the VM's runtime to call every now and then (after 1,024

@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::Duration;
 
+pub(crate) mod cache;
 pub(crate) mod rig;
 
 /// Longer than anything takes; a test that waits so long has failed.

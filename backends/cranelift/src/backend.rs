@@ -237,9 +237,9 @@ impl<F: Frontend> Backend for CraneliftBackend<F> {
         with_scratch(|scratch| {
             for job in jobs {
                 if !job.is_current() {
-                    // The engine discards whatever comes for it, so nothing need be compiled.
+                    // Nobody wants what would come of it.
                     self.counters.superseded();
-                    job.finish(Err(CompileError::failed("superseded before it was compiled")));
+                    job.finish(Err(CompileError::Withdrawn("superseded before it was compiled")));
                     continue;
                 }
                 let begun = self.begin(job);
@@ -273,6 +273,10 @@ impl<F: Frontend> Backend for CraneliftBackend<F> {
 
     fn name(&self) -> &str {
         &self.name
+    }
+
+    fn held_bytes(&self) -> Option<u64> {
+        Some(self.arena.stats().resident_bytes as u64)
     }
 }
 

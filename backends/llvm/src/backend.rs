@@ -235,7 +235,7 @@ impl<F: Frontend> Backend for LlvmBackend<F> {
                     if !job.is_current() {
                         // The engine discards whatever comes for it, so nothing need be compiled.
                         self.counters.superseded();
-                        job.finish(Err(CompileError::failed("superseded before it was compiled")));
+                        job.finish(Err(CompileError::Withdrawn("superseded before it was compiled")));
                         continue;
                     }
                     let hears = self.hearing(job.bead());
@@ -259,6 +259,10 @@ impl<F: Frontend> Backend for LlvmBackend<F> {
 
     fn name(&self) -> &str {
         &self.name
+    }
+
+    fn held_bytes(&self) -> Option<u64> {
+        Some(self.arena.stats().resident_bytes as u64)
     }
 }
 

@@ -1,0 +1,306 @@
+//! What all handles and mutators of a cache share, and the tier's backend with them. It holds no handle of the engine, which holds
+//! this; who calls passes the engine's inside along.
+//!
+//! Locks are taken in the engine's sections, one at a time, and nothing foreign runs under them but the keys' own `Hash` and `Eq`.
+
+use super::artifacts::Artifacts;
+use super::builder::Settings;
+use super::completion::Completion;
+use super::counts::{AllCounts, CacheStats, Counters};
+use super::entry::{ByKey, Entry, Keyed};
+use super::error::CacheError;
+use super::flights::Flights;
+use super::held::{Held, excess};
+use super::ring::{Ring, Standing};
+use super::turnstile::Turnstile;
+use super::unit::CacheKey;
+use crate::clock;
+use crate::drain::Crew;
+use crate::engine::Engine;
+use crate::id::{Bead, Core, TierId};
+use crate::info::BeadInfo;
+use crate::shared::Shared;
+use crate::state::Pending;
+use crate::stats::{add, read};
+use crate::sync::lock;
+use crossbeam_utils::CachePadded;
+use foldhash::fast::RandomState;
+use std::hash::BuildHasher;
+use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, OnceLock, Weak};
+
+/// The tier of a cache's backend.
+pub(super) const TIER: TierId = TierId::BASELINE;
+
+/// A closure that hears of attempts.
+pub(super) type OnCompletion<K> = Arc<dyn Fn(&Completion<'_, K>) + Send + Sync>;
+
+pub(super) struct Cache<K> {
+    pub(super) settings: Settings<K>,
+    pub(super) artifacts: Option<Arc<dyn Artifacts<K>>>,
+    /// Bytes of the pages the backend holds.
+    pages: Box<dyn Fn() -> Option<u64> + Send + Sync>,
+    /// Set when the engine is built.
+    engine: OnceLock<Weak<Shared>>,
+    hasher: RandomState,
+    pub(super) map: papaya::HashMap<Keyed<K>, (), RandomState>,
+    /// Also taken by whoever adds a key, so that the map and the ring agree.
+    ring: Mutex<Ring<K>>,
+    held: Mutex<Held<K>>,
+    pub(super) flights: Flights<K>,
+    pub(super) counts: AllCounts,
+    pub(super) counters: Counters,
+    pub(super) turnstile: Turnstile,
+    /// Milliseconds of the engine's clock when somebody last looked. Read by every hit, written now and then.
+    now: CachePadded<AtomicU32>,
+    swept: AtomicU32,
+}
+
+impl<K: CacheKey> Cache<K> {
+    pub(super) fn new(
+        settings: Settings<K>,
+        artifacts: Option<Arc<dyn Artifacts<K>>>,
+        pages: impl Fn() -> Option<u64> + Send + Sync + 'static,
+    ) -> Cache<K> {
+        let hasher = RandomState::default();
+        Cache {
+            settings,
+            artifacts,
+            pages: Box::new(pages),
+            engine: OnceLock::new(),
+            map: papaya::HashMap::with_hasher(hasher.clone()),
+            hasher,
+            ring: Mutex::new(Ring::new()),
+            held: Mutex::new(Held::new()),
+            flights: Flights::new(),
+            counts: AllCounts::default(),
+            counters: Counters::default(),
+            turnstile: Turnstile::default(),
+            now: CachePadded::new(AtomicU32::new(0)),
+            swept: AtomicU32::new(0),
+        }
+    }
+
+    /// Said once, when the engine is built.
+    pub(super) fn belongs_to(&self, engine: &Shared) {
+        let _ = self.engine.set(engine.me.clone());
+    }
+
+    /// The engine's inside; none at its end.
+    pub(super) fn engine(&self) -> Option<Arc<Shared>> {
+        self.engine.get().and_then(Weak::upgrade)
+    }
+
+    #[inline]
+    pub(super) fn hash(&self, key: &K) -> u64 {
+        self.hasher.hash_one(key)
+    }
+
+    /// The coarse time by which uses are noted.
+    #[inline]
+    pub(super) fn now(&self) -> u32 {
+        self.now.load(Relaxed)
+    }
+
+    /// Looks at the clock, and for keys that were not used for long if it is time to.
+    pub(super) fn look_at_clock(&self, shared: &Shared) {
+        let now = shared.now();
+        self.now.store(now, Relaxed);
+        let swept = self.swept.load(Relaxed);
+        if self.settings.idle.is_some()
+            && clock::since(now, swept) >= self.settings.sweep
+            && self.swept.compare_exchange(swept, now, Relaxed, Relaxed).is_ok()
+        {
+            self.sweep(shared);
+        }
+    }
+
+    // ---- keys come
+
+    /// Whether a source of that size is compiled, as far as is known.
+    pub(super) fn is_eligible(&self, size: Option<usize>) -> bool {
+        let limit = self.settings.source_limit;
+        size.is_none_or(|bytes| bytes > 0 && (limit == 0 || bytes <= limit))
+    }
+
+    pub(super) fn ineligible(&self, bytes: Option<usize>) -> CacheError {
+        CacheError::Ineligible { bytes, limit: self.settings.source_limit }
+    }
+
+    /// The entry of a key, if it is known and its function lives.
+    pub(super) fn find(&self, shared: &Shared, key: &K) -> Option<Keyed<K>> {
+        let found = self.map.pin().get_key_value(&ByKey(key)).map(|(entry, ())| entry.clone())?;
+        if shared.table.live(found.bead).is_ok() {
+            return Some(found);
+        }
+        // The VM removed it by itself. (A key that is forgotten leaves the map first.)
+        self.unmap(shared, &found);
+        None
+    }
+
+    /// The entry of a key, made if there is none; the oldest cold key goes if there are too many. `true` if it was made.
+    pub(super) fn admit(
+        &self,
+        engine: &Engine,
+        key: &K,
+        size: Option<usize>,
+    ) -> Result<(Keyed<K>, bool), CacheError> {
+        let shared = engine.shared();
+        if let Some(entry) = self.find(shared, key) {
+            return Ok((entry, false));
+        }
+        let (key, now) = (key.clone(), self.now());
+        let size = size.and_then(|size| u32::try_from(size).ok()).unwrap_or(0);
+        let bead = engine.register_with(Core::ZERO, &BeadInfo::new().size(size))?;
+        let entry = Keyed::new(Entry::new(key, bead, now));
+        let (there, old) = {
+            let _no_fork = shared.gate.enter();
+            let (map, mut ring) = (self.map.pin(), lock(&self.ring));
+            match map.get_key_value(&entry) {
+                Some((there, ())) => (Some(there.clone()), None),
+                None => {
+                    map.insert(entry.clone(), ());
+                    ring.add(&entry);
+                    (None, ring.age_out(self.settings.cold_limit, |entry| standing(shared, entry.bead)))
+                }
+            }
+        };
+        if let Some(old) = old.filter(|old| self.forget(shared, old)) {
+            add(&self.counters.aged_out, 1);
+            drop(old);
+        }
+        match there {
+            None => Ok((entry, true)),
+            Some(there) => {
+                let _ = shared.remove(bead);
+                Ok((there, false))
+            }
+        }
+    }
+
+    // ---- keys go
+
+    fn unmap(&self, shared: &Shared, entry: &Keyed<K>) {
+        let _no_fork = shared.gate.enter();
+        let _ = self.map.pin().remove_if(entry, |found, ()| found.is_same(entry));
+    }
+
+    /// Forgets a key: it leaves the map, and then its function ends. Answers whether it was there.
+    pub(super) fn forget(&self, shared: &Shared, entry: &Keyed<K>) -> bool {
+        self.unmap(shared, entry);
+        shared.remove(entry.bead).is_ok()
+    }
+
+    /// Forgets every key there is; answers how many.
+    pub(super) fn clear(&self, shared: &Shared) -> usize {
+        let all: Vec<_> = self.map.pin().keys().cloned().collect();
+        let forgotten = all.iter().filter(|entry| self.forget(shared, entry)).count();
+        let _no_fork = shared.gate.enter();
+        let gone = lock(&self.ring).take_gone(|entry| standing(shared, entry.bead) == Standing::Gone);
+        shared.table.close_removals();
+        drop(_no_fork);
+        drop((all, gone));
+        forgotten
+    }
+
+    /// As `sweep`, now, and not again until it is time.
+    pub(super) fn sweep_now(&self, shared: &Shared) -> usize {
+        let now = shared.now();
+        self.now.store(now, Relaxed);
+        self.swept.store(now, Relaxed);
+        self.sweep(shared)
+    }
+
+    /// Drops code that was not used for long; answers how many keys.
+    fn sweep(&self, shared: &Shared) -> usize {
+        let Some(idle) = self.settings.idle else { return 0 };
+        let victims = {
+            let _no_fork = shared.gate.enter();
+            lock(&self.held).idle(idle, self.now())
+        };
+        self.evict(shared, &victims)
+    }
+
+    /// Drops the code least recently used, if there is more than the budget allows.
+    pub(super) fn keep_budget(&self, shared: &Shared) {
+        let pages = (self.pages)();
+        let victims = {
+            let _no_fork = shared.gate.enter();
+            let held = lock(&self.held);
+            let retired = shared.table.grace.waiting().1 as u64;
+            held.oldest(excess(self.settings.budget, held.bytes(), pages, retired), self.now())
+        };
+        self.evict(shared, &victims);
+    }
+
+    fn evict(&self, shared: &Shared, victims: &[Keyed<K>]) -> usize {
+        let evicted = victims.iter().filter(|entry| self.forget(shared, entry)).count();
+        add(&self.counters.evicted, evicted as u64);
+        evicted
+    }
+
+    // ---- code comes and goes
+
+    /// Notes what code a function has by now; its key's entry if it may have got some.
+    pub(super) fn settle(&self, shared: &Shared, bead: Bead, entry: Option<&Keyed<K>>) {
+        let _no_fork = shared.gate.enter();
+        let mut held = lock(&self.held);
+        // Looked at within the lock: whoever comes last sees the last change.
+        let state = shared.table.live(bead).ok();
+        let lost = match (state, entry) {
+            (Some(state), Some(entry)) if state.tier != TierId::INTERPRETER => {
+                held.set(entry, shared.table.code_bytes(bead) as u64);
+                None
+            }
+            (Some(state), None) if state.tier != TierId::INTERPRETER => None,
+            _ => held.clear(bead),
+        };
+        drop(held);
+        if let (Some(lost), Some(_)) = (&lost, state) {
+            // It lives on without code.
+            lock(&self.ring).add(lost);
+        }
+        drop(_no_fork);
+        drop(lost);
+    }
+
+    pub(super) fn stats(&self, shared: &Shared) -> CacheStats {
+        // Foreign code, and so before the section.
+        let held_bytes = (self.pages)();
+        let in_flight = self.flights.len(shared) as u64;
+        let counters = &self.counters;
+        let _no_fork = shared.gate.enter();
+        let (hits, misses) = self.counts.sum();
+        let held = lock(&self.held);
+        CacheStats {
+            hits,
+            misses,
+            evicted: read(&counters.evicted),
+            aged_out: read(&counters.aged_out),
+            turned_away: read(&counters.turned_away),
+            dispatched: read(&counters.dispatched),
+            succeeded: read(&counters.succeeded),
+            failed: read(&counters.failed),
+            discarded: read(&counters.discarded),
+            loaded: read(&counters.loaded),
+            kept: read(&counters.kept),
+            not_kept: read(&counters.not_kept),
+            in_flight,
+            queued: shared.drain.queued() as u64,
+            keys: self.map.len() as u64,
+            resident: held.len() as u64,
+            code_bytes: held.bytes(),
+            retired_bytes: shared.table.grace.waiting().1 as u64,
+            held_bytes,
+        }
+    }
+}
+
+fn standing(shared: &Shared, bead: Bead) -> Standing {
+    match shared.table.live(bead) {
+        Err(_) => Standing::Gone,
+        Ok(state) if state.tier != TierId::INTERPRETER => Standing::Resident,
+        Ok(state) if state.pending != Pending::None => Standing::Pending,
+        Ok(_) => Standing::Cold,
+    }
+}

@@ -1,0 +1,245 @@
+//! The cache's handle.
+
+use super::builder::CodeCacheBuilder;
+use super::cache::{Cache, TIER};
+use super::counts::CacheStats;
+use super::entry::{Keyed, Mark};
+use super::error::CacheError;
+use super::mutator::CacheMutator;
+use super::source::Source;
+use super::unit::{CacheKey, Purpose};
+use crate::contain::contain;
+use crate::engine::{Engine, PauseGuard};
+use crate::error::{CompileNowError, DrainTimeout, PromoteError};
+use crate::lease::Lease;
+use crate::shared::Shared;
+use crate::sync::lock;
+use crate::tier::Tier;
+use std::fmt;
+use std::io;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+/// Code by the content it was compiled from. See the [module](super).
+///
+/// A handle is a counted reference: clones share everything. When the last handle and the last [`CacheMutator`] are gone, queued
+/// work is dropped, compiles in flight are waited for (for the engine's
+/// [`close_timeout`](crate::EngineBuilder::close_timeout) at the most), and all code is freed.
+pub struct CodeCache<K>(Arc<Life<K>>);
+
+struct Life<K> {
+    cache: Arc<Cache<K>>,
+    engine: Engine,
+    /// Whether artifacts are to be loaded when the cache is enabled next. Held while that is tried.
+    to_preload: Mutex<bool>,
+}
+
+impl<K> Clone for CodeCache<K> {
+    fn clone(&self) -> CodeCache<K> {
+        CodeCache(self.0.clone())
+    }
+}
+
+impl<K: CacheKey> CodeCache<K> {
+    /// Configures a cache whose keys are compiled by `tier`: by its backend, when its policy says so of the number of misses
+    /// (1,000 if it was given none; 8 is a usual choice where sources are large), and within its limits. The backend finds key and
+    /// source by [`Unit::of`](super::Unit::of).
+    pub fn builder(tier: Tier) -> CodeCacheBuilder<K> {
+        CodeCacheBuilder::new(tier)
+    }
+
+    pub(super) fn start(cache: Arc<Cache<K>>, engine: Engine, preload: bool) -> CodeCache<K> {
+        CodeCache(Arc::new(Life { cache, engine, to_preload: Mutex::new(preload) }))
+    }
+
+    #[inline]
+    pub(super) fn inside(&self) -> &Cache<K> {
+        &self.0.cache
+    }
+
+    /// The engine below: one function for each key, at the baseline tier. What it tells and does for functions it does for keys; but
+    /// keys come and go by the cache alone.
+    pub fn engine(&self) -> &Engine {
+        &self.0.engine
+    }
+
+    /// A handle for a thread that looks keys up.
+    pub fn mutator(&self) -> CacheMutator<K> {
+        CacheMutator::new(self.clone())
+    }
+
+    fn shared(&self) -> &Shared {
+        self.0.engine.shared()
+    }
+
+    // ---- asking for compiles
+
+    /// Has a key compiled, whatever the policy thinks; returns at once. Nothing happens if it has code or waits for it.
+    ///
+    /// # Errors
+    /// [`CacheError`]; among others if the cache is disabled.
+    pub fn compile(&self, key: &K, source: impl Source) -> Result<(), CacheError> {
+        let entry = self.entry(key, source.size())?;
+        let note = self.inside().note(&entry, source, self.inside().purpose());
+        Ok(self.0.engine.promote_with(entry.bead, TIER, note)?)
+    }
+
+    /// Has a key compiled, before all that is merely hot, and waits for it, at most `timeout`. Threads that ask for the same key
+    /// share one compile, and its failure. Where there are no workers, or this is one of them, this thread does the work.
+    ///
+    /// # Errors
+    /// [`CacheError::Compile`] with the compiler's reason, or another that says why there is no code.
+    pub fn compile_sync(&self, key: &K, source: impl Source, timeout: Duration) -> Result<(), CacheError> {
+        let size = source.size();
+        let entry = self.entry(key, size)?;
+        let note = self.inside().note(&entry, source, self.inside().purpose());
+        match self.0.engine.compile_now_with(entry.bead, TIER, timeout, note) {
+            Ok(_) => Ok(()),
+            Err(CompileNowError::Superseded(_)) if entry.is(Mark::INELIGIBLE) => {
+                Err(self.inside().ineligible(size))
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Has an artifact of a key made, and its code installed with it; returns at once. If there is an artifact already, that is linked.
+    /// Code the key has runs until then.
+    ///
+    /// # Errors
+    /// [`CacheError::NoArtifacts`], and as [`compile`](CodeCache::compile).
+    pub fn prepare(&self, key: &K, source: impl Source) -> Result<(), CacheError> {
+        if self.inside().artifacts.is_none() {
+            return Err(CacheError::NoArtifacts);
+        }
+        let entry = self.entry(key, source.size())?;
+        let note = self.inside().note(&entry, source, Purpose::Prepare);
+        Ok(self.0.engine.recompile_with(entry.bead, TIER, note)?)
+    }
+
+    /// [Prepares](CodeCache::prepare) many keys; answers those that were refused, by their position, each with its reason.
+    /// [`drain`](CodeCache::drain) waits for the rest.
+    pub fn prepare_batch<S: Source>(
+        &self,
+        keys: impl IntoIterator<Item = (K, S)>,
+    ) -> Vec<(usize, CacheError)> {
+        let prepare = |(key, source)| self.prepare(&key, source).err();
+        keys.into_iter().enumerate().filter_map(|(at, key)| Some((at, prepare(key)?))).collect()
+    }
+
+    /// Has every artifact there is linked; answers how many were asked for, and returns at once. Those that cannot be used are
+    /// reported by whoever keeps them.
+    ///
+    /// # Errors
+    /// The keys cannot be listed. Nothing was asked for then.
+    pub fn preload(&self) -> io::Result<usize> {
+        let Some(artifacts) = self.inside().artifacts.as_deref() else { return Ok(0) };
+        let keys = contain(|| artifacts.keys()).unwrap_or_else(|message| Err(io::Error::other(message)))?;
+        let asked = keys.into_iter().filter(|key| {
+            let Ok((entry, _)) = self.inside().admit(&self.0.engine, key, None) else { return false };
+            let note = || Some(self.inside().unit_of(&entry, None, Purpose::Preload));
+            self.0.engine.promote_with(entry.bead, TIER, note).is_ok()
+        });
+        Ok(asked.count())
+    }
+
+    /// Waits until nothing is queued and nothing is being compiled.
+    ///
+    /// # Errors
+    /// [`DrainTimeout`] after `timeout`; everything goes on as before.
+    pub fn drain(&self, timeout: Duration) -> Result<(), DrainTimeout> {
+        self.0.engine.drain(timeout)
+    }
+
+    fn entry(&self, key: &K, size: Option<usize>) -> Result<Keyed<K>, CacheError> {
+        if !self.is_enabled() {
+            return Err(CacheError::Refused(PromoteError::Disabled));
+        }
+        if !self.inside().is_eligible(size) {
+            return Err(self.inside().ineligible(size));
+        }
+        self.inside().admit(&self.0.engine, key, size).map(|(entry, _)| entry)
+    }
+
+    // ---- looking
+
+    /// Leases the code of a key, from any thread; `None` if it has none. It is a use; it counts as no lookup. See [`Lease`].
+    pub fn lease(&self, key: &K) -> Option<Lease> {
+        let entry = self.inside().find(self.shared(), key)?;
+        let lease = self.0.engine.lease(entry.bead)?;
+        entry.touch(self.inside().now());
+        Some(lease)
+    }
+
+    /// A snapshot of what the cache did and holds. Costs some locks.
+    pub fn stats(&self) -> CacheStats {
+        self.inside().stats(self.shared())
+    }
+
+    // ---- control
+
+    /// Whether lookups answer code and compiles are accepted.
+    #[inline]
+    pub fn is_enabled(&self) -> bool {
+        self.0.engine.is_enabled()
+    }
+
+    /// Enables or disables the cache. Disabling lets compiles that run finish, and keeps code for when it is enabled again; queued
+    /// ones are compiled, too. No thread is started by this, but by the first request afterwards; if that cannot be, by the
+    /// next one.
+    ///
+    /// # Errors
+    /// The cache was to [preload](CodeCacheBuilder::preload) and the artifacts cannot be listed: it stays disabled. Try again.
+    pub fn set_enabled(&self, enabled: bool) -> io::Result<()> {
+        let mut to_preload = lock(&self.0.to_preload);
+        self.0.engine.set_enabled(enabled);
+        if enabled && *to_preload {
+            self.preload().inspect_err(|_| self.0.engine.set_enabled(false))?;
+            *to_preload = false;
+        }
+        Ok(())
+    }
+
+    /// Begins no compile until the guard is dropped. Nests, never waits, and may come before anything was asked for.
+    pub fn pause(&self) -> PauseGuard {
+        self.0.engine.pause()
+    }
+
+    /// Forgets every key, with its code; answers how many there were. Done when it returns: lookups that happen afterwards find
+    /// nothing of before, and results of compiles in flight are discarded. Who waits for one gets [`CacheError::Cleared`]; compiles
+    /// asked for since go on. Code that threads are in stays until they pass a safepoint. Works on a disabled cache, too.
+    pub fn clear_resident(&self) -> usize {
+        self.inside().clear(self.shared())
+    }
+
+    /// Removes every artifact, also those that are being made. Done when it returns; code that was loaded stays.
+    ///
+    /// # Errors
+    /// The store said so. What was removed stays removed.
+    pub fn clear_persisted(&self) -> io::Result<()> {
+        let Some(artifacts) = self.inside().artifacts.as_deref() else { return Ok(()) };
+        self.inside().turnstile.turn_over();
+        contain(|| artifacts.clear()).unwrap_or_else(|message| Err(io::Error::other(message)))
+    }
+
+    /// Both: first the artifacts, so that none is loaded again. Answers how many keys there were.
+    ///
+    /// # Errors
+    /// As [`clear_persisted`](CodeCache::clear_persisted); the keys are forgotten in any case.
+    pub fn clear_all(&self) -> io::Result<usize> {
+        let cleared = self.clear_persisted();
+        let forgotten = self.clear_resident();
+        cleared.map(|()| forgotten)
+    }
+
+    /// Drops code that was not used for as long as [`idle_after`](CodeCacheBuilder::idle_after) says; answers how many keys. Lookups
+    /// and compiles do it every now and then; this is for VMs that have gone quiet.
+    pub fn sweep(&self) -> usize {
+        self.inside().sweep_now(self.shared())
+    }
+}
+
+impl<K> fmt::Debug for CodeCache<K> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("CodeCache").field("engine", &self.0.engine).finish_non_exhaustive()
+    }
+}
