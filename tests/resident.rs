@@ -83,7 +83,7 @@ fn a_source_that_panics_or_turns_out_too_large_leaves_the_key_interpreted() {
     let answers: Vec<_> = lookups.collect();
     assert_eq!(answers[..3], [Interpret::NotReady; 3]);
     assert_eq!(answers[3..], [Interpret::Ineligible; 3]);
-    assert_eq!(seen.keys(), []);
+    assert!(seen.keys().is_empty());
     assert_eq!(cache.stats().failed, 0, "nothing was compiled, so nothing failed");
     // It is a matter of that lookup's source, not of the key.
     make_hot(&cache, &m, 1);

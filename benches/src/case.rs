@@ -12,6 +12,7 @@ mod pauses;
 mod pipeline;
 mod quiescence;
 mod reaction;
+pub(crate) mod resident;
 mod threads;
 mod throughput;
 
@@ -123,6 +124,7 @@ pub fn all(scale: Scale) -> Vec<Case> {
         native::cases(scale),
         code_memory::cases(scale),
         layout::cases(scale),
+        resident::cases(scale),
     ]
     .into_iter()
     .flatten()

@@ -1,6 +1,7 @@
 //! Instructions per operation of the hot paths, counted by valgrind's callgrind. They repeat exactly, whatever else the machine
 //! does: each path runs twice, with different numbers of operations, and the difference is theirs alone.
 
+use crate::case::resident::{Keys, Resident, Shape, contents};
 use crate::contender::{Beadwork, Contender, Loops, Setup};
 use crate::measure::trivial_entry;
 use beadwork::{Bead, Core, Mutator, TierId};
@@ -35,7 +36,7 @@ impl Rig {
 /// Runs an operation as often as it is told.
 type Path = fn(&mut Rig, u64);
 
-const PATHS: [(&str, Path); 11] = [
+const PATHS: [(&str, Path); 14] = [
     ("an empty loop", |_, n| repeat(n, || ())),
     ("dispatch, compiled", |rig, n| {
         rig.contender.install(&rig.bead, trivial_entry());
@@ -61,11 +62,24 @@ const PATHS: [(&str, Path); 11] = [
         rig.promote_all(n);
         assert_eq!(rig.contender.engine().run_pending(usize::MAX), n as usize);
     }),
+    ("code cache, hit (near)", |_, n| hits::<Resident>(1, n)),
+    ("code cache, hit (far)", |_, n| hits::<Resident>(4_096, n)),
+    ("its peers' shape, hit", |_, n| hits::<Shape>(1, n)),
 ];
 
 /// Whether the path has no loop of ours around each operation.
 fn many(name: &str) -> bool {
     ["request", "the same", "register, in"].iter().any(|start| name.starts_with(start))
+}
+
+/// Hits of `count` keys in turn.
+fn hits<C: Keys>(count: usize, n: u64) {
+    let keys = contents(count);
+    let cache = C::new(&keys);
+    let mut thread = cache.thread();
+    keys.iter().for_each(|key| assert!(C::lookup(&mut thread, key)));
+    let mut keys = keys.iter().cycle();
+    repeat(n, || keys.next().map(|key| C::lookup(&mut thread, black_box(key))));
 }
 
 fn repeat<T>(n: u64, mut operation: impl FnMut() -> T) {

@@ -2,6 +2,7 @@
 
 use super::Mutator;
 use crate::code::{Code, Reading};
+use crate::counter;
 use crate::id::Bead;
 use crate::snapshot::{self, Given};
 use std::any::Any;
@@ -29,12 +30,13 @@ impl Mutator {
     }
 
     fn count_noting(&self, bead: Bead, given: Given<'_>) {
-        match self.skip.get() {
-            0 if self.sampling > 1 => self.draw(),
-            0 => (),
-            skip => return self.skip.set(skip - 1),
+        if self.sampling > 1 {
+            match self.skip.get() {
+                0 => self.draw(),
+                skip => return self.skip.set(skip - 1),
+            }
         }
-        if self.budgets.count(bead.index(), self.sampling) {
+        if counter::count(self.hot.second(bead.index()), self.sampling) {
             self.engine().shared().budget_spent(bead, self.sampling, given);
         }
     }

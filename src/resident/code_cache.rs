@@ -13,11 +13,11 @@ use crate::engine::{Engine, PauseGuard};
 use crate::error::{CompileNowError, DrainTimeout, PromoteError};
 use crate::lease::Lease;
 use crate::shared::Shared;
-use crate::sync::lock;
 use crate::tier::Tier;
 use std::fmt;
 use std::io;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
 
 /// Code by the content it was compiled from. See the [module](super).
@@ -30,8 +30,8 @@ pub struct CodeCache<K>(Arc<Life<K>>);
 struct Life<K> {
     cache: Arc<Cache<K>>,
     engine: Engine,
-    /// Whether artifacts are to be loaded when the cache is enabled next. Held while that is tried.
-    to_preload: Mutex<bool>,
+    /// Whether artifacts are to be loaded when the cache is enabled next.
+    to_preload: AtomicBool,
 }
 
 impl<K> Clone for CodeCache<K> {
@@ -49,7 +49,7 @@ impl<K: CacheKey> CodeCache<K> {
     }
 
     pub(super) fn start(cache: Arc<Cache<K>>, engine: Engine, preload: bool) -> CodeCache<K> {
-        CodeCache(Arc::new(Life { cache, engine, to_preload: Mutex::new(preload) }))
+        CodeCache(Arc::new(Life { cache, engine, to_preload: AtomicBool::new(preload) }))
     }
 
     #[inline]
@@ -136,7 +136,7 @@ impl<K: CacheKey> CodeCache<K> {
         let keys = contain(|| artifacts.keys()).unwrap_or_else(|message| Err(io::Error::other(message)))?;
         let asked = keys.into_iter().filter(|key| {
             let Ok((entry, _)) = self.inside().admit(&self.0.engine, key, None) else { return false };
-            let note = || Some(self.inside().unit_of(&entry, None, Purpose::Preload));
+            let note = || self.inside().unit_of(&entry, None, Purpose::Preload);
             self.0.engine.promote_with(entry.bead, TIER, note).is_ok()
         });
         Ok(asked.count())
@@ -190,11 +190,13 @@ impl<K: CacheKey> CodeCache<K> {
     /// # Errors
     /// The cache was to [preload](CodeCacheBuilder::preload) and the artifacts cannot be listed: it stays disabled. Try again.
     pub fn set_enabled(&self, enabled: bool) -> io::Result<()> {
-        let mut to_preload = lock(&self.0.to_preload);
         self.0.engine.set_enabled(enabled);
-        if enabled && *to_preload {
-            self.preload().inspect_err(|_| self.0.engine.set_enabled(false))?;
-            *to_preload = false;
+        // Relaxed: whoever takes it does it, and it publishes nothing.
+        if enabled && self.0.to_preload.swap(false, Relaxed) {
+            self.preload().inspect_err(|_| {
+                self.0.engine.set_enabled(false);
+                self.0.to_preload.store(true, Relaxed);
+            })?;
         }
         Ok(())
     }
@@ -217,7 +219,7 @@ impl<K: CacheKey> CodeCache<K> {
     /// The store said so. What was removed stays removed.
     pub fn clear_persisted(&self) -> io::Result<()> {
         let Some(artifacts) = self.inside().artifacts.as_deref() else { return Ok(()) };
-        self.inside().turnstile.turn_over();
+        self.inside().turnstile.turn_over(&self.shared().gate);
         contain(|| artifacts.clear()).unwrap_or_else(|message| Err(io::Error::other(message)))
     }
 

@@ -39,7 +39,7 @@ impl<K: CacheKey> Cache<K> {
             entry.mark(Mark::INELIGIBLE, true);
             return None;
         }
-        Some(self.unit_of(entry, Some(source), purpose))
+        self.unit_of(entry, Some(source), purpose)
     }
 
     pub(super) fn unit_of(
@@ -47,9 +47,11 @@ impl<K: CacheKey> Cache<K> {
         entry: &Keyed<K>,
         source: Option<Arc<[u8]>>,
         purpose: Purpose,
-    ) -> Arc<Unit<K>> {
-        let asked = Asked { entry: entry.clone(), number: self.turnstile.number() };
+    ) -> Option<Arc<Unit<K>>> {
+        // Only at the engine's end there is none.
+        let number = self.turnstile.number(&self.engine()?.gate);
+        let asked = Asked { entry: entry.clone(), number };
         let dump = self.settings.dump.as_ref().and_then(|dump| dump.folder(&entry.key));
-        Arc::new(Unit::asked(entry.key.clone(), source, purpose, dump, asked))
+        Some(Arc::new(Unit::asked(entry.key.clone(), source, purpose, dump, asked)))
     }
 }

@@ -82,7 +82,7 @@ impl<K: CacheKey> CacheTier<K> {
         match unit.purpose() {
             Purpose::Run => None,
             Purpose::Prepare => Some(match cache.artifacts.as_deref() {
-                Some(artifacts) => self.prepare(artifacts, &unit, job),
+                Some(artifacts) => self.prepare(shared, artifacts, &unit, job),
                 None => Err(CompileError::failed("this cache keeps no artifacts")),
             }),
             Purpose::Preload => {
@@ -95,6 +95,7 @@ impl<K: CacheKey> CacheTier<K> {
     /// Compiles ahead of time, and keeps the artifact unless that was cleared meanwhile.
     fn prepare(
         &self,
+        shared: &Shared,
         artifacts: &dyn Artifacts<K>,
         unit: &Unit<K>,
         job: &mut Job<'_>,
@@ -103,7 +104,7 @@ impl<K: CacheKey> CacheTier<K> {
         let Prepared { code, keep } =
             prepared.unwrap_or_else(|message| Err(CompileError::Panicked(message)))?;
         let number = unit.of.as_ref().map_or(0, |asked| asked.number);
-        let kept = contain(|| self.cache.turnstile.pass(number, keep));
+        let kept = contain(|| self.cache.turnstile.pass(&shared.gate, number, keep));
         let counters = &self.cache.counters;
         match kept {
             Ok(Some(Ok(()))) => add(&counters.kept, 1),
