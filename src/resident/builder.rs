@@ -104,7 +104,7 @@ impl<K: CacheKey> CodeCacheBuilder<K> {
         self
     }
 
-    /// How many keys without code are remembered; [`DEFAULT_COLD_LIMIT`] if not given. For each further one the one that was not
+    /// How many keys without code are remembered; [`DEFAULT_COLD_LIMIT`] if not given, 0 means 1. For each further one the one that was not
     /// looked up for the longest is forgotten, with its count; roughly, as the clock algorithm finds it.
     #[must_use]
     pub fn cold_limit(mut self, keys: usize) -> Self {

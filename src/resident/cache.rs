@@ -160,8 +160,11 @@ impl<K: CacheKey> Cache<K> {
                 Some((there, ())) => (Some(there.clone()), None),
                 None => {
                     map.insert(entry.clone(), ());
+                    // Before the new key is among them: it has had no chance to be called.
+                    let room = self.settings.cold_limit.saturating_sub(1);
+                    let old = ring.age_out(room, |entry| standing(shared, entry.bead));
                     ring.add(&entry);
-                    (None, ring.age_out(self.settings.cold_limit, |entry| standing(shared, entry.bead)))
+                    (None, old)
                 }
             }
         };
