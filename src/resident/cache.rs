@@ -10,7 +10,7 @@ use super::counts::{AllCounts, CacheStats, Counters};
 use super::entry::{ByKey, Entry, Keyed};
 use super::error::CacheError;
 use super::flights::Flights;
-use super::held::{Held, excess};
+use super::held::{Held, excess, excess_pages};
 use super::ring::{Ring, Standing};
 use super::turnstile::Turnstile;
 use super::unit::CacheKey;
@@ -26,7 +26,7 @@ use crate::sync::lock;
 use crossbeam_utils::CachePadded;
 use foldhash::fast::RandomState;
 use std::hash::BuildHasher;
-use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, OnceLock, Weak};
 
 /// The tier of a cache's backend.
@@ -54,6 +54,8 @@ pub(super) struct Cache<K> {
     /// Milliseconds of the engine's clock when somebody last looked. Read by every hit, written now and then.
     now: CachePadded<AtomicU32>,
     swept: AtomicU32,
+    /// Bytes of pages when the budget was looked at last.
+    pages_seen: AtomicU64,
 }
 
 impl<K: CacheKey> Cache<K> {
@@ -78,6 +80,7 @@ impl<K: CacheKey> Cache<K> {
             turnstile: Turnstile::default(),
             now: CachePadded::new(AtomicU32::new(0)),
             swept: AtomicU32::new(0),
+            pages_seen: AtomicU64::new(0),
         }
     }
 
@@ -157,21 +160,21 @@ impl<K: CacheKey> Cache<K> {
             let _no_fork = shared.gate.enter();
             let (map, mut ring) = (self.map.pin(), lock(&self.ring));
             match map.get_key_value(&entry) {
-                Some((there, ())) => (Some(there.clone()), None),
+                Some((there, ())) => (Some(there.clone()), [None, None]),
                 None => {
                     map.insert(entry.clone(), ());
                     // Before the new key is among them: it has had no chance to be called.
                     let room = self.settings.cold_limit.saturating_sub(1);
-                    let old = ring.age_out(room, |entry| standing(shared, entry.bead));
+                    // Two, so that a ring that has outgrown its limit comes back to it.
+                    let mut old = || ring.age_out(room, |entry| standing(shared, entry.bead));
+                    let old = [old(), old()];
                     ring.add(&entry);
                     (None, old)
                 }
             }
         };
-        if let Some(old) = old.filter(|old| self.forget(shared, old)) {
-            add(&self.counters.aged_out, 1);
-            drop(old);
-        }
+        let aged_out = old.iter().flatten().filter(|old| self.forget(shared, old)).count();
+        add(&self.counters.aged_out, aged_out as u64);
         match there {
             None => Ok((entry, true)),
             Some(there) => {
@@ -230,8 +233,16 @@ impl<K: CacheKey> Cache<K> {
         let victims = {
             let _no_fork = shared.gate.enter();
             let held = lock(&self.held);
-            let retired = shared.table.grace.waiting().1 as u64;
-            held.oldest(excess(self.settings.budget, held.bytes(), pages, retired), self.now())
+            let budget = self.settings.budget;
+            let bytes = pages.map_or_else(
+                || excess(budget, held.bytes()),
+                |pages| {
+                    let retired = shared.table.grace.waiting().1 as u64;
+                    // Relaxed: written and read under that lock.
+                    excess_pages(budget, pages, self.pages_seen.swap(pages, Relaxed), retired)
+                },
+            );
+            held.oldest(bytes, self.now())
         };
         self.evict(shared, &victims);
     }

@@ -5,8 +5,8 @@ use crate::clock;
 use crate::id::Bead;
 use std::collections::HashMap;
 
-/// The part of the budget that is kept free, so that what one batch adds still fits: a thirty-second.
-const MARGIN: u64 = 32;
+/// The part of the budget from which on growth is answered with evictions, so that what one batch adds still fits: the last eighth.
+const MARGIN: u64 = 8;
 
 /// How much of the budget one eviction makes room for: a sixteenth, so that they are few.
 const ROOM: u64 = 16;
@@ -70,20 +70,20 @@ impl<K> Held<K> {
     }
 }
 
-/// How many bytes of code have to go, of `live` bytes, so that the budget is kept. `pages` is what the backend really holds, if it
-/// says so, and `retired` the part that is on its way out already.
+/// How many bytes of code have to go so that the budget is kept, of `live` bytes by the backend's statement.
+pub(super) fn excess(budget: u64, live: u64) -> u64 {
+    if live <= budget { 0 } else { (live - budget).max(budget / ROOM) }
+}
+
+/// The same, where the backend says what it really holds: `held` bytes of pages, `seen` the last time. `retired` bytes are on their way
+/// out already.
 ///
-/// Freed bytes are used again by the code that comes next, so what counts is whether that finds room in pages that are held: only
-/// beyond the budget do pages have to be given back.
-pub(super) fn excess(budget: u64, live: u64, pages: Option<u64>, retired: u64) -> u64 {
-    let held = pages.unwrap_or(live).max(live);
-    if held <= budget - budget / MARGIN {
-        return 0;
-    }
-    let free_inside = held - live;
-    let room = (budget / ROOM).saturating_sub(free_inside);
-    let beyond = held.saturating_sub(budget).saturating_sub(if pages.is_some() { retired } else { 0 });
-    room.max(beyond)
+/// Freed bytes are used again by the code that comes next, in the pages that are held. So what tells that there is no room left inside
+/// is that more pages are held than before. Beyond the budget that is not waited for: more goes than what comes, until pages are
+/// given back.
+pub(super) fn excess_pages(budget: u64, held: u64, seen: u64, retired: u64) -> u64 {
+    let full = held > budget || (held > budget - budget / MARGIN && held > seen);
+    if full { (budget / ROOM).max(held.saturating_sub(budget)).saturating_sub(retired) } else { 0 }
 }
 
 #[cfg(test)]
@@ -124,19 +124,21 @@ mod tests {
     }
 
     #[test]
-    fn c8_nothing_goes_below_the_budget_and_room_is_made_at_it() {
-        assert_eq!(excess(1_600, 1_500, None, 0), 0);
-        assert_eq!(excess(1_600, 1_600, None, 0), 100);
-        assert_eq!(excess(1_600, 2_000, None, 500), 400);
-        assert_eq!(excess(0, 10, None, 0), 10);
+    fn c8_nothing_goes_within_the_budget_and_room_is_made_beyond_it() {
+        assert_eq!(
+            [excess(1_600, 1_600), excess(1_600, 1_601), excess(1_600, 2_000), excess(0, 10)],
+            [0, 100, 400, 10]
+        );
     }
 
     #[test]
-    fn c8_room_inside_pages_that_are_held_counts_and_code_on_its_way_out_is_not_made_up_for_twice() {
-        assert_eq!(excess(1_600, 1_000, Some(1_590), 0), 0, "there is room for what comes");
-        assert_eq!(excess(1_600, 1_580, Some(1_590), 0), 90);
-        assert_eq!(excess(1_600, 1_000, Some(2_000), 0), 400);
-        assert_eq!(excess(1_600, 1_000, Some(2_000), 300), 100);
-        assert_eq!(excess(1_600, 1_000, Some(2_000), 900), 0);
+    fn c8_room_is_made_where_pages_grow_near_the_budget_and_whenever_they_are_beyond_it() {
+        assert_eq!(excess_pages(1_600, 1_400, 1_300, 0), 0);
+        assert_eq!(excess_pages(1_600, 1_500, 1_500, 0), 0, "what came found room");
+        assert_eq!(excess_pages(1_600, 1_500, 1_490, 0), 100, "what came needed another page");
+        assert_eq!(excess_pages(1_600, 1_500, 1_490, 60), 40, "some is on its way out");
+        assert_eq!(excess_pages(1_600, 1_601, 1_601, 0), 100);
+        assert_eq!(excess_pages(1_600, 2_000, 2_000, 300), 100);
+        assert_eq!(excess_pages(1_600, 2_000, 2_000, 900), 0);
     }
 }

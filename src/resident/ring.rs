@@ -6,6 +6,10 @@
 use super::entry::{Keyed, Mark};
 use std::collections::VecDeque;
 
+/// Keys looked at for one that goes, so that a new key costs no more however many wait for their compile. Where more than these stay,
+/// the ring outgrows its limit for a while.
+const LOOKED_AT: usize = 16;
+
 pub(super) struct Ring<K> {
     keys: VecDeque<Keyed<K>>,
 }
@@ -41,8 +45,7 @@ impl<K> Ring<K> {
         limit: usize,
         standing: impl Fn(&Keyed<K>) -> Standing,
     ) -> Option<Keyed<K>> {
-        // Each key at most twice: once to clear its mark, once to find it cleared.
-        for _ in 0..2 * self.keys.len() {
+        for _ in 0..LOOKED_AT {
             if self.keys.len() <= limit {
                 return None;
             }
