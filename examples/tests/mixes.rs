@@ -229,7 +229,7 @@ fn every_program_gives_the_promised_results_in_every_mix_of_tiers() {
         mixes.iter().for_each(|mix| seen += check(&program, &cases, mix));
     }
     assert!(seen.runs >= 13 * mixes.len() as u64, "programs are missing: {seen:?}");
-    assert!(seen.installed > 1_000 && seen.loops > 100, "{seen:?}");
+    assert!(seen.installed > 2 * seen.runs && seen.loops > 100, "{seen:?}");
     // It is by LLVM that the machine includes callees.
     assert!(seen.included > 0 || !cfg!(feature = "_llvm"), "{seen:?}");
 }
