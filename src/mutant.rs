@@ -1,6 +1,6 @@
 //! Deliberate faults, for the models to catch.
 //!
-//! [`mutant!`] marks where an ordering or a check holds up an edge or a rule, which its name begins with. In every build but
+//! `mutant!` marks where an ordering or a check holds up an edge or a rule, which its name begins with. In every build but
 //! that of the models it is what belongs there, and nothing else. In a build of the models, the one mutant that
 //! `BEADWORK_MUTANT` names is broken at run time, and a model has to fail; `loom-tests/src/mutants.rs` says which.
 

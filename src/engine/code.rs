@@ -87,7 +87,7 @@ impl Engine {
     }
 
     /// Answers what was installed over, too. `changed` sees to it, now or later, that code with the function's body
-    /// [goes](Shared::changed_meaning).
+    /// [goes](crate::shared::Shared::changed_meaning).
     pub(super) fn install_over(
         &self,
         bead: Bead,
