@@ -1,6 +1,6 @@
 //! Relocatable objects, for backends: what they have in common beyond the arena.
 //!
-//! A [`Part`] is the code of one entry without a place. [`link`] makes parts of an ELF object, whoever wrote it; [`emit`] makes an object
+//! A [`Part`] is the code of one entry without a place. [`link`](fn@link) makes parts of an ELF object, whoever wrote it; [`emit`](fn@emit) makes an object
 //! of parts. [`Keeper`] keeps objects in an [`Archive`](beadwork::Archive), and has functions run what is kept.
 //!
 //! What code refers to is either a runtime symbol of the VM or an [`Embed`]: an address or a number of the engine's that is another one in
