@@ -223,8 +223,9 @@ impl Crew for Shared {
                     job.finish(result.unwrap_or_else(|message| Err(CompileError::Panicked(message))));
                     true
                 }
-                // Superseded already, perhaps together with what came with the request: not worth a compile.
-                None if !job.is_current() => {
+                // Superseded already, perhaps together with what came with the request: not worth a compile. What was begun
+                // as the engine closes is still somebody's.
+                None if !self.is_current(job.ticket()) => {
                     job.finish(Err(CompileError::Unfinished));
                     true
                 }
