@@ -27,6 +27,7 @@ impl Engine {
     }
 
     /// See [`set_enabled`](Engine::set_enabled).
+    #[inline]
     pub fn is_enabled(&self) -> bool {
         self.shared().enabled.load(Relaxed)
     }

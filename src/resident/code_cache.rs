@@ -53,7 +53,7 @@ impl<K: CacheKey> CodeCache<K> {
     }
 
     #[inline]
-    pub(super) fn inside(&self) -> &Cache<K> {
+    pub(super) fn inside(&self) -> &Arc<Cache<K>> {
         &self.0.cache
     }
 

@@ -32,6 +32,7 @@ const CLOCK_EVERY: u64 = 1_024;
 pub struct CacheMutator<K: CacheKey> {
     mutator: Mutator,
     cache: CodeCache<K>,
+    inside: Arc<Cache<K>>,
     counts: Arc<CachePadded<Counts>>,
     near: Near<K>,
     /// Whether calls of code are counted, because there are tiers above the cache's.
@@ -58,6 +59,7 @@ impl<K: CacheKey> CacheMutator<K> {
             counts,
             near: Near::new(),
             counts_code: shared.drain.lanes.top() > TIER,
+            inside: cache.inside().clone(),
             cache,
         }
     }
@@ -71,6 +73,15 @@ impl<K: CacheKey> CacheMutator<K> {
     /// lock. A key's first miss costs a lock and an allocation.
     #[inline]
     pub fn lookup(&self, key: &K, source: impl Source) -> Lookup<'_> {
+        // All that is inlined into the caller; what this does not answer, the other does from the start.
+        match self.hit_near(key) {
+            Some((code, origin)) => self.hit(code, origin),
+            None => self.lookup_far(key, source),
+        }
+    }
+
+    #[inline(never)]
+    fn lookup_far(&self, key: &K, source: impl Source) -> Lookup<'_> {
         if !self.cache.is_enabled() {
             return Lookup::Interpret(Interpret::Disabled);
         }
@@ -131,7 +142,7 @@ impl<K: CacheKey> CacheMutator<K> {
 
     #[inline]
     fn inside(&self) -> &Cache<K> {
-        self.cache.inside()
+        &self.inside
     }
 
     fn shared(&self) -> &Shared {
@@ -140,7 +151,16 @@ impl<K: CacheKey> CacheMutator<K> {
 
     // ---- hits
 
-    #[inline]
+    /// A hit of a key that this thread used lately, where calls of code are not counted.
+    #[inline(always)]
+    fn hit_near(&self, key: &K) -> Option<(Code<'_>, Origin)> {
+        if self.counts_code || !self.cache.is_enabled() {
+            return None;
+        }
+        self.near.find(self.inside.hash(key), key, |entry| self.use_code(entry, uncounted))
+    }
+
+    #[inline(always)]
     fn hit<'m>(&'m self, code: Code<'m>, origin: Origin) -> Lookup<'m> {
         if self.counts.hit().is_multiple_of(CLOCK_EVERY) {
             self.look_at_clock();
@@ -177,7 +197,7 @@ impl<K: CacheKey> CacheMutator<K> {
     }
 
     /// A key's code, if there is some; that is a use of it.
-    #[inline]
+    #[inline(always)]
     fn use_code(&self, entry: &Keyed<K>, count: impl Fn(&Keyed<K>)) -> Option<(Code<'_>, Origin)> {
         let code = self.mutator.code(entry.bead)?;
         entry.touch(self.inside().now());
@@ -269,11 +289,13 @@ impl<K: CacheKey> CacheMutator<K> {
     /// As [`Mutator::safepoint`].
     #[inline]
     pub fn safepoint(&mut self) {
+        self.near.settle();
         self.mutator.safepoint();
     }
 
     /// As [`Mutator::safepoint_with`].
     pub fn safepoint_with(&mut self, return_addresses: &[usize]) {
+        self.near.settle();
         self.mutator.safepoint_with(return_addresses);
     }
 

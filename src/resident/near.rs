@@ -3,7 +3,7 @@
 //! What is found is right if its function lives (see [`Entry`](super::entry::Entry)), so nothing has to be taken out when keys go.
 
 use super::entry::Keyed;
-use std::cell::{Cell, RefCell};
+use std::cell::{Cell, OnceCell};
 
 /// Places; a key has one.
 const PLACES: usize = 256;
@@ -12,25 +12,26 @@ const PLACES: usize = 256;
 /// references all the time.
 const ONE_IN: u32 = 8;
 
-type Place<K> = Option<(u64, Keyed<K>)>;
+type Place<K> = (u64, Keyed<K>);
 
 pub(super) struct Near<K> {
-    places: RefCell<Box<[Place<K>; PLACES]>>,
+    /// Written once, and anew only at a safepoint, so that looking at one takes no flag.
+    places: Box<[OnceCell<Place<K>>; PLACES]>,
+    /// What is to get a place that is taken, at the next safepoint.
+    next: Cell<Option<Place<K>>>,
     found_elsewhere: Cell<u32>,
 }
 
 impl<K: Eq> Near<K> {
     pub(super) fn new() -> Near<K> {
-        let places = Box::new([const { None }; PLACES]);
-        Near { places: RefCell::new(places), found_elsewhere: Cell::new(0) }
+        let places = Box::new([const { OnceCell::new() }; PLACES]);
+        Near { places, next: Cell::new(None), found_elsewhere: Cell::new(0) }
     }
 
     /// Looks at a key's entry, if it has its place here.
-    #[inline]
+    #[inline(always)]
     pub(super) fn find<R>(&self, hash: u64, key: &K, look: impl FnOnce(&Keyed<K>) -> Option<R>) -> Option<R> {
-        // Refused only if a key's comparison looks something up itself.
-        let places = self.places.try_borrow().ok()?;
-        match &places[place(hash)] {
+        match self.places[place(hash)].get() {
             Some((of, entry)) if *of == hash && entry.key == *key => look(entry),
             _ => None,
         }
@@ -38,15 +39,31 @@ impl<K: Eq> Near<K> {
 
     /// Notes where a key was found, now and then.
     pub(super) fn note(&self, hash: u64, entry: &Keyed<K>) {
+        let place = &self.places[place(hash)];
+        if place.get().is_none() {
+            let _ = place.set((hash, entry.clone()));
+            return;
+        }
         let found = self.found_elsewhere.get();
         self.found_elsewhere.set(found.wrapping_add(1));
-        let Ok(mut places) = self.places.try_borrow_mut() else { return };
-        let place = &mut places[place(hash)];
-        if place.is_none() || found.is_multiple_of(ONE_IN) {
-            let before = place.replace((hash, entry.clone()));
-            drop(places);
-            // A key's drop is foreign.
-            drop(before);
+        if found.is_multiple_of(ONE_IN) {
+            self.next.set(Some((hash, entry.clone())));
+        }
+    }
+
+    /// Gives the key noted last its place, at a safepoint.
+    #[inline]
+    pub(super) fn settle(&mut self) {
+        if self.next.get_mut().is_some() {
+            self.replace();
+        }
+    }
+
+    #[cold]
+    fn replace(&mut self) {
+        if let Some(next) = self.next.take() {
+            let place = place(next.0);
+            self.places[place] = OnceCell::from(next);
         }
     }
 }
@@ -65,13 +82,15 @@ mod tests {
 
     #[test]
     fn a_key_is_found_at_its_place_only_by_its_own_name() {
-        let near = Near::new();
+        let mut near = Near::new();
         let entry = |n| Keyed::new(Entry::new(n, Bead::new(n, 0), 0));
-        let find = |hash, key: u32| near.find(hash, &key, |entry| Some(entry.key));
+        let find = |near: &Near<u32>, hash, key: u32| near.find(hash, &key, |entry| Some(entry.key));
         let (one, two) = (5, 5 + (PLACES as u64));
         near.note(one, &entry(1));
-        assert_eq!((find(one, 1), find(one, 2), find(two, 1)), (Some(1), None, None));
+        assert_eq!((find(&near, one, 1), find(&near, one, 2), find(&near, two, 1)), (Some(1), None, None));
         (0..ONE_IN).for_each(|_| near.note(two, &entry(2)));
-        assert_eq!((find(one, 1), find(two, 2)), (None, Some(2)), "they share a place");
+        assert_eq!((find(&near, one, 1), find(&near, two, 2)), (Some(1), None), "until the next safepoint");
+        near.settle();
+        assert_eq!((find(&near, one, 1), find(&near, two, 2)), (None, Some(2)), "they share a place");
     }
 }
