@@ -151,7 +151,7 @@ mod wake;
 pub use artifact::FileStore;
 pub use artifact::{
     ARTIFACT_FORMAT, Archive, ArchiveStats, Artifact, ArtifactBytes, ArtifactKey, ArtifactStore, ContentKey,
-    Manifest, MemoryStore, Put, Recipe, Refusal, SaveError,
+    Manifest, MemoryStore, Put, Recipe, RecipeKey, Refusal, SaveError,
 };
 pub use assumption::Assumption;
 pub use backend::{Backend, FnBackend, Job, Outcome, Slot};

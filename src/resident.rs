@@ -47,7 +47,8 @@
 //! * [`CacheMutator`]: one for each thread. [`lookup`](CacheMutator::lookup) is the hot path: no lock, no allocation, and nothing
 //!   written that other threads read, but for the time of use when it has moved on.
 //! * [`Source`]: the bytes, borrowed or to be fetched; asked for when a compile is requested, and never on a hit.
-//! * [`Artifacts`]: code kept across processes, asked before anything is compiled.
+//! * [`Artifacts`]: code kept across processes, asked before anything is compiled. `beadwork-object` has it for every backend that
+//!   makes objects (`KeptCode`).
 //! * [`Completion`]: what came of each attempt, for whoever [wants to hear](CodeCacheBuilder::on_completion).
 //!
 //! # What is bounded
@@ -84,7 +85,7 @@ mod tier;
 mod turnstile;
 mod unit;
 
-pub use artifacts::{Artifacts, Prepared};
+pub use artifacts::{ArtifactCounts, Artifacts, Prepared};
 pub use builder::{
     CodeCacheBuilder, DEFAULT_BYTE_BUDGET, DEFAULT_COLD_LIMIT, DEFAULT_IDLE_AFTER, DEFAULT_PENDING_LIMIT,
     DEFAULT_SOURCE_LIMIT, DEFAULT_SWEEP_EVERY,

@@ -47,7 +47,7 @@ impl Artifacts<Key> for Kept {
     fn load(&self, key: &Key, _: &mut Job<'_>) -> Result<Option<CompiledCode>, CompileError> {
         self.0.loads.fetch_add(1, SeqCst);
         assert!(!self.0.panics.load(SeqCst), "a store that panics");
-        let usable = !self.0.broken.lock().unwrap().contains(key);
+        let usable = self.contains(key) && !self.0.broken.lock().unwrap().contains(key);
         Ok(usable.then(|| CompiledCode::new(addr(two))))
     }
 
@@ -76,6 +76,11 @@ impl Artifacts<Key> for Kept {
     fn clear(&self) -> io::Result<()> {
         self.0.keys.lock().unwrap().clear();
         Ok(())
+    }
+
+    fn counts(&self) -> ArtifactCounts {
+        let refused = self.0.broken.lock().unwrap().len();
+        ArtifactCounts::new(Kept::keys(self).len() as u64, refused as u64)
     }
 }
 
@@ -138,7 +143,7 @@ fn c7_what_is_prepared_is_kept_and_made_resident_and_loaded_by_the_next_process(
     first.drain(LONG).unwrap();
     assert!((1..=50).all(|key| origin(&m, key) == Some(Origin::Compiled)));
     assert_eq!(kept.keys(), (1..=50).collect::<Vec<_>>());
-    assert_eq!((first.stats().kept, seen.keys().len()), (50, 0));
+    assert_eq!((first.stats().kept, first.stats().persisted, seen.keys().len()), (50, 50, 0));
 
     let second = cache(&seen, &kept).preload(true).build().unwrap();
     second.drain(LONG).unwrap();

@@ -283,6 +283,16 @@ impl Archive {
         })
     }
 
+    /// The keys of all artifacts there are, sound or not, whatever their recipe. Reads none of them.
+    ///
+    /// # Errors
+    /// Whatever keeps the store from being listed.
+    pub fn keys(&self) -> std::io::Result<Vec<ArtifactKey>> {
+        let mut all = Vec::new();
+        self.0.store.keys(&mut |key| all.push(key))?;
+        Ok(all)
+    }
+
     /// Forgets all artifacts, and those of compiles that began before this returns. One that is being written just now may be seen for a moment.
     ///
     /// # Errors

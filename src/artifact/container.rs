@@ -15,7 +15,7 @@ use std::ops::Range;
 use std::time::{Duration, SystemTime};
 
 /// The version of the format of artifacts, and of what their objects may refer to. Others are refused.
-pub const ARTIFACT_FORMAT: u32 = 1;
+pub const ARTIFACT_FORMAT: u32 = 2;
 
 const MAGIC: [u8; 8] = *b"beadart\0";
 /// The header up to the digest, the digest, and the header as a whole.
@@ -36,6 +36,8 @@ pub struct Manifest {
     pub function: u64,
     /// Its name, for people; may be empty.
     pub name: String,
+    /// What the VM knows it by, in bytes of its own, for those who list artifacts; may be empty.
+    pub label: Vec<u8>,
     /// Names of all that the object refers to and that is not in it, in no particular order.
     pub symbols: Vec<String>,
     /// Loops the object has native entries for.
@@ -53,6 +55,7 @@ impl Manifest {
             recipe,
             function: 0,
             name: String::new(),
+            label: Vec::new(),
             symbols: Vec::new(),
             sites: Vec::new(),
             created: now.as_secs(),
@@ -89,6 +92,7 @@ impl Manifest {
         [backend, options, target, features, &self.name].into_iter().for_each(|text| out.text(text));
         out.u64(self.function);
         out.u64(self.created);
+        out.bytes(&self.label);
         out.list(&self.symbols, |out, symbol| out.text(symbol));
         out.list(&self.sites, |out, &site| out.u64(site));
         out.0
@@ -104,9 +108,19 @@ impl Manifest {
             features: from.text()?,
         };
         let (name, function, created) = (from.text()?, from.u64()?, from.u64()?);
+        let label = from.bytes()?.to_vec();
         let symbols = from.list(Reader::text)?;
         let sites = from.list(Reader::u64)?;
-        from.0.is_empty().then_some(Manifest { content, recipe, function, name, symbols, sites, created })
+        from.0.is_empty().then_some(Manifest {
+            content,
+            recipe,
+            function,
+            name,
+            label,
+            symbols,
+            sites,
+            created,
+        })
     }
 }
 

@@ -35,10 +35,12 @@ pub struct ArtifactKey([u8; 32]);
 impl ArtifactKey {
     /// The key of the artifact of `content`, compiled by `recipe`.
     pub fn new(content: ContentKey, recipe: &Recipe) -> ArtifactKey {
-        let Recipe { backend, options, target, features } = recipe;
-        let format = ARTIFACT_FORMAT.to_le_bytes();
-        let texts = [backend, options, target, features].map(|text| text.as_bytes());
-        ArtifactKey(digest([&format[..], &content.0].into_iter().chain(texts)))
+        ArtifactKey::of(content, recipe.key())
+    }
+
+    /// The same, for a recipe whose texts were read before: what is left costs as much as reading a hundred bytes.
+    pub fn of(content: ContentKey, recipe: RecipeKey) -> ArtifactKey {
+        ArtifactKey(digest([&recipe.0[..], &content.0]))
     }
 
     /// A key that was written down.
@@ -64,6 +66,20 @@ pub struct Recipe {
     pub target: String,
     /// The processor, or its features.
     pub features: String,
+}
+
+/// A [`Recipe`] as a digest, with the version of the format.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct RecipeKey([u8; 32]);
+
+impl Recipe {
+    /// Its digest.
+    pub fn key(&self) -> RecipeKey {
+        let Recipe { backend, options, target, features } = self;
+        let format = ARTIFACT_FORMAT.to_le_bytes();
+        let texts = [backend, options, target, features].map(|text| text.as_bytes());
+        RecipeKey(digest(std::iter::once(&format[..]).chain(texts)))
+    }
 }
 
 /// Each piece with its length before it, so that none runs into the next.

@@ -22,6 +22,6 @@ pub use container::{ARTIFACT_FORMAT, Artifact, Manifest};
 pub use file::FileStore;
 #[cfg(unix)]
 pub(crate) use file::{map_file, replace_file};
-pub use key::{ArtifactKey, ContentKey, Recipe};
+pub use key::{ArtifactKey, ContentKey, Recipe, RecipeKey};
 pub use refusal::Refusal;
 pub use store::{ArtifactBytes, ArtifactStore, MemoryStore, Put};

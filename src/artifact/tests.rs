@@ -18,7 +18,8 @@ fn content(of: &str) -> ContentKey {
 
 fn manifest(of: &str) -> Manifest {
     let (symbols, sites) = (vec!["vm_trap".to_owned(), "beadwork.bits.1".to_owned()], vec![7, 9]);
-    Manifest { symbols, sites, name: of.to_owned(), ..Manifest::new(content(of), recipe()) }
+    let (name, label) = (of.to_owned(), vec![0, 0xff]);
+    Manifest { symbols, sites, name, label, ..Manifest::new(content(of), recipe()) }
 }
 
 fn object(of: &str) -> Vec<u8> {

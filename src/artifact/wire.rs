@@ -13,9 +13,13 @@ impl Writer {
         self.0.extend_from_slice(value);
     }
 
-    pub(super) fn text(&mut self, value: &str) {
+    pub(super) fn bytes(&mut self, value: &[u8]) {
         self.u64(value.len() as u64);
-        self.0.extend_from_slice(value.as_bytes());
+        self.0.extend_from_slice(value);
+    }
+
+    pub(super) fn text(&mut self, value: &str) {
+        self.bytes(value.as_bytes());
     }
 
     pub(super) fn list<T>(&mut self, items: &[T], mut each: impl FnMut(&mut Writer, &T)) {
@@ -42,9 +46,13 @@ impl<'b> Reader<'b> {
         self.take(32)?.first_chunk().copied()
     }
 
-    pub(super) fn text(&mut self) -> Option<String> {
+    pub(super) fn bytes(&mut self) -> Option<&'b [u8]> {
         let len = usize::try_from(self.u64()?).ok()?;
-        String::from_utf8(self.take(len)?.to_vec()).ok()
+        self.take(len)
+    }
+
+    pub(super) fn text(&mut self) -> Option<String> {
+        String::from_utf8(self.bytes()?.to_vec()).ok()
     }
 
     pub(super) fn list<T>(&mut self, mut each: impl FnMut(&mut Self) -> Option<T>) -> Option<Vec<T>> {

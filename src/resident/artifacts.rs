@@ -12,11 +12,11 @@ use std::io;
 /// All of it is called on workers or on the thread that called the cache, with no lock held; by several at once. Panics are
 /// contained and taken for errors.
 pub trait Artifacts<K>: Send + Sync + 'static {
-    /// Whether there is an artifact for the key, as far as is known without reading it: a key that has one is asked for at its
+    /// Whether there is an artifact for the key, as far as is known without asking the store: a key that has one is asked for at its
     /// first lookup, whatever the policy thinks. Asked on mutators' threads, so it has to be as cheap as a look into a map.
     fn contains(&self, key: &K) -> bool;
 
-    /// Links the artifact of a key. `None` if there is none, or none that may be used here (altered, for another target,
+    /// Links the artifact of a key; asked before each compile, whatever [`contains`](Artifacts::contains) said. `None` if there is none, or none that may be used here (altered, for another target,
     /// for another version of the format): the implementation counts and reports why, and the key is compiled.
     ///
     /// # Errors
@@ -40,6 +40,28 @@ pub trait Artifacts<K>: Send + Sync + 'static {
     /// # Errors
     /// The store cannot be written. What was removed stays removed.
     fn clear(&self) -> io::Result<()>;
+
+    /// What is known of artifacts without asking the store, for [`CacheStats`](super::CacheStats). All 0 by default.
+    fn counts(&self) -> ArtifactCounts {
+        ArtifactCounts::default()
+    }
+}
+
+/// What is known of artifacts.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[non_exhaustive]
+pub struct ArtifactCounts {
+    /// Artifacts there are.
+    pub persisted: u64,
+    /// Artifacts that were found and not used, for whatever reason.
+    pub refused: u64,
+}
+
+impl ArtifactCounts {
+    /// So many there are, and so many were refused.
+    pub fn new(persisted: u64, refused: u64) -> ArtifactCounts {
+        ArtifactCounts { persisted, refused }
+    }
 }
 
 /// Code compiled ahead of time and linked, with its artifact, which is not kept yet.

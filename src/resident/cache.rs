@@ -3,7 +3,7 @@
 //!
 //! Locks are taken in the engine's sections, one at a time, and nothing foreign runs under them but the keys' own `Hash` and `Eq`.
 
-use super::artifacts::Artifacts;
+use super::artifacts::{ArtifactCounts, Artifacts};
 use super::builder::Settings;
 use super::completion::Completion;
 use super::counts::{AllCounts, CacheStats, Counters};
@@ -15,6 +15,7 @@ use super::ring::{Ring, Standing};
 use super::turnstile::Turnstile;
 use super::unit::CacheKey;
 use crate::clock;
+use crate::contain::contain;
 use crate::drain::Crew;
 use crate::engine::Engine;
 use crate::id::{Bead, Core, TierId};
@@ -281,6 +282,8 @@ impl<K: CacheKey> Cache<K> {
     pub(super) fn stats(&self, shared: &Shared) -> CacheStats {
         // Foreign code, and so before the section.
         let held_bytes = (self.pages)();
+        let artifacts = self.artifacts.as_deref().map(|artifacts| contain(|| artifacts.counts()));
+        let ArtifactCounts { persisted, refused } = artifacts.and_then(Result::ok).unwrap_or_default();
         let in_flight = self.flights.len(shared) as u64;
         let counters = &self.counters;
         let _no_fork = shared.gate.enter();
@@ -299,6 +302,8 @@ impl<K: CacheKey> Cache<K> {
             loaded: read(&counters.loaded),
             kept: read(&counters.kept),
             not_kept: read(&counters.not_kept),
+            persisted,
+            refused,
             in_flight,
             queued: shared.drain.queued() as u64,
             keys: self.map.len() as u64,

@@ -104,6 +104,10 @@ pub struct CacheStats {
     pub kept: u64,
     /// Artifacts that could not be written, or were cleared while they were made.
     pub not_kept: u64,
+    /// Artifacts there are, as far as is known without asking the store.
+    pub persisted: u64,
+    /// Artifacts that were found and not used: damaged, or for another machine, compiler or VM. Their keys are compiled.
+    pub refused: u64,
     /// Attempts running now.
     pub in_flight: u64,
     /// Requests that wait.
@@ -133,7 +137,12 @@ impl fmt::Display for CacheStats {
             f,
             "Compiles: {} succeeded ({} loaded), {} failed, {} discarded, {} queued, {} in flight",
             self.succeeded, self.loaded, self.failed, self.discarded, self.queued, self.in_flight
-        )
+        )?;
+        let CacheStats { persisted, kept, refused, .. } = self;
+        if [*persisted, *kept, *refused] != [0; 3] {
+            write!(f, "\nArtifacts: {persisted} known, {kept} written here, {refused} refused")?;
+        }
+        Ok(())
     }
 }
 

@@ -125,16 +125,14 @@ impl<K: CacheKey> CacheTier<K> {
     }
 }
 
-/// What an artifact holds, if there is one that may be used. A panic is told, and the key is compiled.
+/// What an artifact holds, if there is one that may be used. A panic is told, and the key is compiled. It is asked for whatever is known of
+/// it: another process may have left one meanwhile, and looking costs little beside a compile.
 fn load<K: CacheKey>(
     artifacts: &dyn Artifacts<K>,
     unit: &Unit<K>,
     job: &mut Job<'_>,
 ) -> Result<Option<CompiledCode>, CompileError> {
-    let load = || {
-        if artifacts.contains(unit.key()) { artifacts.load(unit.key(), job) } else { Ok(None) }
-    };
-    contain(load).unwrap_or_else(|message| {
+    contain(|| artifacts.load(unit.key(), job)).unwrap_or_else(|message| {
         tracing::error!(target: "beadwork", message, "loading an artifact panicked");
         Ok(None)
     })

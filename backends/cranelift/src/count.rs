@@ -3,7 +3,7 @@
 use crate::loops::Entry;
 use crate::unit::FunctionUnit;
 use beadwork::{Bead, BlockCounters, CallSite, CallSites};
-use beadwork_object::Embed;
+use beadwork_object::{Embed, Of};
 use cranelift_codegen::cursor::{Cursor, FuncCursor};
 use cranelift_codegen::ir::condcodes::IntCC;
 use cranelift_codegen::ir::{
@@ -86,7 +86,7 @@ impl FunctionUnit<'_, '_> {
             Ok(slot) => slot.addr(),
             Err(stale) => return self.defer(stale.into()),
         };
-        let of = self.job().key_of(bead);
+        let of = Of::bead(bead, self.job());
         let budget = self.embed(Embed::Budget { of }, budget as u64);
         let builder = self.builder();
         let left = builder.ins().load(types::I32, MemFlagsData::trusted(), budget, 0);

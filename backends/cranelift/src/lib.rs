@@ -87,6 +87,56 @@
 //! # Frontends that target `cranelift_module::Module`
 //! keep working with [`JitModuleBackend`].
 //!
+//! # Code across processes
+//! With an [archive](CraneliftBuilder::archive) the backend runs what an earlier process kept, where it is still what it would compile.
+//! Functions of an engine are known by their [content](Frontend::content); keys of a code cache are content by themselves:
+//!
+//! ```
+//! use beadwork::resident::{CodeCache, Lookup, Origin, Unit};
+//! use beadwork::{Archive, FileStore, Tier};
+//! use beadwork_cranelift::{AbiParam, CraneliftBackend, FunctionUnit, InstBuilder, KeptCode, types::I64};
+//! use std::{sync::Arc, time::Duration};
+//!
+//! // Programs are lists of numbers to be added.
+//! let frontend = |unit: &mut FunctionUnit<'_, '_>| {
+//!     let source = Unit::<[u8; 32]>::of(unit.job())?.source().to_vec();
+//!     let mut signature = unit.new_signature();
+//!     signature.params.push(AbiParam::new(I64));
+//!     signature.returns.push(AbiParam::new(I64));
+//!     let mut sum = unit.begin(&signature)[0];
+//!     for number in source {
+//!         sum = unit.builder().ins().iadd_imm_s(sum, i64::from(number));
+//!     }
+//!     unit.builder().ins().return_(&[sum]);
+//!     Ok(())
+//! };
+//! # let directory = std::env::temp_dir().join(format!("beadwork-doc-kept-{}", std::process::id()));
+//! // One life of the process. Artifacts are not signed: the directory is one where only the VM's own user can write.
+//! let live = || -> Result<CodeCache<[u8; 32]>, Box<dyn std::error::Error>> {
+//!     let archive = Archive::tagged(FileStore::open(&directory)?, "adder 1");
+//!     let backend = Arc::new(CraneliftBackend::builder().archive(archive).build(frontend)?);
+//!     let kept = KeptCode::new(backend.clone())?;
+//!     Ok(CodeCache::builder(Tier::new(backend)).artifacts(kept).preload(true).build()?)
+//! };
+//! let (key, patience) = ([7; 32], Duration::from_secs(60));
+//! let cache = live()?;
+//! cache.prepare(&key, &[40u8, 1][..])?; // compiled ahead of time, and kept
+//! cache.drain(patience)?;
+//! assert_eq!(cache.stats().kept, 1);
+//! drop(cache);
+//!
+//! let cache = live()?;
+//! cache.drain(patience)?; // until what is preloaded is there
+//! let m = cache.mutator();
+//! let Lookup::Compiled { code, origin } = m.lookup(&key, &[40u8, 1][..]) else { panic!("it was kept") };
+//! assert_eq!(origin, Origin::Loaded);
+//! // SAFETY: the signature above, and `m` passes no safepoint during the call.
+//! let function: extern "C" fn(i64) -> i64 = unsafe { std::mem::transmute(code.as_ptr()) };
+//! assert_eq!(function(1), 42);
+//! # std::fs::remove_dir_all(&directory)?;
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
 //! # Panics and backtraces
 //! Compiled frames are described to the system's unwinder, one table per batch, so backtraces reach through them and a Rust panic
 //! passes through them, from an `extern "C-unwind"` runtime function to the VM's `catch_unwind`.
@@ -105,7 +155,6 @@ mod loops;
 #[allow(unsafe_code)]
 mod module;
 mod name;
-mod reclaim;
 mod reloc;
 mod stage;
 mod stats;
@@ -113,14 +162,16 @@ mod symbols;
 mod unit;
 mod unwind;
 
-pub use backend::{CraneliftBackend, PlacementError};
+pub use backend::CraneliftBackend;
+pub use beadwork_object::{ArenaReclaim, PlacementError};
+#[cfg(feature = "resident")]
+pub use beadwork_object::{KeptCode, KeptCodeError, KeptKey};
 pub use builder::CraneliftBuilder;
 pub use count::ITERATIONS_PER_REPORT;
 pub use error::CraneliftError;
 pub use frontend::Frontend;
 pub use loops::{Entry, LiveValue};
 pub use module::{Definition, JitModuleBackend};
-pub use reclaim::ArenaReclaim;
 pub use stats::CraneliftStats;
 pub use unit::FunctionUnit;
 

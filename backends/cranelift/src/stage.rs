@@ -8,39 +8,14 @@ use crate::reloc;
 use crate::unit::{Built, Common, Constant, FunctionUnit, Wanted};
 use crate::unwind::describe;
 use beadwork::{CompileError, Job};
-use beadwork_object::Part;
+use beadwork_object::{Part, Staged};
 use cranelift_codegen::isa::unwind::UnwindInfo;
 use cranelift_codegen::{CodegenError, Context};
 use cranelift_frontend::FunctionBuilderContext;
 use std::any::Any;
 use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
-use std::time::{Duration, Instant};
-
-/// A compiled function that has no place yet.
-pub(crate) struct Staged {
-    pub(crate) function: Part,
-    /// Other functions that it contains.
-    pub(crate) bodies: Vec<Part>,
-    /// Its loop entries, by site.
-    pub(crate) loops: Vec<(u64, Part)>,
-    /// What building and compiling took, or loading.
-    pub(crate) took: Duration,
-    /// Whether it relies on assumptions of this engine.
-    pub(crate) assumes: bool,
-}
-
-impl Staged {
-    /// All code of the function, in the order in which relocations number it.
-    pub(crate) fn parts(&self) -> impl Iterator<Item = &Part> {
-        let loops = self.loops.iter().map(|(_, part)| part);
-        std::iter::once(&self.function).chain(&self.bodies).chain(loops)
-    }
-
-    pub(crate) fn len(&self) -> usize {
-        1 + self.bodies.len() + self.loops.len()
-    }
-}
+use std::time::Instant;
 
 /// The buffers of a compile, reused from function to function.
 pub(crate) struct Scratch {

@@ -6,7 +6,7 @@ use crate::include::Bodies;
 use crate::loops::Entry;
 use crate::name;
 use beadwork::{Bead, CompileError, Job};
-use beadwork_object::Embed;
+use beadwork_object::{Embed, Of};
 use cranelift_codegen::ir::{
     AbiParam, ExtFuncData, ExternalName, FuncRef, Function, GlobalValueData, Inst, InstBuilder, MemFlagsData,
     SigRef, Signature, Type, UserExternalName, Value, types,
@@ -194,7 +194,7 @@ impl<'u, 'e> FunctionUnit<'u, 'e> {
     /// null. Use it at once; a pointer kept across a safepoint may have been freed.
     pub fn code_pointer(&mut self, callee: Bead) -> Value {
         let slot = self.slot(callee);
-        let of = self.job.key_of(callee);
+        let of = Of::bead(callee, self.job);
         let slot = self.embed(Embed::Slot { of }, slot as u64);
         let pointer = self.pointer_type();
         // Aligned and never trapping, but not read-only: installs change it.
@@ -204,7 +204,7 @@ impl<'u, 'e> FunctionUnit<'u, 'e> {
     /// A function's handle as a number of 64 bits. Code that is to be [kept](crate::CraneliftBuilder::archive) takes it from here: it is
     /// another number in another process.
     pub fn bits(&mut self, bead: Bead) -> Value {
-        let of = self.job.key_of(bead);
+        let of = Of::bead(bead, self.job);
         self.embed(Embed::Bits { of }, bead.to_bits())
     }
 

@@ -1,20 +1,24 @@
 //! Has functions run what an archive holds, and puts there what was compiled.
 
-use crate::embed::Embed;
+use crate::embed::{Embed, Of};
 use crate::emit::{EmitError, emit};
-use crate::link::{Layout, LinkError, link};
+use crate::link::{Layout, LinkError, Outside, link};
 use crate::part::Part;
+use crate::place::Staged;
 use beadwork::{
-    Archive, Artifact, ArtifactKey, Bead, ContentKey, Job, Manifest, Reason, Recipe, Refusal, SaveError,
+    Archive, Artifact, ArtifactKey, Bead, ContentKey, Job, Manifest, Put, Reason, Recipe, RecipeKey, Refusal,
+    SaveError,
 };
 use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
+use std::time::Instant;
 
 /// What a backend keeps by: an [`Archive`], and how the backend compiles.
 #[derive(Clone, Debug)]
 pub struct Keeper {
     archive: Archive,
     /// For tiers whose code does not count itself, and for those whose does.
-    recipes: [Recipe; 2],
+    recipes: Arc<[(Recipe, RecipeKey); 2]>,
 }
 
 /// A compile that may be spared, or kept.
@@ -26,6 +30,16 @@ pub struct Begun {
     /// The function's key and name.
     function: u64,
     name: String,
+    label: Vec<u8>,
+}
+
+impl Begun {
+    /// Puts what the VM knows the function by into the artifact's [manifest](Manifest::label).
+    #[must_use]
+    pub fn labelled(mut self, label: Vec<u8>) -> Begun {
+        self.label = label;
+        self
+    }
 }
 
 /// What an object may refer to.
@@ -36,15 +50,6 @@ pub struct Known<'k> {
     pub function: &'k dyn Fn(u64) -> Option<Bead>,
     /// The address of a runtime symbol.
     pub symbol: &'k dyn Fn(&str) -> Option<u64>,
-}
-
-/// The parts of a function that came from an artifact.
-#[derive(Clone, Debug)]
-pub struct Loaded {
-    /// The entry for calls.
-    pub entry: Part,
-    /// Entries into loops, by site.
-    pub loops: Vec<(u64, Part)>,
 }
 
 const ENTRY: &str = "beadwork.entry";
@@ -59,8 +64,11 @@ impl Keeper {
         let tag = archive.tag();
         let with =
             |counts| Recipe { options: format!("{}; {counts}; {tag}", recipe.options), ..recipe.clone() };
-        let recipes = [with("does not count"), with("counts itself")];
-        Keeper { archive, recipes }
+        let recipes = [with("does not count"), with("counts itself")].map(|recipe| {
+            let key = recipe.key();
+            (recipe, key)
+        });
+        Keeper { archive, recipes: Arc::new(recipes) }
     }
 
     /// The archive.
@@ -70,55 +78,64 @@ impl Keeper {
 
     /// How code is compiled for tiers that [count for themselves](Job::counts), or do not.
     pub fn recipe(&self, counts: bool) -> &Recipe {
-        &self.recipes[usize::from(counts)]
+        &self.recipes[usize::from(counts)].0
+    }
+
+    /// What artifacts of `content` are found by, in tiers that do not count for themselves and in those that do.
+    pub fn artifact_keys(&self, content: ContentKey) -> [ArtifactKey; 2] {
+        self.recipes.each_ref().map(|(_, recipe)| ArtifactKey::of(content, *recipe))
+    }
+
+    /// The key of what a compile comes to.
+    pub fn artifact_key(&self, begun: &Begun) -> ArtifactKey {
+        ArtifactKey::of(begun.content, self.recipes[usize::from(begun.counts)].1)
     }
 
     /// Starts on a job whose code is made of `content`.
     pub fn begin(&self, job: &Job<'_>, content: ContentKey) -> Begun {
         let name = job.name().map_or_else(|| job.bead().to_string(), |name| name.to_string());
-        Begun { content, counts: job.counts(), edition: self.archive.edition(), function: job.key(), name }
+        let (counts, edition, function) = (job.counts(), self.archive.edition(), job.key());
+        Begun { content, counts, edition, function, name, label: Vec::new() }
     }
 
     /// The parts of the function, if the archive has them and all they refer to is there. What is found and cannot be used is counted and
     /// told as a warning. A job that is there because the code of its function [failed](Reason::Deopt) gets none: it
     /// would be the same code.
-    pub fn load(&self, begun: &Begun, job: &mut Job<'_>, known: Known<'_>) -> Option<Loaded> {
+    pub fn load(&self, begun: &Begun, job: &mut Job<'_>, known: Known<'_>) -> Option<Staged> {
         if job.reason() == Reason::Deopt {
             return None;
         }
-        let recipe = self.recipe(begun.counts);
+        let (started, recipe) = (Instant::now(), self.recipe(begun.counts));
         let artifact = self.archive.find(begun.content, recipe, &job.osr_sites()).ok().flatten()?;
         match parts(&artifact, begun, job, known) {
-            Ok(loaded) => {
+            Ok((function, loops)) => {
                 self.archive.loaded();
-                Some(loaded)
+                let took = started.elapsed();
+                Some(Staged { function, bodies: Vec::new(), loops, took, assumes: false })
             }
             Err(refusal) => {
-                self.archive.refused(ArtifactKey::new(begun.content, recipe), &refusal);
+                self.archive.refused(self.artifact_key(begun), &refusal);
                 None
             }
         }
     }
 
-    /// Keeps what a compile came to, if the archive [saves](Archive::is_saving). What cannot be kept is counted and told as a
-    /// warning; the code is none the worse.
-    pub fn save(&self, begun: &Begun, assumes: bool, entry: &Part, loops: &[(u64, Part)]) {
-        if let Err(error) = self.try_save(begun, assumes, entry, loops) {
-            self.archive.unsavable(&error);
-        }
+    /// Keeps what a compile came to. It may have been placed before; where does not matter.
+    ///
+    /// # Errors
+    /// [`SaveError`], counted and told as a warning; the code is none the worse.
+    pub fn save(&self, begun: &Begun, compiled: &Staged) -> Result<Put, SaveError> {
+        let (manifest, object) =
+            self.object(begun, compiled).inspect_err(|error| self.archive.unsavable(error))?;
+        self.archive.save(begun.edition, &manifest, &object)
     }
 
-    fn try_save(
-        &self,
-        begun: &Begun,
-        assumes: bool,
-        entry: &Part,
-        loops: &[(u64, Part)],
-    ) -> Result<(), SaveError> {
+    fn object(&self, begun: &Begun, compiled: &Staged) -> Result<(Manifest, Vec<u8>), SaveError> {
+        let Staged { function: entry, bodies, loops, assumes, .. } = compiled;
         let function = || begun.name.clone();
         let nameless =
             |what: &str, remedy| SaveError::Nameless { function: function(), what: what.to_owned(), remedy };
-        if assumes {
+        if *assumes || !bodies.is_empty() {
             return Err(nameless("assumptions of this process", "compile without them what is to be kept"));
         }
         let mut symbols = BTreeSet::new();
@@ -144,19 +161,23 @@ impl Keeper {
         let mut manifest = Manifest::new(begun.content, self.recipe(begun.counts).clone());
         manifest.function = begun.function;
         manifest.name = function();
+        manifest.label.clone_from(&begun.label);
         manifest.symbols = symbols.into_iter().collect();
         manifest.sites = loops.iter().map(|(site, _)| *site).collect();
-        // Counted and told of there.
-        let _ = self.archive.save(begun.edition, &manifest, &object);
-        Ok(())
+        Ok((manifest, object))
     }
 }
 
 /// Links an artifact for a job.
-fn parts(artifact: &Artifact, begun: &Begun, job: &mut Job<'_>, known: Known<'_>) -> Result<Loaded, Refusal> {
-    let mut embedder = Embedder { job, known, own: begun.function, asked: HashMap::new() };
+fn parts(
+    artifact: &Artifact,
+    begun: &Begun,
+    job: &mut Job<'_>,
+    known: Known<'_>,
+) -> Result<(Part, Vec<(u64, Part)>), Refusal> {
+    let mut embedder = Embedder { job, known, asked: HashMap::new() };
     let missing = |symbol: &str| Refusal::MissingSymbol { symbol: symbol.to_owned() };
-    let mut resolve = |name: &str| embedder.address(name);
+    let mut resolve = |name: &str| Some(Outside { address: embedder.address(name)?, name: name.to_owned() });
     let refused = |error| match error {
         LinkError::Unknown(symbol) => Refusal::MissingSymbol { symbol },
         other => Refusal::Object { reason: other.to_string() },
@@ -169,15 +190,13 @@ fn parts(artifact: &Artifact, begun: &Begun, job: &mut Job<'_>, known: Known<'_>
     let entry = take(ENTRY, begun.name.clone())?;
     let sites = artifact.manifest().sites.iter();
     let loops = sites.map(|&site| Ok((site, take(&loop_symbol(site), format!("{}@{site}", begun.name))?)));
-    Ok(Loaded { entry, loops: loops.collect::<Result<_, _>>()? })
+    Ok((entry, loops.collect::<Result<_, _>>()?))
 }
 
 /// Knows what names mean for a job.
 struct Embedder<'a, 'e> {
     job: &'a mut Job<'e>,
     known: Known<'a>,
-    /// The key of the job's own function.
-    own: u64,
     /// What was asked for before. Asking the engine again would pin again.
     asked: HashMap<Asked, Option<u64>>,
 }
@@ -224,7 +243,10 @@ impl Embedder<'_, '_> {
         }
     }
 
-    fn function(&self, key: u64) -> Option<Bead> {
-        if key == self.own { Some(self.job.bead()) } else { (self.known.function)(key) }
+    fn function(&self, of: Of) -> Option<Bead> {
+        match of {
+            Of::Itself => Some(self.job.bead()),
+            Of::Key(key) => (self.known.function)(key),
+        }
     }
 }

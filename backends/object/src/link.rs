@@ -15,6 +15,15 @@ use object::{
 };
 use std::collections::HashMap;
 
+/// What a name in an object means here.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Outside {
+    /// Its address, or the number it stands for.
+    pub address: u64,
+    /// What it is called beyond this object.
+    pub name: String,
+}
+
 /// How an object is cut into runs.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Layout {
@@ -103,14 +112,14 @@ type Section<'d, 'f> = ElfSection64<'d, 'f, LittleEndian>;
 /// Bytes of a cell, and of a stub: `jmp [rip + cell]`, padded.
 const CELL: usize = 8;
 
-/// Links an object. `resolve` knows the addresses of what the object refers to by name; it is asked once for each reference.
+/// Links an object. `resolve` knows what the object refers to by name; it is asked once for each reference.
 ///
 /// # Errors
 /// [`LinkError`]; whatever the bytes, there is no panic.
 pub fn link(
     object: &[u8],
     layout: Layout,
-    resolve: &mut dyn FnMut(&str) -> Option<u64>,
+    resolve: &mut dyn FnMut(&str) -> Option<Outside>,
 ) -> Result<Linked, LinkError> {
     let file = File::parse(object)?;
     if Some(file.architecture()) != ARCHITECTURE {
@@ -164,7 +173,7 @@ fn name(section: &Section<'_, '_>) -> String {
 
 struct Image<'d, 'f> {
     file: &'f File<'d>,
-    resolve: &'f mut dyn FnMut(&str) -> Option<u64>,
+    resolve: &'f mut dyn FnMut(&str) -> Option<Outside>,
     runs: Vec<Run>,
     /// The run each section lies in, and where.
     bases: HashMap<SectionIndex, (usize, usize)>,
@@ -238,10 +247,10 @@ impl<'d, 'f> Image<'d, 'f> {
             }
             Some(_) => Err(LinkError::NotPlaced(symbol.name()?.to_owned())),
             None => {
-                let name = symbol.name()?.to_owned();
-                match (self.resolve)(&name) {
-                    Some(address) => Ok((Target::Address(address), Some(name))),
-                    None => Err(LinkError::Unknown(name)),
+                let name = symbol.name()?;
+                match (self.resolve)(name) {
+                    Some(Outside { address, name }) => Ok((Target::Address(address), Some(name))),
+                    None => Err(LinkError::Unknown(name.to_owned())),
                 }
             }
         }

@@ -1,7 +1,7 @@
 //! Objects made and linked again.
 
 use beadwork_arena::{Relocation, RelocationKind, Target, UnwindInfo};
-use beadwork_object::{EmitError, ITSELF, Layout, LinkError, Part, emit, link};
+use beadwork_object::{EmitError, ITSELF, Layout, LinkError, Outside, Part, emit, link};
 
 fn reference(offset: u32, target: Target, addend: i64) -> Relocation {
     Relocation { offset, kind: RelocationKind::Abs8, target, addend }
@@ -32,12 +32,13 @@ fn object() -> Vec<u8> {
 
 #[test]
 fn parts_come_out_of_an_object_as_they_went_in() {
-    let mut resolve = |name: &str| (name == "outside").then_some(0x9876);
+    let mut resolve =
+        |name: &str| (name == "outside").then(|| Outside { address: 0x9876, name: "here".to_owned() });
     let mut linked = link(&object(), Layout::Sections, &mut resolve).unwrap();
     for name in ["second", "first"] {
         let (was, is) = (part(name), linked.take(name).unwrap());
         assert_eq!((&was.code, was.align, was.entry), (&is.code, is.align, is.entry));
-        assert_eq!(is.imports, was.imports);
+        assert_eq!(is.imports, [(0, "here".to_owned())]);
         assert_eq!(is.relocations[0], reference(8, Target::Address(0x9876), 5));
         // The addend of a reference to the inside is part of the offset.
         let Target::Local(ITSELF, offset) = is.relocations[1].target else { panic!("{is:?}") };
@@ -77,7 +78,8 @@ fn linking_damaged_objects_ends_well() {
                 _ => bytes[at] ^= 1 << (random % 8),
             }
         }
-        match link(&bytes, Layout::Sections, &mut |_| Some(1)) {
+        match link(&bytes, Layout::Sections, &mut |name| Some(Outside { address: 1, name: name.to_owned() }))
+        {
             Ok(mut parts) => linked += usize::from(parts.take("first").is_some()),
             Err(_) => refused += 1,
         }

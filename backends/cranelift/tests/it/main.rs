@@ -7,6 +7,7 @@ mod counting;
 mod failures;
 mod flags;
 mod jit_module;
+mod kept;
 mod lifetime;
 mod loop_failures;
 mod loops;
