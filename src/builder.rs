@@ -173,7 +173,7 @@ impl EngineBuilder {
     }
 
     /// The clock that fading counts, ranking and pauses go by: the time since some start. The default is the time
-    /// since the engine was built. With a clock of the VM's own, a seed and an [inline](EngineBuilder::inline) engine,
+    /// since the engine was built, to some milliseconds. With a clock of the VM's own, a seed and an [inline](EngineBuilder::inline) engine,
     /// every decision can be repeated.
     #[must_use]
     pub fn clock(mut self, clock: impl Fn() -> Duration + Send + Sync + 'static) -> Self {

@@ -145,11 +145,17 @@ pub struct CompiledCode {
     pub(crate) entry: u64,
     pub(crate) owner: CodeOwner,
     pub(crate) bytes: usize,
+    pub(crate) compile_time: Option<Duration>,
+    extras: Option<Box<Extras>>,
+}
+
+/// What most code comes without. Kept apart, because code is moved several times on its way from the backend.
+#[derive(Default, Debug)]
+pub(crate) struct Extras {
     pub(crate) embeds: Vec<Bead>,
     pub(crate) pieces: Vec<Piece>,
     pub(crate) assumed: Vec<Assumed>,
     pub(crate) payload: Option<Box<dyn Any + Send>>,
-    pub(crate) compile_time: Option<Duration>,
     pub(crate) osr: Vec<OsrEntry>,
 }
 
@@ -163,12 +169,8 @@ impl CompiledCode {
             entry: entry.expose_provenance() as u64,
             owner: CodeOwner::none(),
             bytes: 0,
-            embeds: Vec::new(),
-            pieces: Vec::new(),
-            assumed: Vec::new(),
-            payload: None,
             compile_time: None,
-            osr: Vec::new(),
+            extras: None,
         }
     }
 
@@ -194,7 +196,7 @@ impl CompiledCode {
     /// taken to be anywhere. Costs a record in the engine.
     #[must_use]
     pub fn occupies(mut self, start: *const u8, bytes: usize) -> CompiledCode {
-        self.pieces.push(Piece { start: start.addr(), bytes });
+        self.extras().pieces.push(Piece { start: start.addr(), bytes });
         self
     }
 
@@ -202,7 +204,7 @@ impl CompiledCode {
     /// while this code exists. Slots asked for through [`Job::slot`](crate::Job::slot) are recorded by themselves.
     #[must_use]
     pub fn embeds(mut self, callee: Bead) -> CompiledCode {
-        self.embeds.push(callee);
+        self.extras().embeds.push(callee);
         self
     }
 
@@ -212,7 +214,7 @@ impl CompiledCode {
     /// 65,535.
     #[must_use]
     pub fn osr(mut self, site: u64, entry: *const u8) -> CompiledCode {
-        self.osr.push(OsrEntry { site, entry: entry.expose_provenance() as u64 });
+        self.extras().osr.push(OsrEntry { site, entry: entry.expose_provenance() as u64 });
         self
     }
 
@@ -221,8 +223,9 @@ impl CompiledCode {
     /// [`Job::assume`](crate::Job::assume), which also ends the compile when the assumption is broken meanwhile.
     #[must_use]
     pub fn assumes(mut self, assumption: Assumption) -> CompiledCode {
-        if self.assumed.iter().all(|assumed| assumed.on != assumption) {
-            self.assumed.push(Assumed { on: assumption, listed: false });
+        let assumed = &mut self.extras().assumed;
+        if assumed.iter().all(|assumed| assumed.on != assumption) {
+            assumed.push(Assumed { on: assumption, listed: false });
         }
         self
     }
@@ -232,7 +235,7 @@ impl CompiledCode {
     /// not installed, and on engines without [`delivery`](crate::EngineBuilder::delivery).
     #[must_use]
     pub fn payload(mut self, payload: impl Any + Send) -> CompiledCode {
-        self.payload = Some(Box::new(payload));
+        self.extras().payload = Some(Box::new(payload));
         self
     }
 
@@ -253,15 +256,30 @@ impl CompiledCode {
         self.bytes
     }
 
+    pub(crate) fn extras(&mut self) -> &mut Extras {
+        self.extras.get_or_insert_default()
+    }
+
+    /// Takes what it came with besides; empty where there is nothing.
+    pub(crate) fn take_extras(&mut self) -> Extras {
+        self.extras.take().map_or_else(Extras::default, |extras| *extras)
+    }
+
+    /// What it came with besides, if anything.
+    pub(crate) fn has_extras(&self) -> Option<&Extras> {
+        self.extras.as_deref()
+    }
+
     /// Where the code lies, if not in `bytes` bytes from the entry on.
     pub(crate) fn pieces(&self) -> Vec<Piece> {
+        let Some(extras) = self.has_extras() else { return Vec::new() };
         let whole = [Piece { start: self.entry as usize, bytes: self.bytes }];
-        let stated = if self.pieces.is_empty() { &whole } else { &self.pieces[..] };
+        let stated = if extras.pieces.is_empty() { &whole } else { &extras.pieces[..] };
         let inside = |entry| stated.iter().any(|piece| piece.contains(entry));
-        if self.osr.iter().any(|osr| !inside(osr.entry as usize)) {
+        if extras.osr.iter().any(|osr| !inside(osr.entry as usize)) {
             return vec![Piece::ANYWHERE];
         }
-        self.pieces.clone()
+        extras.pieces.clone()
     }
 
     /// Whether code words can hold the entries.
@@ -271,11 +289,12 @@ impl CompiledCode {
             entry if entry >= TICK => Err(CompileError::EntryTooWide { entry }),
             _ => Ok(()),
         };
-        if self.osr.len() > MAX_ENTRIES {
-            return Err(CompileError::TooManyLoopEntries { given: self.osr.len() });
-        }
         check(self.entry)?;
-        self.osr.iter().try_for_each(|osr| check(osr.entry))
+        let Some(extras) = self.has_extras() else { return Ok(()) };
+        if extras.osr.len() > MAX_ENTRIES {
+            return Err(CompileError::TooManyLoopEntries { given: extras.osr.len() });
+        }
+        extras.osr.iter().try_for_each(|osr| check(osr.entry))
     }
 }
 

@@ -82,15 +82,16 @@ impl JobHost for Shared {
 
     fn finish(&self, ticket: Ticket, result: Result<CompiledCode, CompileError>) -> Outcome {
         self.give_up_overdue();
-        let outcome = match result {
-            Ok(code) => match code.check() {
+        match result {
+            Ok(mut code) => match code.check() {
                 Ok(()) => self.installed(ticket, code),
                 Err(error) => {
+                    let extras = code.take_extras();
                     let owner = {
                         let _no_fork = self.gate.enter();
-                        self.owners.intern(code.owner, 0, code.embeds, Vec::new())
+                        self.owners.intern(code.owner, 0, extras.embeds, Vec::new())
                     };
-                    self.dispose(code.payload);
+                    self.dispose(extras.payload);
                     self.free(&[owner]);
                     self.failed(ticket, error)
                 }
@@ -98,10 +99,7 @@ impl JobHost for Shared {
             Err(CompileError::AssumptionBroken(assumption)) => self.withdraw(ticket, Some(assumption)),
             Err(CompileError::Withdrawn(_)) => self.withdraw(ticket, None),
             Err(error) => self.failed(ticket, error),
-        };
-        let _no_fork = self.gate.enter();
-        self.drain.finished(ticket);
-        outcome
+        }
     }
 }
 
@@ -126,6 +124,9 @@ impl Shared {
 
     /// The compile that came with the request of that claim.
     fn one_shot_of(&self, ticket: Ticket) -> Option<Box<dyn OneShot>> {
+        if self.one_shots.is_empty() {
+            return None;
+        }
         let taken = {
             let _no_fork = self.gate.enter();
             self.one_shots.take(ticket.bead, ticket.tier, |queued_at| self.whose(ticket, queued_at))
@@ -150,7 +151,10 @@ impl Crew for Shared {
         // Relaxed: only where it last stood.
         match contain(|| clock::millis((self.settings.clock)())) {
             Ok(now) => {
-                self.last_now.store(now, Relaxed);
+                // Every request reads the clock, and mostly it has not moved.
+                if self.last_now.load(Relaxed) != now {
+                    self.last_now.store(now, Relaxed);
+                }
                 now
             }
             // A clock that panics stands still.

@@ -183,14 +183,20 @@ impl<T> Attached<T> {
         }
     }
 
+    /// Whether nothing came with any request.
+    pub(crate) fn is_empty(&self) -> bool {
+        // Relaxed: who put it there queued the bead afterwards, and who looks for it for a claim has seen that (edge CLAIM).
+        self.len.load(Relaxed) == 0
+    }
+
     /// Whether something came with a request of the function for that tier.
     pub(crate) fn has(&self, bead: Bead, tier: TierId) -> bool {
-        self.len.load(Relaxed) != 0 && lock(&self.all).contains_key(&(bead.to_bits(), tier))
+        !self.is_empty() && lock(&self.all).contains_key(&(bead.to_bits(), tier))
     }
 
     /// A queued request for that tier or a higher one outlived a change that raised the version to `version`.
     pub(crate) fn bind_again(&self, bead: Bead, tier: TierId, version: u32) {
-        if self.len.load(Relaxed) == 0 {
+        if self.is_empty() {
             return;
         }
         let bits = bead.to_bits();
@@ -212,8 +218,7 @@ impl<T> Attached<T> {
     /// Takes what came with the request that was claimed. `whose` tells, of a value bound to a version or not bound yet,
     /// whether it is the claimed request's.
     pub(crate) fn take(&self, bead: Bead, tier: TierId, whose: impl Fn(Option<u32>) -> Whose) -> Taken<T> {
-        // Relaxed: who put it there queued the bead afterwards, and the caller claimed it (edge CLAIM).
-        if self.len.load(Relaxed) == 0 {
+        if self.is_empty() {
             return Taken::Nothing;
         }
         let (mut all, key) = (lock(&self.all), (bead.to_bits(), tier));

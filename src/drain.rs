@@ -17,7 +17,8 @@ use crate::state::Ticket;
 use crate::sync::deque::Worker;
 use crate::sync::{Arc, AtomicBool, AtomicUsize, Mutex, RwLock, fence, lock};
 use crate::wake::{MAX_WORKERS, Wake};
-use seat::{Place, Public, Seat, Seated};
+use crossbeam_utils::CachePadded;
+use seat::{Done, Place, Public, Seat, Seated};
 #[cfg(all(unix, not(beadwork_loom)))]
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::atomic::Ordering::{AcqRel, Acquire, Release, SeqCst};
@@ -54,7 +55,8 @@ pub(crate) trait Crew: JobHost {
 
 pub(crate) struct Drain {
     pub(crate) lanes: Lanes,
-    pub(crate) wake: Wake,
+    /// On a line of its own: requesters write it.
+    pub(crate) wake: CachePadded<Wake>,
     /// How many workers may run at once; 0 for an inline engine.
     pub(crate) workers: usize,
     paused: AtomicUsize,
@@ -72,7 +74,7 @@ impl Drain {
         let (seats, publics) = (Mutex::new(Vec::new()), RwLock::new(Vec::new()));
         Drain {
             lanes,
-            wake: Wake::new(),
+            wake: CachePadded::new(Wake::new()),
             workers,
             paused: AtomicUsize::new(0),
             busy: AtomicUsize::new(0),
@@ -95,6 +97,9 @@ impl Drain {
                 continue;
             }
             let seen = if mutant!("wake-late-look") { self.wake.look() } else { seen };
+            if self.wake.changes_soon(seen) {
+                continue;
+            }
             if let Some(left) = self.wake.leave(seen) {
                 break left;
             }
@@ -186,19 +191,6 @@ impl Drain {
         self.busy.load(mutant!("wake-busy-look", Acquire)).saturating_sub(nest::seats(self.address()))
     }
 
-    /// A compile has ended, before its batch has.
-    pub(crate) fn finished(&self, ticket: Ticket) {
-        let publics = self.publics.read().unwrap_or_else(|e| e.into_inner());
-        for public in publics.iter() {
-            let mut compiling = lock(&public.compiling);
-            // Batches are mostly finished in order, so it is mostly the first.
-            if let Some(place) = compiling.iter().position(|(of, _)| *of == ticket) {
-                let _ = compiling.remove(place);
-                return;
-            }
-        }
-    }
-
     /// Requests that wait.
     pub(crate) fn queued(&self) -> usize {
         self.lanes.all.iter().map(Lane::len).sum()
@@ -207,7 +199,7 @@ impl Drain {
     /// What is being compiled now, with the time it was claimed in milliseconds.
     pub(crate) fn compiling(&self) -> Vec<(Ticket, u32)> {
         let publics = self.publics.read().unwrap_or_else(|e| e.into_inner());
-        publics.iter().flat_map(|public| lock(&public.compiling).clone()).collect()
+        publics.iter().flat_map(|public| lock(&public.compiling).unfinished().collect::<Vec<_>>()).collect()
     }
 
     /// In a forked child: no worker exists, and what they were compiling is answered for requeueing.
@@ -219,11 +211,7 @@ impl Drain {
         self.busy.store(0, Relaxed);
         self.paused.store(0, Relaxed);
         let publics = self.publics.read().unwrap_or_else(|e| e.into_inner());
-        publics
-            .iter()
-            .flat_map(|public| std::mem::take(&mut *lock(&public.compiling)))
-            .map(|(ticket, _)| ticket)
-            .collect()
+        publics.iter().flat_map(|public| std::mem::take(&mut lock(&public.compiling).tickets)).collect()
     }
 
     /// Takes one batch of the lowest admissible tier and compiles it; answers how many requests were taken.
@@ -243,7 +231,7 @@ impl Drain {
             let place = Place { drain: self, lane, seat, crew };
             let no_fork = crew.no_fork();
             let (batch, popped) = self.take(lane, seat, crew, now, max);
-            let (claimed, cooled) = self.claim(&batch, popped, seat, crew, now);
+            let (claimed, cooled, done) = self.claim(lane, &batch, popped, seat, crew, now);
             drop(no_fork);
             if !seat.own(lane).is_empty() {
                 // What was moved here can be stolen, but whoever looked only at the lane has to look again.
@@ -254,7 +242,7 @@ impl Drain {
             }
             let here =
                 nest::compile(self.address(), claimed.iter().map(|claimed| claimed.ticket.bead).collect());
-            compile(lane.tier, claimed, crew);
+            compile(lane.tier, claimed, &done, crew);
             drop(here);
             drop(place);
             if !batch.is_empty() {
@@ -264,7 +252,7 @@ impl Drain {
         0
     }
 
-    /// Takes a batch; answers whether its tokens are popped already.
+    /// Takes a batch, inside a section; answers whether its tokens are popped already.
     fn take(&self, lane: &Lane, seat: &Seat, crew: &dyn Crew, now: u32, max: usize) -> (Vec<Request>, bool) {
         let (own, most) = (seat.own(lane), lane.batch().min(max).max(1));
         let express: Vec<_> = std::iter::from_fn(|| self.lanes.take_express(lane)).take(most).collect();
@@ -272,13 +260,13 @@ impl Drain {
             // Alone: what is merely queued must not get ahead of lower tiers together with it.
             return (express, true);
         }
+        // A fair share of what waits, so that the other workers find work too.
+        let share = lane.len().div_ceil(self.workers.max(1)).clamp(1, CHUNK.max(most)).min(max);
+        let mut batch = Vec::with_capacity(most.min(share.max(own.len())));
         if own.is_empty() {
-            // A fair share of what waits, so that the other workers find work too.
-            let share = lane.len().div_ceil(self.workers.max(1)).clamp(1, CHUNK.max(most)).min(max);
-            lane.take_into(own, share, |request| crew.rank(request, now));
+            lane.take_into((&mut batch, most), own, share, now, |request| crew.rank(request, now));
         }
-        let mut batch = Vec::with_capacity(most.min(own.len()));
-        if own.is_empty() {
+        if batch.is_empty() && own.is_empty() {
             batch.extend(self.steal(lane, own, most));
         }
         while batch.len() < most
@@ -304,15 +292,16 @@ impl Drain {
         lane.holds_some() || publics.iter().any(|public| !public.stealers[lane.tier.lane()].is_empty())
     }
 
-    /// Takes the tickets of what is still wanted; answers what had gone cold as well.
+    /// Takes the tickets of what is still wanted, and lists them; answers what had gone cold as well.
     fn claim(
         &self,
+        lane: &Lane,
         batch: &[Request],
         popped: bool,
         seat: &Seat,
         crew: &dyn Crew,
         now: u32,
-    ) -> (Vec<Claimed>, Vec<(Bead, u32)>) {
+    ) -> (Vec<Claimed>, Vec<(Bead, u32)>, Done) {
         let (mut claimed, mut cooled) = (Vec::with_capacity(batch.len()), Vec::new());
         for &(mut request) in batch {
             // First the token's bit, then the state; see `Lanes::push`.
@@ -324,15 +313,19 @@ impl Drain {
                 self.lanes.pop_token(&request);
             }
             match claim {
-                Claim::Ticket(ticket) => {
-                    lock(&seat.public.compiling).push((ticket, now));
-                    claimed.push(Claimed { ticket, request });
-                }
+                Claim::Ticket(ticket) => claimed.push(Claimed { ticket, request }),
                 Claim::Cooled(bead, version) => cooled.push((bead, version)),
                 Claim::Unwanted => (),
             }
         }
-        (claimed, cooled)
+        if !popped {
+            lane.taken(batch.len());
+        }
+        let done: Done = claimed.iter().map(|_| false.into()).collect();
+        let mut list = lock(&seat.public.compiling);
+        list.tickets.extend(claimed.iter().map(|claimed| claimed.ticket));
+        (list.since, list.done) = (now, done.clone());
+        (claimed, cooled, done)
     }
 
     /// Drops everything that waits; answers whose it was, and the version afterwards.
@@ -346,7 +339,7 @@ impl Drain {
                 while let Some(request) = self.lanes.take_express(lane) {
                     dropped.extend(crew.unqueue(&request));
                 }
-                lane.take_into(own, usize::MAX, |_| Rank { class: 0, rate: 0 });
+                lane.take_into((&mut Vec::new(), 0), own, usize::MAX, 0, |_| Rank { class: 0, rate: 0 });
                 let stolen = self.steal(lane, own, usize::MAX);
                 let mut rest = stolen.into_iter().chain(std::iter::from_fn(|| own.pop())).peekable();
                 if rest.peek().is_none() {
@@ -354,6 +347,7 @@ impl Drain {
                 }
                 for request in rest {
                     self.lanes.pop_token(&request);
+                    lane.taken(1);
                     dropped.extend(crew.unqueue(&request));
                 }
             }
@@ -397,13 +391,14 @@ struct Claimed {
 }
 
 /// Hands what was claimed to the backend, whose panics end here. Every job is finished afterwards.
-fn compile(tier: TierId, claimed: Vec<Claimed>, crew: &dyn Crew) {
+fn compile(tier: TierId, claimed: Vec<Claimed>, done: &Done, crew: &dyn Crew) {
     if claimed.is_empty() {
         return;
     }
     let started = Instant::now();
-    let job = |claimed: Claimed| Job::new(crew, claimed.ticket, claimed.request, started);
-    let mut jobs: Vec<_> = claimed.into_iter().map(job).collect();
+    let each = claimed.into_iter().zip(&done[..]);
+    let job = |(claimed, done): (Claimed, _)| Job::new(crew, claimed.ticket, claimed.request, started, done);
+    let mut jobs: Vec<_> = each.map(job).collect();
     let alone = jobs.len() == 1;
     let panic = contained(tier, crew, &mut jobs);
     for job in jobs.iter_mut().filter(|job| !job.is_finished()) {

@@ -59,9 +59,14 @@ impl Faults {
         Noted { failures, retry_after, replaced }
     }
 
+    /// Whether nothing ever failed.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.len.load(Relaxed) == 0
+    }
+
     /// Calls a function has to wait until its next try, 0 if it may be tried.
     pub(crate) fn wait(&self, bead: Bead, tier: TierId, calls: u32) -> u32 {
-        if self.len.load(Relaxed) == 0 {
+        if self.is_empty() {
             return 0;
         }
         lock(&self.all).get(&(bead, tier)).map_or(0, |entry| {

@@ -35,12 +35,17 @@ impl Histories {
     pub(crate) fn new(limit: usize) -> Histories {
         Histories { limit, by_bead: Mutex::new(HashMap::new()) }
     }
+
+    /// Whether the engine keeps any.
+    pub(crate) fn is_kept(&self) -> bool {
+        self.limit > 0
+    }
 }
 
 impl Shared {
     /// Remembers an event. Called where events are told: outside of sections and locks.
     pub(crate) fn remember(&self, event: &Event) {
-        let Some(bead) = event.bead().filter(|_| self.histories.limit > 0) else { return };
+        let Some(bead) = event.bead().filter(|_| self.histories.is_kept()) else { return };
         let entry = HistoryEntry { at: (self.settings.clock)(), event: event.clone() };
         let (oldest, all) = self.note(bead, entry);
         // Errors of backends are foreign, and so is their drop.

@@ -151,7 +151,9 @@ impl Shared {
             if !self.admits(bead, lane.tier) {
                 continue;
             }
-            let pause = {
+            let pause = if self.faults.is_empty() && self.deopts.len() == 0 {
+                0
+            } else {
                 let _no_fork = self.gate.enter();
                 self.faults.wait(bead, lane.tier, calls).max(self.deopts.wait(bead, lane.tier, calls))
             };

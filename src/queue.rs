@@ -5,15 +5,16 @@
 //! queue. A token is only a hint to look at the bead: the ticket is taken from the state word when the token is
 //! popped, so tokens survive cancellation, reload and reuse of the index.
 //!
-//! Requesters push into an injector, which takes no lock. Drains move its content into a heap, under a lock that only
-//! drains use, and take the best from there. Ranks change while requests wait, so the heap is ranked anew when half of
-//! it has been taken since the last time.
+//! Requesters push into an injector, which takes no lock. Drains put its content in order, under a lock that only
+//! drains use, and take the best from there. Ranks change while requests wait, so they are put in order anew when half of
+//! them have been taken since the last time, and some time has passed.
 
+use crate::clock;
 use crate::column::Column;
 use crate::id::{Reason, TierId};
 use crate::sync::deque::{Injector, Steal, Stealer, Worker};
 use crate::sync::{AtomicBool, AtomicU16, AtomicUsize, Mutex, fence, lock};
-use std::collections::BinaryHeap;
+use crossbeam_utils::CachePadded;
 use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release, SeqCst};
 
 /// A token in a lane.
@@ -43,7 +44,7 @@ pub(crate) struct Rank {
     pub(crate) rate: u64,
 }
 
-/// A request in the heap.
+/// A request that has its place.
 struct Ranked {
     rank: Rank,
     arrival: u64,
@@ -73,20 +74,64 @@ impl Eq for Ranked {}
 /// The most second tokens a lane holds.
 const MAX_EXPRESS: usize = 4_096;
 
-/// Requests a lane keeps room for when fewer wait.
-const KEPT: usize = 256;
+/// Milliseconds in which ranks do not change enough to put all in order anew.
+const RANKED_FOR: u32 = 50;
 
+/// Requests in order, in runs of which none is longer than half the one before it. What arrives together is sorted once and
+/// merged with runs of about its length, as in a merge sort; so a burst of requests costs each a few comparisons in a row, where
+/// a heap would walk through all its levels for each that is taken.
 #[derive(Default)]
-struct Heap {
-    ranked: BinaryHeap<Ranked>,
+struct Order {
+    /// The best of each last. None is empty.
+    runs: Vec<Vec<Ranked>>,
     arrivals: u64,
+    /// Taken since all were ranked, which was at that time, in milliseconds.
     taken: usize,
+    ranked_at: u32,
+}
+
+impl Order {
+    fn len(&self) -> usize {
+        self.runs.iter().map(Vec::len).sum()
+    }
+
+    fn add(&mut self, mut run: Vec<Ranked>) {
+        if run.is_empty() {
+            return;
+        }
+        run.sort_unstable();
+        while let Some(mut longer) = self.runs.pop_if(|last| last.len() < 2 * run.len()) {
+            longer.append(&mut run);
+            // The stable sort finds the two runs.
+            longer.sort();
+            run = longer;
+        }
+        self.runs.push(run);
+    }
+
+    fn rank_anew(&mut self, now: u32, rank: impl Fn(&Request) -> Rank) {
+        (self.taken, self.ranked_at) = (0, now);
+        let mut all: Vec<_> = std::mem::take(&mut self.runs).into_iter().flatten().collect();
+        all.iter_mut().for_each(|entry| entry.rank = rank(&entry.request));
+        self.add(all);
+    }
+
+    fn take(&mut self) -> Option<Request> {
+        let best = (0..self.runs.len()).max_by_key(|&run| self.runs[run].last())?;
+        self.taken += 1;
+        let run = &mut self.runs[best];
+        let taken = run.pop();
+        if run.is_empty() {
+            self.runs.remove(best);
+        }
+        taken.map(|best| best.request)
+    }
 }
 
 /// A token that goes first.
 struct Express {
     request: Request,
-    /// The bead's first token in this lane. If not, that lies in the heap or a deque, and this is a second one.
+    /// The bead's first token in this lane. If not, that lies among the others, and this is a second one.
     first: bool,
 }
 
@@ -98,14 +143,15 @@ pub(crate) struct Lane {
     /// The most workers in this lane at once.
     limit: AtomicUsize,
     enabled: AtomicBool,
-    /// Tokens of requests that cannot wait until the heap is ranked anew.
+    /// Tokens of requests that cannot wait until all are ranked anew.
     express: Injector<Express>,
     injector: Injector<Request>,
-    heap: Mutex<Heap>,
-    /// Requests in `heap`.
+    /// Tokens that wait, in the injector, in order and in workers' deques. On a line of its own, as are the injector's ends: what
+    /// requesters and workers both write is not beside what only one side reads.
+    waiting: CachePadded<AtomicUsize>,
+    in_order: CachePadded<Mutex<Order>>,
+    /// Requests in `in_order`.
     ranked: AtomicUsize,
-    /// Tokens that wait, in the injector, the heap and workers' deques.
-    waiting: AtomicUsize,
     running: AtomicUsize,
 }
 
@@ -118,9 +164,9 @@ impl Lane {
             enabled: AtomicBool::new(true),
             express: Injector::new(),
             injector: Injector::new(),
-            heap: Mutex::new(Heap::default()),
+            waiting: CachePadded::new(AtomicUsize::new(0)),
+            in_order: CachePadded::new(Mutex::new(Order::default())),
             ranked: AtomicUsize::new(0),
-            waiting: AtomicUsize::new(0),
             running: AtomicUsize::new(0),
         }
     }
@@ -169,29 +215,37 @@ impl Lane {
         self.injector.push(request);
     }
 
-    /// Moves up to `most` of the most urgent requests into a worker's own deque.
-    pub(crate) fn take_into(&self, own: &Worker<Request>, most: usize, rank: impl Fn(&Request) -> Rank) {
-        let mut heap = lock(&self.heap);
+    /// Takes up to `most` of the most urgent requests: the first `room` into a batch, the rest into a worker's own deque.
+    pub(crate) fn take_into(
+        &self,
+        (batch, room): (&mut Vec<Request>, usize),
+        own: &Worker<Request>,
+        most: usize,
+        now: u32,
+        rank: impl Fn(&Request) -> Rank,
+    ) {
+        let mut order = lock(&self.in_order);
+        let mut arrived = Vec::new();
         while let Some(request) = until_settled(|| self.injector.steal()) {
-            heap.arrivals += 1;
-            let arrival = heap.arrivals;
-            heap.ranked.push(Ranked { rank: rank(&request), arrival, request });
+            order.arrivals += 1;
+            arrived.push(Ranked { rank: rank(&request), arrival: order.arrivals, request });
         }
-        if heap.taken > heap.ranked.len() / 2 {
-            heap.taken = 0;
-            let mut all = std::mem::take(&mut heap.ranked).into_vec();
-            all.iter_mut().for_each(|entry| entry.rank = rank(&entry.request));
-            // A burst of requests must not hold its memory for ever.
-            all.shrink_to((2 * all.len()).max(KEPT));
-            heap.ranked = all.into();
+        order.add(arrived);
+        if order.taken > order.len() / 2 && clock::since(now, order.ranked_at) >= RANKED_FOR {
+            order.rank_anew(now, rank);
         }
         for _ in 0..most {
-            let Some(best) = heap.ranked.pop() else { break };
-            heap.taken += 1;
-            own.push(best.request);
+            let Some(best) = order.take() else { break };
+            if batch.len() < room { batch.push(best) } else { own.push(best) }
         }
         // Release, edge WAKE, partner is `holds_some`.
-        self.ranked.store(heap.ranked.len(), Release);
+        self.ranked.store(order.len(), Release);
+    }
+
+    /// So many tokens are not in the lane any more.
+    pub(crate) fn taken(&self, count: usize) {
+        // AcqRel, edge WAKE, partner is `len`.
+        self.waiting.fetch_sub(count, AcqRel);
     }
 }
 
@@ -250,6 +304,7 @@ impl Lanes {
         let token = until_settled(|| lane.express.steal())?;
         if token.first {
             self.pop_token(&token.request);
+            lane.taken(1);
         }
         Some(token.request)
     }
@@ -338,8 +393,7 @@ impl Lanes {
         // AcqRel, edge CLAIM, partner is `pop_token`: if the bit was set, the drain that clears it reads the state
         // afterwards and sees this request.
         if self.queued.get(request.index).fetch_or(bit, mutant!("claim-token", AcqRel)) & bit != 0 {
-            // AcqRel, edge WAKE, as above.
-            lane.waiting.fetch_sub(1, AcqRel);
+            lane.taken(1);
             if request.reason.is_urgent() {
                 self.hasten(request);
             }
@@ -353,15 +407,11 @@ impl Lanes {
         true
     }
 
-    /// A token was popped: clears its bit. Read the state only after this.
+    /// A token was popped: clears its bit. Read the state only after this, and then tell its [lane](Lane::taken).
     pub(crate) fn pop_token(&self, request: &Request) {
         let bit = 1u16 << request.tier.lane();
         // AcqRel, edge CLAIM, partner is `push`.
-        self.queued.get(request.index).fetch_and(!bit, AcqRel);
-        if let Some(lane) = self.get(request.tier) {
-            // AcqRel, edge WAKE, partner is `len`.
-            lane.waiting.fetch_sub(1, AcqRel);
-        }
+        self.queued.get(request.index).fetch_and(!bit, mutant!("claim-token-popped", AcqRel));
     }
 
     pub(crate) fn resident_bytes(&self) -> usize {

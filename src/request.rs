@@ -3,12 +3,13 @@
 use crate::clock;
 #[cfg(not(beadwork_loom))]
 use crate::contain::contain;
+use crate::direct::OneShot;
 use crate::drain::Crew;
 use crate::event::Event;
 use crate::id::{Bead, Reason, TierId};
 use crate::queue::Request;
 use crate::shared::Shared;
-use crate::snapshot::Given;
+use crate::snapshot::{Given, Snapshot};
 use crate::state::{Pending, Requested};
 use crate::stats::add;
 use crate::sync::fence;
@@ -41,23 +42,15 @@ impl Shared {
         let (answer, pushed, replaced, dropped) = {
             let _no_fork = self.gate.enter();
             let state = self.table.state(bead.index());
-            let (answer, mut dropped) = self.snapshots.attach(
-                bead,
-                snapshot,
-                || state.request(bead, tier, anew),
-                |answer| match answer {
-                    Requested::Queued(version) | Requested::Follows(version) => Some((tier, *version)),
-                    _ => None,
-                },
-            );
+            let (answer, dropped) = match self.snapshots.is_on() {
+                true => self.attach(bead, tier, snapshot, || state.request(bead, tier, anew)),
+                false => (state.request(bead, tier, anew), None),
+            };
             let replaced = match answer {
-                Requested::Queued(version) | Requested::Follows(version) => {
-                    // What came with a request for a lower tier that this has replaced. If this follows a compile, only with one
-                    // that followed it too: the claim in flight may be about to take its own.
-                    let follows = matches!(answer, Requested::Follows(_));
-                    let from = if follows { version } else { 0 };
-                    dropped.extend(self.snapshots.purge(bead, tier.below(), from..=version));
-                    self.one_shots.purge(bead, tier.below(), from..=version)
+                Requested::Queued(version) | Requested::Follows(version)
+                    if !self.one_shots.is_empty() || self.snapshots.is_on() =>
+                {
+                    Some(self.purge_replaced(bead, tier, version, matches!(answer, Requested::Follows(_))))
                 }
                 Requested::Already if !reason.is_a_guess() => {
                     // It may have been asked for as merely hot; now somebody insists. What comes with a request was never
@@ -69,14 +62,14 @@ impl Shared {
                     if reason == Reason::Now {
                         self.hasten(bead, reason, calls, asked);
                     }
-                    Vec::new()
+                    None
                 }
-                _ => Vec::new(),
+                _ => None,
             };
             let queued = matches!(answer, Requested::Queued(_));
             (answer, queued && self.push(bead, tier, reason, calls, asked), replaced, dropped)
         };
-        if !replaced.is_empty() || !dropped.is_empty() {
+        if replaced.is_some() || dropped.is_some() {
             self.dispose((replaced, dropped));
         }
         if matches!(answer, Requested::Queued(_)) {
@@ -86,6 +79,35 @@ impl Shared {
             self.wake();
         }
         answer
+    }
+
+    /// Makes a request, and keeps the snapshot with it if it is queued; inside a section. Answers what is to be dropped.
+    fn attach(
+        &self,
+        bead: Bead,
+        tier: TierId,
+        snapshot: Option<Snapshot>,
+        request: impl FnOnce() -> Requested,
+    ) -> (Requested, Option<Snapshot>) {
+        self.snapshots.attach(bead, snapshot, request, |answer| match answer {
+            Requested::Queued(version) | Requested::Follows(version) => Some((tier, *version)),
+            _ => None,
+        })
+    }
+
+    /// Takes out what came with a request for a lower tier that was replaced by one queued at `version`. If that follows a
+    /// compile, only what came with one that followed it too: the claim in flight may be about to take its own.
+    #[cold]
+    fn purge_replaced(
+        &self,
+        bead: Bead,
+        tier: TierId,
+        version: u32,
+        follows: bool,
+    ) -> (Vec<Box<dyn OneShot>>, Vec<Snapshot>) {
+        let versions = if follows { version } else { 0 }..=version;
+        let snapshots = self.snapshots.purge(bead, tier.below(), versions.clone());
+        (self.one_shots.purge(bead, tier.below(), versions), snapshots)
     }
 
     /// Puts a token into a lane, inside a section. `asked` is the time, read before the section began.

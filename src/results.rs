@@ -15,37 +15,42 @@ use crate::state::{Ended, Snapshot, Ticket};
 use crate::stats::add;
 use crate::sync::Thread;
 use crate::table::{Ready, Restricted};
+use std::sync::atomic::Ordering::Relaxed;
 
 impl Shared {
-    pub(crate) fn installed(&self, ticket: Ticket, code: CompiledCode) -> Outcome {
+    pub(crate) fn installed(&self, ticket: Ticket, mut code: CompiledCode) -> Outcome {
         let (bead, tier, bytes) = (ticket.bead, ticket.tier, code.bytes);
         let compile_time = code.compile_time.unwrap_or_default();
         let tick = self.ticks(tier);
-        let (entry, pieces, now) = (code.entry, code.pieces(), self.now());
-        let (owner, installed, requeue, pushed, in_vain, dropped) = {
+        let (entry, pieces) = (code.entry, code.pieces());
+        let extras = code.take_extras();
+        let (owner, installed, requeue, pushed, in_vain, dropped, forgotten, waiting) = {
             let _no_fork = self.gate.enter();
             // Listed before it is published (edge ASSUME).
-            let in_vain = self.rely(&code.assumed, ticket).err();
-            let owner = self.owners.intern(code.owner, bytes, code.embeds, pieces);
+            let in_vain = self.rely(&extras.assumed, ticket).err();
+            let owner = self.owners.intern(code.owner, bytes, extras.embeds, pieces);
             // Counted before it can be retired and subtracted.
-            add(&self.counters.code_bytes, owner.bytes() as u64);
-            let osr = self.loop_table(bead, code.osr);
-            let wanted = self.loops.wanted(bead, ticket.version);
-            let missing = wanted.into_iter().filter(|&site| !self.table.osr.names(osr, site));
-            let missing: Vec<_> = missing.collect();
+            if owner.bytes() > 0 {
+                add(&self.counters.code_bytes, owner.bytes() as u64);
+            }
+            let osr = self.loop_table(bead, extras.osr);
+            let mut missing = self.loops.wanted(bead, ticket.version);
+            missing.retain(|&site| !self.table.osr.names(osr, site));
             let ready = Ready { entry, tick, owner, osr };
             let install = || match in_vain {
                 None => self.table.install(ticket, ready),
                 Some(_) => Err(Ended::Superseded),
             };
-            let (installed, dropped) = self.deliveries.install(bead, tier, code.payload, install);
+            let (installed, dropped) = self.deliveries.install(bead, tier, extras.payload, install);
             if installed.is_ok() {
                 // Asked for, and did not come: not to be asked for again and again.
                 for site in missing {
                     self.loops.fail(bead, site);
                 }
-                self.suppress_loops(bead);
-                if self.table.live(bead).is_err() {
+                if !osr.is_none() {
+                    self.suppress_loops(bead);
+                }
+                if self.loops.is_in_use() && self.table.live(bead).is_err() {
                     // Removed meanwhile, and then nobody else forgets what was noted.
                     self.loops.forget(bead);
                 }
@@ -57,21 +62,26 @@ impl Shared {
                 Err(Ended::Requeue(tier)) => Some(tier),
                 Err(Ended::Idle | Ended::Superseded) => None,
             };
-            let pushed = requeue.is_some_and(|tier| self.push(bead, tier, Reason::Resumed, 0, now));
-            (owner, installed, requeue, pushed, in_vain, dropped)
+            let now = || self.last_now.load(Relaxed);
+            let pushed = requeue.is_some_and(|tier| self.push(bead, tier, Reason::Resumed, 0, now()));
+            let forgotten = if installed.is_ok() { self.faults.forget(bead, tier) } else { None };
+            let waiting = if installed.is_ok() { self.waits.waiting(bead) } else { Vec::new() };
+            (owner, installed, requeue, pushed, in_vain, dropped, forgotten, waiting)
         };
         if dropped.is_some() {
             self.dispose(dropped);
         }
         self.resumed(bead, requeue, pushed);
-        add(&self.counters.compile_nanos, compile_time.as_nanos() as u64);
+        if !compile_time.is_zero() {
+            add(&self.counters.compile_nanos, compile_time.as_nanos() as u64);
+        }
         let installed = match installed {
             Ok(installed) => installed,
             Err(ended) => {
                 self.free(&[owner]);
                 let in_vain = in_vain.or_else(|| {
                     let _no_fork = self.gate.enter();
-                    self.assumptions.first_broken(&code.assumed)
+                    self.assumptions.first_broken(&extras.assumed)
                 });
                 if let (Some(assumption), Ended::Superseded) = (in_vain, ended) {
                     return self.withdraw(ticket, Some(assumption));
@@ -83,17 +93,13 @@ impl Shared {
                 return Outcome::Discarded;
             }
         };
-        let forgotten = {
-            let _no_fork = self.gate.enter();
-            self.faults.forget(bead, tier)
-        };
         if forgotten.is_some() {
             self.dispose(forgotten);
         }
         add(&self.counters.installed, 1);
         let version = installed.version;
         self.emit(&Event::Installed { bead, tier, version, bytes, compile_time });
-        self.changed(bead);
+        waiting.iter().for_each(Thread::unpark);
         Outcome::Installed { version }
     }
 

@@ -186,7 +186,17 @@ impl Shared {
     // ---- telling
 
     /// Tells the log and the listeners, whose panics end here.
+    #[inline]
     pub(crate) fn emit(&self, event: &Event) {
+        let heard =
+            self.settings.hand_back.is_some() || self.histories.is_kept() || !self.listeners.is_empty();
+        if heard || LevelFilter::current() != LevelFilter::OFF {
+            self.tell(event);
+        }
+    }
+
+    #[cold]
+    fn tell(&self, event: &Event) {
         self.hand_back_before(event);
         self.remember(event);
         if self.listeners.is_empty() && LevelFilter::current() == LevelFilter::OFF {

@@ -71,13 +71,13 @@ impl Snapshots {
         snapshot: Option<Snapshot>,
         make: impl FnOnce() -> R,
         queued: impl FnOnce(&R) -> Option<(TierId, u32)>,
-    ) -> (R, Vec<Snapshot>) {
+    ) -> (R, Option<Snapshot>) {
         if !self.is_on() {
-            return (make(), Vec::new());
+            return (make(), None);
         }
         let mut all = lock(&self.all);
         let made = make();
-        let Some((tier, version)) = queued(&made) else { return (made, Vec::from_iter(snapshot)) };
+        let Some((tier, version)) = queued(&made) else { return (made, snapshot) };
         let key = (bead.to_bits(), tier);
         let before = match snapshot {
             Some(snapshot) => all.insert(key, (version, snapshot)),
@@ -85,7 +85,7 @@ impl Snapshots {
             None => all.remove(&key),
         };
         self.len.store(all.len(), Relaxed);
-        (made, before.map(|(_, snapshot)| snapshot).into_iter().collect())
+        (made, before.map(|(_, snapshot)| snapshot))
     }
 
     /// Runs a change that leaves a request for `tier` queued at another version, which it answers.

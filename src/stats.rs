@@ -7,16 +7,17 @@ use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
-/// Counters raised on slow paths only; by workers, but for the first, which is on a cache line of its own therefore. Relaxed everywhere: each is a sum, and none publishes anything.
+/// Counters raised on slow paths only; by workers, but for the first, which requesters raise, and the second, which they read, and
+/// which are on cache lines of their own therefore. Relaxed everywhere: each is a sum, and none publishes anything.
 pub(crate) struct Counters {
     pub(crate) requested: CachePadded<AtomicU64>,
+    pub(crate) code_bytes: CachePadded<AtomicU64>,
     pub(crate) installed: AtomicU64,
     pub(crate) discarded: AtomicU64,
     pub(crate) failed: AtomicU64,
     pub(crate) loop_tables_refused: AtomicU64,
     pub(crate) evicted: AtomicU64,
     pub(crate) reclaimed: AtomicU64,
-    pub(crate) code_bytes: AtomicU64,
     pub(crate) compile_nanos: AtomicU64,
 }
 
@@ -25,13 +26,13 @@ impl Counters {
         let zero = || AtomicU64::new(0);
         Counters {
             requested: CachePadded::new(zero()),
+            code_bytes: CachePadded::new(zero()),
             installed: zero(),
             discarded: zero(),
             failed: zero(),
             loop_tables_refused: zero(),
             evicted: zero(),
             reclaimed: zero(),
-            code_bytes: zero(),
             compile_nanos: zero(),
         }
     }

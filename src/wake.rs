@@ -14,6 +14,10 @@ const SEQ: u64 = ACTIVE + 1;
 /// The most workers an engine can have.
 pub(crate) const MAX_WORKERS: usize = ACTIVE as usize;
 
+/// How often a worker that found nothing looks for a signal before it leaves: for a few microseconds. Not in models, where it would
+/// only look again.
+const LINGER: usize = if cfg!(beadwork_loom) { 0 } else { 200 };
+
 pub(crate) struct Wake(AtomicU64);
 
 /// The word as it was before a scan.
@@ -44,6 +48,15 @@ impl Wake {
     pub(crate) fn look(&self) -> Seen {
         // Acquire, edge WAKE, partner is `signal`.
         Seen(self.0.load(Acquire))
+    }
+
+    /// Waits a moment for a signal; answers whether one came. To start a worker anew costs the pool some microseconds, and who
+    /// has just made work often makes more.
+    pub(crate) fn changes_soon(&self, seen: Seen) -> bool {
+        (0..LINGER).any(|_| {
+            std::hint::spin_loop();
+            !self.is_still(seen)
+        })
     }
 
     /// Ends this worker unless something was signalled since `seen`. Answers how many workers are left.

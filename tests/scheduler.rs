@@ -41,12 +41,19 @@ fn what_is_called_while_it_waits_is_compiled_before_thousands_that_are_not() {
 
 #[test]
 fn what_becomes_hot_later_overtakes_because_ranks_are_renewed() {
-    let order = Arc::new(Mutex::new(vec![]));
-    let engine =
-        Engine::builder().capacity(1 << 12).inline().tier(Tier::new(noting(&order))).build().unwrap();
+    let (order, now) = (Arc::new(Mutex::new(vec![])), Arc::new(AtomicU64::new(0)));
+    let clock = now.clone();
+    let engine = Engine::builder()
+        .capacity(1 << 12)
+        .inline()
+        .tier(Tier::new(noting(&order)))
+        .clock(move || Duration::from_millis(clock.load(SeqCst)))
+        .build()
+        .unwrap();
     let all = beads(&engine, 2_000);
     all.iter().for_each(|&bead| engine.promote(bead, T1).unwrap());
     engine.run_pending(100);
+    now.store(100, SeqCst);
     let (late, m) = (all[1_999], engine.mutator());
     (0..500).for_each(|_| m.tick(late));
     engine.run_pending(usize::MAX);

@@ -31,6 +31,7 @@ pub const MUTANTS: &[Mutant] = &[
     mutant("publish-probe", "osr::who_finds_a_loop_entry_sees_all_of_its_code"),
     mutant("claim-swap", "claim::who_claims_a_request_finds_the_compile_that_came_with_it"),
     mutant("claim-token", "claim::a_function_that_gets_hot_beside_a_token_left_over_is_compiled"),
+    mutant("claim-token-popped", "claim::a_function_that_gets_hot_beside_a_token_left_over_is_compiled"),
     mutant("claim-before-token", "claim::who_claims_a_request_finds_the_compile_that_came_with_it"),
     mutant("s1-any-version", "claim::a_result_of_a_cancelled_claim_never_ends_a_newer_one"),
     mutant("s2-two-publishers", "publish::install_and_invalidate_leave_code_and_state_agreeing"),

@@ -6,7 +6,7 @@ use crate::queue::{Lane, Request};
 use crate::state::Ticket;
 use crate::sync::deque::{Stealer, Worker};
 use crate::sync::{Arc, Mutex, lock};
-use std::sync::atomic::Ordering::{AcqRel, Acquire};
+use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed};
 
 /// A worker's place: its own deques, and what it is compiling.
 pub(super) struct Seat {
@@ -17,8 +17,29 @@ pub(super) struct Seat {
 /// What others see of a seat.
 pub(super) struct Public {
     pub(super) stealers: Box<[Stealer<Request>]>,
-    /// With the time each was claimed, in milliseconds.
-    pub(super) compiling: Mutex<Vec<(Ticket, u32)>>,
+    pub(super) compiling: Mutex<Batch>,
+}
+
+/// What a worker has claimed and handed to a backend.
+#[derive(Default)]
+pub(super) struct Batch {
+    pub(super) tickets: Vec<Ticket>,
+    /// When it was claimed, in milliseconds.
+    pub(super) since: u32,
+    /// Which of the tickets are finished: set by their jobs.
+    pub(super) done: Done,
+}
+
+/// A flag for each job of a batch. Not the shim's: no protocol depends on it.
+pub(super) type Done = Arc<[std::sync::atomic::AtomicBool]>;
+
+impl Batch {
+    /// What of it is not finished.
+    pub(super) fn unfinished(&self) -> impl Iterator<Item = (Ticket, u32)> {
+        // Relaxed: who reads it knows of no order.
+        let open = self.tickets.iter().zip(&self.done[..]).filter(|(_, done)| !done.load(Relaxed));
+        open.map(|(&ticket, _)| (ticket, self.since))
+    }
 }
 
 impl Seat {
@@ -44,7 +65,7 @@ impl<'d> Seated<'d> {
         let seat = free.unwrap_or_else(|| {
             let deques: Box<[_]> = drain.lanes.all.iter().map(|_| Worker::new_fifo()).collect();
             let stealers = deques.iter().map(Worker::stealer).collect();
-            let public = Arc::new(Public { stealers, compiling: Mutex::new(Vec::new()) });
+            let public = Arc::new(Public { stealers, compiling: Mutex::default() });
             drain.publics.write().unwrap_or_else(|e| e.into_inner()).push(public.clone());
             Seat { deques, public }
         });
@@ -99,7 +120,7 @@ impl Drop for Place<'_> {
     fn drop(&mut self) {
         {
             let _no_fork = self.crew.no_fork();
-            lock(&self.seat.public.compiling).clear();
+            lock(&self.seat.public.compiling).tickets.clear();
         }
         let waited_for = self.drain.lanes.leave(self.lane);
         let waits = {

@@ -92,7 +92,7 @@ impl Engine {
         &self,
         bead: Bead,
         tier: TierId,
-        code: CompiledCode,
+        mut code: CompiledCode,
         changed: impl FnOnce(Bead),
     ) -> Result<Installed, InstallError> {
         let shared = self.shared();
@@ -104,8 +104,9 @@ impl Engine {
         };
         let (entry, bytes, now) = (code.entry, code.bytes, shared.now());
         let pieces = code.pieces();
+        let extras = code.take_extras();
         let mut embeds = Vec::new();
-        let pinned = code.embeds.iter().try_for_each(|&callee| {
+        let pinned = extras.embeds.iter().try_for_each(|&callee| {
             shared.pin_embedded(callee).map(|()| embeds.push(callee)).map_err(CompileError::from)
         });
         let checked = checked.and(pinned.map_err(InstallError::from));
@@ -113,12 +114,12 @@ impl Engine {
             let _no_fork = shared.gate.enter();
             let owner = shared.owners.intern(code.owner, bytes, embeds, pieces);
             add(&shared.counters.code_bytes, owner.bytes() as u64);
-            let (installed, dropped) = shared.deliveries.install(bead, tier, code.payload, || {
+            let (installed, dropped) = shared.deliveries.install(bead, tier, extras.payload, || {
                 checked?;
-                let osr = shared.loop_table(bead, code.osr);
+                let osr = shared.loop_table(bead, extras.osr);
                 let ready = Ready { entry, tick: shared.ticks(tier), owner, osr };
                 shared
-                    .vm_install(bead, tier, ready, &code.assumed)
+                    .vm_install(bead, tier, ready, &extras.assumed)
                     .inspect_err(|_| shared.table.osr.discard(osr))
             });
             if installed.is_ok() {

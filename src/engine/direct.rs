@@ -120,7 +120,7 @@ impl Engine {
         let (shared, now) = (self.shared(), self.shared().now());
         let wanted = tier != TierId::INTERPRETER && self.check(bead, tier).is_ok();
         let snapshot = if wanted { shared.take_snapshot(bead) } else { None };
-        let mut dropped = Vec::new();
+        let mut dropped = None;
         let demote = || {
             let (demoted, rest) = shared.snapshots.attach(
                 bead,

@@ -158,7 +158,7 @@ impl Engine {
 struct Notes {
     /// Taken for the compile that follows, if one does.
     snapshot: Option<Snapshot>,
-    dropped: Vec<Snapshot>,
+    dropped: Option<Snapshot>,
     told: [Option<Delivery>; 2],
 }
 

@@ -69,7 +69,7 @@ impl Engine {
         let asks = allowed.is_ok() && wanted != TierId::INTERPRETER;
         // Of the new source.
         let snapshot = if asks { shared.take_snapshot(bead) } else { None };
-        let (mut pushed, mut dropped) = (false, Vec::new());
+        let (mut pushed, mut dropped) = (false, None);
         let reload = || {
             let (taken, rest) = shared.snapshots.attach(
                 bead,

@@ -134,6 +134,12 @@ impl Loops {
         })
     }
 
+    /// Whether anything is noted of any loop.
+    pub(crate) fn is_in_use(&self) -> bool {
+        // Relaxed: who noted it for a bead looked after a fence whether that is live, see `forget`.
+        self.len.load(Relaxed) != 0
+    }
+
     /// The loops whose entries were asked for before `version`, most iterations first.
     pub(crate) fn wanted(&self, bead: Bead, version: u32) -> Vec<u64> {
         let mut wanted = self.filtered(bead, |record| record.wanted != 0 && record.wanted < version);
