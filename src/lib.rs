@@ -77,7 +77,7 @@
 //! # Features of the platform
 //! With `panic = "abort"` a backend's panic ends the process, as any panic does. After a `fork` both processes keep
 //! dispatching, and the child compiles on a pool of its own; a [`Mutator`] that was on another thread at the fork
-//! holds back freeing in the child for good. wasm and other targets without threads can use an
+//! holds back freeing in the child until [`Engine::forget_other_mutators`] is called. wasm and other targets without threads can use an
 //! [inline](EngineBuilder::inline) engine.
 
 #[macro_use]
