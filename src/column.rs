@@ -94,22 +94,6 @@ impl<A: Cell, B: Cell> Pair<A, B> {
         Pair { bases, mask, columns: (first, second) }
     }
 
-    /// `len` neighbouring cells of both columns; `None` if they do not all lie inside.
-    #[inline(always)]
-    #[allow(unsafe_code)]
-    pub(crate) fn run(&self, first: u32, len: u32) -> Option<(&[A], &[B])> {
-        if u64::from(first) + u64::from(len) > u64::from(self.mask) + 1 {
-            return None;
-        }
-        let (first, len) = (first as usize, len as usize);
-        // SAFETY: both columns have `mask + 1` cells from their bases on (C1), the run lies inside, the cells are initialized
-        // (C2), and they are shared: a `Cell` is changed through shared references only.
-        unsafe {
-            let run = std::slice::from_raw_parts(self.bases.0.add(first), len);
-            Some((run, std::slice::from_raw_parts(self.bases.1.add(first), len)))
-        }
-    }
-
     pub(crate) fn resident_bytes(&self) -> usize {
         self.columns.0.resident_bytes() + self.columns.1.resident_bytes()
     }

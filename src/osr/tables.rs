@@ -6,7 +6,7 @@
 //! * **O2** the suppression flag of a cell is changed under the publishing bit of the bead whose word names the run, or is about
 //!   to, and nothing is unlinked under another thread's bit.
 
-use super::{OsrEntry, OsrWord};
+use super::{OsrEntry, OsrWord, Shape, hash};
 use crate::column::{Column, Pair};
 use crate::grace::Grace;
 use crate::id::Bead;
@@ -23,8 +23,11 @@ pub(crate) const MAX_ENTRIES: usize = u16::MAX as usize;
 /// Runs are powers of two cells long, up to 2^16.
 const CLASSES: usize = 17;
 
-/// Tables up to this length are searched one by one.
-const SHORT: usize = 8;
+/// A table of this many sites is sorted: too seldom are that many apart in a few bits.
+const MANY: usize = 32;
+
+/// By so many doublings a hashed table may be longer than it has to be.
+const SPARE_CLASSES: u32 = 3;
 
 /// There was no room for a table.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -34,7 +37,7 @@ pub(crate) struct Refused;
 #[derive(Clone)]
 pub(crate) struct Probe {
     words: Column<AtomicU64>,
-    /// Sites and their entries.
+    /// Sites and their entries; an entry of 0 means that the cell is empty.
     cells: Pair<AtomicU64, AtomicU64>,
 }
 
@@ -65,32 +68,49 @@ impl Probe {
             return None;
         }
         let entry = self.entry(word, site)?.load(Relaxed);
-        (entry & SUPPRESSED == 0).then_some(entry)
+        // Neither empty nor suppressed, whose bit is that of the sign.
+        (entry.cast_signed() > 0).then_some(entry)
     }
 
-    /// The entry cell of a site in a run.
+    /// The cell in which a table has the entry of a site, if it has one and is not empty there.
     #[inline(always)]
     fn entry(&self, word: OsrWord, site: u64) -> Option<&AtomicU64> {
-        let (mut sites, mut entries) = self.cells.run(word.offset(), word.len())?;
-        if sites.len() > SHORT {
-            (sites, entries) = narrow(sites, entries, site);
+        let slot = if word.is_sorted() { self.search(word, site) } else { word.slot(site) };
+        let place = word.offset().wrapping_add(slot);
+        (self.cells.first(place).load(Relaxed) == site).then(|| self.cells.second(place))
+    }
+
+    /// The first cell of a sorted table with that site or a greater one, or the last cell.
+    #[cold]
+    fn search(&self, word: OsrWord, site: u64) -> u32 {
+        let (mut low, mut high) = (0u32, (1 << word.shape().class()) - 1);
+        while low < high {
+            let middle = low.midpoint(high);
+            let less = self.cells.first(word.offset().wrapping_add(middle)).load(Relaxed) < site;
+            (low, high) = if less { (middle + 1, high) } else { (low, middle) };
         }
-        let mut cells = sites.iter().zip(entries);
-        cells.find(|(cell, _)| cell.load(Relaxed) == site).map(|(_, entry)| entry)
+        low
     }
 }
 
-/// A few neighbouring cells of a long run, which the site is among if it is there at all.
-#[cold]
-fn narrow<'c>(
-    sites: &'c [AtomicU64],
-    entries: &'c [AtomicU64],
-    site: u64,
-) -> (&'c [AtomicU64], &'c [AtomicU64]) {
-    // Sites are in order.
-    let end = sites.partition_point(|cell| cell.load(Relaxed) <= site);
-    let near = end.saturating_sub(1)..end;
-    (sites.get(near.clone()).unwrap_or_default(), entries.get(near).unwrap_or_default())
+/// The shortest table in which no two of these sites share a cell.
+fn fitting(table: &[OsrEntry]) -> Shape {
+    let least = table.len().next_power_of_two().trailing_zeros();
+    let hashed = (least..=least + SPARE_CLASSES).filter(|_| table.len() < MANY).find_map(|class| {
+        let mask = (1u32 << class) - 1;
+        (0..64 - class).rev().find_map(|shift| {
+            let mut used = [0u64; (MANY << SPARE_CLASSES) / 64];
+            let alone = table.iter().all(|entry| {
+                let slot = (hash(entry.site) >> shift) as usize & mask as usize;
+                let (word, bit) = (slot / 64, 1 << (slot % 64));
+                let free = used[word] & bit == 0;
+                used[word] |= bit;
+                free
+            });
+            alone.then_some(Shape::Hashed { mask, shift })
+        })
+    });
+    hashed.unwrap_or(Shape::Sorted { class: least })
 }
 
 impl Tables {
@@ -126,20 +146,30 @@ impl Tables {
     ) -> Result<OsrWord, Refused> {
         table.sort_by_key(|entry| entry.site);
         table.dedup_by_key(|entry| entry.site);
-        let Ok(len) = u16::try_from(table.len()) else { return Err(Refused) };
-        if len == 0 {
+        if table.is_empty() {
             return Ok(OsrWord::NONE);
         }
-        let offset = self.take(class_of(len.into()), grace).ok_or(Refused)?;
-        for (place, entry) in (offset..).zip(&table) {
+        if table.len() > MAX_ENTRIES {
+            return Err(Refused);
+        }
+        let shape = fitting(&table);
+        let offset = self.take(shape.class() as usize, grace).ok_or(Refused)?;
+        let word = OsrWord::new(bead, offset, shape);
+        // Relaxed: nobody reads cells before the word is published (O1).
+        for place in word.run() {
+            // Empty cells come last in a sorted table.
+            self.probe.cells.first(place).store(u64::MAX, Relaxed);
+            self.probe.cells.second(place).store(0, Relaxed);
+        }
+        for (number, entry) in (0..).zip(&table) {
             let flag = if suppressed(entry.site) { SUPPRESSED } else { 0 };
-            // Relaxed: nobody reads them before the word is published (O1).
+            let place = offset + if word.is_sorted() { number } else { word.slot(entry.site) };
             self.probe.cells.first(place).store(entry.site, Relaxed);
             self.probe.cells.second(place).store(entry.entry | flag, Relaxed);
         }
         // Relaxed: whoever unlinks this table comes after its publisher (edge CLAIM).
         self.any.store(true, Relaxed);
-        Ok(OsrWord::new(bead, offset, len))
+        Ok(word)
     }
 
     fn take(&self, class: usize, grace: &Grace) -> Option<u32> {
@@ -151,7 +181,7 @@ impl Tables {
             {
                 debug_assert!(stamp <= passed);
                 room.limbo.pop_front();
-                room.free[class_of(word.len())].push(word.offset());
+                room.free[word.shape().class() as usize].push(word.offset());
             }
         }
         if let Some(offset) = room.free[class].pop() {
@@ -197,7 +227,7 @@ impl Tables {
     /// Gives back a run that was never published.
     pub(crate) fn discard(&self, word: OsrWord) {
         if !word.is_none() {
-            lock(&self.room).free[class_of(word.len())].push(word.offset());
+            lock(&self.room).free[word.shape().class() as usize].push(word.offset());
         }
     }
 
@@ -205,18 +235,18 @@ impl Tables {
     pub(crate) fn len(&self, bead: Bead) -> u32 {
         // Acquire, edge PUBLISH, as in `find`, though the word itself says it.
         let word = OsrWord(self.probe.words.get(bead.index()).load(Acquire));
-        if word.is_of(bead) { word.len() } else { 0 }
+        let used = |place: &u32| self.probe.cells.second(*place).load(Relaxed) != 0;
+        if word.is_of(bead) { word.run().filter(used).count() as u32 } else { 0 }
     }
 
     /// Has the entry of a site not used for now, or used again. The caller holds the bead's publishing bit (O2).
     pub(crate) fn suppress(&self, bead: Bead, site: u64, suppressed: bool) {
         // Relaxed: words change only under the bit.
         let word = OsrWord(self.probe.words.get(bead.index()).load(Relaxed));
-        if !word.is_none()
-            && word.is_of(bead)
+        if word.is_of(bead)
             && let Some(cell) = self.probe.entry(word, site)
+            && let entry @ 1.. = cell.load(Relaxed) & !SUPPRESSED
         {
-            let entry = cell.load(Relaxed) & !SUPPRESSED;
             cell.store(entry | if suppressed { SUPPRESSED } else { 0 }, Relaxed);
         }
     }
@@ -225,7 +255,7 @@ impl Tables {
     /// (O2).
     pub(crate) fn allow_all(&self, word: OsrWord) {
         if !word.is_none() {
-            for place in word.offset()..word.offset() + word.len() {
+            for place in word.run() {
                 // Relaxed: a hint, as in `suppress`.
                 let cell = self.probe.cells.second(place);
                 cell.store(cell.load(Relaxed) & !SUPPRESSED, Relaxed);
@@ -235,12 +265,8 @@ impl Tables {
 
     /// Whether a table has an entry of that site, suppressed or not.
     pub(crate) fn names(&self, word: OsrWord, site: u64) -> bool {
-        !word.is_none() && self.probe.entry(word, site).is_some()
+        !word.is_none() && self.probe.entry(word, site).is_some_and(|cell| cell.load(Relaxed) != 0)
     }
-}
-
-fn class_of(len: u32) -> usize {
-    len.next_power_of_two().trailing_zeros() as usize
 }
 
 #[cfg(all(test, not(beadwork_loom)))]
@@ -254,7 +280,7 @@ mod tests {
     #[test]
     fn every_site_of_a_table_of_any_length_is_found_and_no_other() {
         let (tables, grace) = (Tables::reserve(16, 1 << 12).unwrap(), Grace::new());
-        for len in [1u64, 2, 7, 8, 9, 17, 100, 1000] {
+        for len in [1u64, 2, 7, 8, 9, 17, 31, 32, 100, 1000] {
             let bead = Bead::new(len as u32, 3);
             let word = tables.make(bead, entries((0..len).rev().map(|n| n * 3)), &grace, |_| false).unwrap();
             tables.publish(bead.index(), word);
@@ -264,6 +290,26 @@ mod tests {
             }
             assert_eq!(tables.find(bead, u64::MAX), None);
             assert_eq!(tables.find(Bead::new(bead.index(), 2), 0), None, "another generation");
+        }
+    }
+
+    #[test]
+    fn sites_may_be_any_numbers_also_those_that_empty_cells_hold() {
+        let (tables, grace) = (Tables::reserve(16, 1 << 12).unwrap(), Grace::new());
+        let random = |n: u64| u64::from(crate::clock::random(1, n, 0)) << 32 | n;
+        for len in (1..=40).chain([64, 200]) {
+            let sites = (0..len - 1).map(random).chain([u64::MAX]);
+            let table = sites.map(|site| OsrEntry { site, entry: (site >> 16) + 1 });
+            let (table, bead) = (table.collect::<Vec<_>>(), Bead::new(1, 0x7fff - 1));
+            let word = tables.make(bead, table.clone(), &grace, |_| false).unwrap();
+            tables.publish(1, word);
+            assert_eq!(tables.len(bead), len as u32);
+            assert!(table.iter().all(|entry| tables.find(bead, entry.site) == Some(entry.entry)), "of {len}");
+            let others = (0..1_000).map(|n| random(n + 1_000)).chain([0, u64::MAX - 1]);
+            assert_eq!(others.filter_map(|site| tables.find(bead, site)).count(), 0, "of {len}");
+            let without = tables.make(bead, entries([7]), &grace, |_| false).unwrap();
+            tables.publish(1, without);
+            assert_eq!([u64::MAX, 0].map(|site| tables.find(bead, site)), [None; 2]);
         }
     }
 
