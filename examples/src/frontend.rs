@@ -48,10 +48,11 @@ impl BytecodeFrontend {
     }
 }
 
-impl Frontend for BytecodeFrontend {
+/// What both compilers are told for kept code.
+impl BytecodeFrontend {
     /// The bytecode with its constants and lines, whose it is, and what is speculated on. Callees are known by their keys, and what
     /// is inlined relies on an assumption, with which nothing is kept.
-    fn content(&self, job: &Job<'_>) -> Option<ContentKey> {
+    pub(crate) fn content_of(&self, job: &Job<'_>) -> Option<ContentKey> {
         let index = FuncIndex(u16::try_from(job.core().ok()?.get()).ok()?);
         let body = self.definitions.body(index);
         let failed = if self.learn { self.failed_guards.get(body) } else { Vec::new() };
@@ -67,8 +68,19 @@ impl Frontend for BytecodeFrontend {
         Some(ContentKey::of([&parts[..], &self.keys.callees(body)]))
     }
 
-    fn function(&self, key: u64) -> Option<Bead> {
+    /// The function with that key.
+    pub(crate) fn bead_of(&self, key: u64) -> Option<Bead> {
         self.beads.get()?.get(self.keys.find(key)?.index()).copied()
+    }
+}
+
+impl Frontend for BytecodeFrontend {
+    fn content(&self, job: &Job<'_>) -> Option<ContentKey> {
+        self.content_of(job)
+    }
+
+    fn function(&self, key: u64) -> Option<Bead> {
+        self.bead_of(key)
     }
 
     fn build(&self, unit: &mut FunctionUnit<'_, '_>) -> Result<(), CompileError> {
@@ -163,8 +175,7 @@ impl<'u> CallEmitter<'u> for Emitter<'_, 'u, '_> {
             }
             Linking::Dispatch => {
                 let stub = self.unit.symbol(ENTRY_STUB, &signature);
-                let ins = self.unit.builder().ins();
-                let bits = ins.iconst(beadwork_cranelift::types::I64, bead.to_bits().cast_signed());
+                let bits = self.unit.bits(bead);
                 let args: Vec<_> = std::iter::once(bits).chain(args.iter().copied()).collect();
                 self.unit.builder().ins().call(stub, &args)
             }

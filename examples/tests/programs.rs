@@ -5,8 +5,12 @@ mod common;
 mod llvm;
 mod sources;
 
+use beadwork::{Archive, EngineBuilder, Manual, MemoryStore, Tier, TierId};
+use beadwork_cranelift::CraneliftBackend;
 use sources::{expectations, promised_error, sources};
-use strand::{Program, Value};
+use std::sync::Arc;
+use strand::tiering::{BytecodeFrontend, ConnectError, Linking, Tiered, cranelift};
+use strand::{Limits, Program, Value, Vm, on_vm_stack};
 
 #[test]
 fn every_program_gives_the_promised_results_in_every_tier() {
@@ -46,6 +50,69 @@ fn every_wrong_program_fails_with_the_same_message_in_every_tier() {
     }
     messages.retain(|(message, expected, _)| message != expected);
     assert!(messages.is_empty(), "message, expected message, tier:\n{messages:#?}");
+}
+
+/// Runs a program with all functions compiled, in an engine of its own.
+fn live(
+    program: &Arc<Program>,
+    linking: Linking,
+    args: &[i64],
+    tier: impl Fn(BytecodeFrontend) -> Result<Tier, ConnectError>,
+) -> String {
+    let configure = |builder: EngineBuilder, frontend| {
+        Ok::<_, ConnectError>(builder.tier(tier(frontend)?.policy(Manual)).inline().capacity(64))
+    };
+    let tiered = Tiered::with(program, linking, configure).unwrap();
+    for &bead in tiered.beads() {
+        tiered.engine().promote(bead, TierId::BASELINE).unwrap();
+    }
+    tiered.engine().run_pending(usize::MAX);
+    let run = || {
+        let mut vm = Vm::new(program, Limits::default(), tiered.hooks())?;
+        vm.run(args)
+    };
+    let result = on_vm_stack(run).unwrap();
+    result.map(|v: Value| v.to_string()).unwrap_or_else(|e| e.to_string())
+}
+
+/// Keeps every program's code in one engine, and runs it in two others.
+fn kept_code_gives_the_promised_results(
+    tier: impl Fn(&Archive, BytecodeFrontend) -> Result<Tier, ConnectError> + Copy,
+) {
+    for (file, source) in sources("programs") {
+        let program = Arc::new(Program::parse(&file, &source).unwrap_or_else(|e| panic!("{e}")));
+        for linking in [Linking::Slots, Linking::Dispatch] {
+            let archive = Archive::new(MemoryStore::new());
+            for (args, expected) in expectations(&source) {
+                archive.set_saving(archive.stats().saved == 0);
+                let result = live(&program, linking, &args, |frontend| tier(&archive, frontend));
+                assert_eq!(result, expected, "{file}, main{args:?}, {linking:?}, {:?}", archive.stats());
+            }
+            let (args, expected) = expectations(&source).remove(0);
+            let result = live(&program, linking, &args, |frontend| tier(&archive, frontend));
+            let stats = archive.stats();
+            assert_eq!(result, expected, "{file}, loaded, {stats:?}");
+            assert!(stats.saved > 0 && stats.loaded >= stats.saved, "{file}: {stats:?}");
+            assert_eq!((stats.unsavable, stats.refused()), (0, 0), "{file}: {stats:?}");
+        }
+    }
+}
+
+#[test]
+fn kept_code_of_every_program_gives_the_promised_results_in_another_engine() {
+    kept_code_gives_the_promised_results(|archive, frontend| {
+        let options = cranelift(CraneliftBackend::builder()).archive(archive.clone());
+        Ok(Tier::new(options.build(frontend)?))
+    });
+}
+
+#[cfg(feature = "_llvm")]
+#[test]
+fn kept_code_of_every_program_by_llvm_gives_the_promised_results_in_another_engine() {
+    kept_code_gives_the_promised_results(|archive, frontend| {
+        let options = beadwork_llvm::LlvmBackend::builder().passes(beadwork_llvm::Passes::O2);
+        Ok(Tier::new(strand::llvm::llvm(options).archive(archive.clone()).build(frontend)?))
+    });
 }
 
 #[cfg(feature = "_llvm")]

@@ -3,15 +3,14 @@
 use crate::builder::LlvmBuilder;
 use crate::env::Environment;
 use crate::frontend::Frontend;
-use crate::reclaim::ArenaReclaim;
-use crate::stage::{Hears, Part, Staged, stage};
+use crate::stage::{Hears, known, stage};
 use crate::stats::{Counters, LlvmStats};
-use crate::worker::with_worker;
-use beadwork::{Backend, Bead, CodeOwner, CompileError, CompiledCode, Job, Reclaim};
-use beadwork_arena::{Arena, ArenaError, CodeGroup, Function};
+use crate::worker::{Worker, with_worker};
+use beadwork::{Backend, Bead, CompileError, CompiledCode, Job};
+use beadwork_arena::Arena;
+use beadwork_object::{Begun, Keeper, Keeps, Known, Placer, Placing, Staged};
 use std::fmt;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
 
 /// A compiled tier by LLVM, for a frontend that builds one function at a time.
 ///
@@ -26,37 +25,9 @@ use std::time::{Duration, Instant};
 pub struct LlvmBackend<F> {
     env: Arc<Environment>,
     frontend: F,
-    arena: Arena,
-    reclaim: Arc<dyn Reclaim>,
+    placer: Placer,
     counters: Counters,
     name: String,
-}
-
-/// Why a function that was compiled has no place; in [`CompileError::Backend`](beadwork::CompileError).
-#[derive(Clone, Debug, thiserror::Error)]
-#[error("function `{function}` was not placed: {error}")]
-pub struct PlacementError {
-    function: String,
-    #[source]
-    error: ArenaError,
-}
-
-impl PlacementError {
-    /// The function's name.
-    pub fn function(&self) -> &str {
-        &self.function
-    }
-
-    /// What the arena said.
-    pub fn arena(&self) -> &ArenaError {
-        &self.error
-    }
-}
-
-/// Whether functions of the batch might be placed one by one. Where executable memory is refused, asking again for each function
-/// costs a system call each.
-fn may_be_one_functions(error: &ArenaError) -> bool {
-    !matches!(error, ArenaError::ExecMemoryDenied { .. } | ArenaError::Unsupported { .. })
 }
 
 impl LlvmBackend<()> {
@@ -68,94 +39,25 @@ impl LlvmBackend<()> {
 
 impl<F: Frontend> LlvmBackend<F> {
     pub(crate) fn new(env: Arc<Environment>, frontend: F, arena: Arena, name: String) -> LlvmBackend<F> {
-        LlvmBackend {
-            env,
-            frontend,
-            reclaim: Arc::new(ArenaReclaim::new(arena.clone())),
-            arena,
-            counters: Counters::default(),
-            name,
-        }
+        LlvmBackend { env, frontend, placer: Placer::new(arena), counters: Counters::default(), name }
     }
 
-    /// Places a batch, each function with its loop entries; the answer is in the same order.
-    fn place(&self, batch: &mut [Staged]) -> Result<Vec<CodeGroup>, ArenaError> {
-        for (part, position) in batch.iter_mut().flat_map(Staged::parts_mut).zip(0..) {
-            part.set_position(position);
-        }
-        let functions = batch.iter().flat_map(Staged::parts).map(|Part { name, linked }| Function {
-            name,
-            code: &linked.code,
-            align: linked.align,
-            relocations: &linked.relocations,
-            unwind: linked.unwind.as_ref(),
-        });
-        let functions: Vec<_> = functions.collect();
-        let mut rest = functions.as_slice();
-        let groups = batch.iter().map(|function| {
-            let (group, later) = rest.split_at(1 + function.loops.len());
-            rest = later;
-            group
-        });
-        self.arena.place_groups(&groups.collect::<Vec<_>>())
+    /// What a job may be spared, or what is kept of it; `None` without an archive, or if the frontend wants neither.
+    fn begin(&self, job: &Job<'_>) -> Option<(&Keeper, Begun)> {
+        let keeper = self.env.keeper.as_ref()?;
+        Some((keeper, keeper.begin(job, self.frontend.content(job)?)))
     }
 
-    /// Places what was compiled and finishes its jobs, which are in the same order.
-    fn install(&self, jobs: &mut [&mut Job<'_>], batch: &mut [Staged]) {
-        if batch.is_empty() {
-            return;
-        }
-        let started = Instant::now();
-        match self.place(batch) {
-            Ok(groups) => {
-                let share = started.elapsed() / batch.len() as u32;
-                for ((job, function), group) in jobs.iter_mut().zip(batch).zip(groups) {
-                    self.succeed(job, function, group, share);
-                }
-            }
-            Err(error) if batch.len() > 1 && may_be_one_functions(&error) => {
-                self.counters.split();
-                for (job, function) in jobs.chunks_mut(1).zip(batch.chunks_mut(1)) {
-                    self.install(job, function);
-                }
-            }
-            // It may be one of its loop entries that has no place, and the function can do without.
-            Err(error)
-                if batch.iter().any(|function| !function.loops.is_empty())
-                    && may_be_one_functions(&error) =>
-            {
-                for (job, function) in jobs.iter().zip(&mut *batch) {
-                    for (site, part) in function.loops.drain(..) {
-                        let (function, error) = (part.name, error.clone());
-                        let error = CompileError::because(PlacementError { function, error });
-                        self.hearing(job.bead()).loop_failed(site, error);
-                    }
-                }
-                self.install(jobs, batch);
-            }
-            Err(error) => {
-                for (job, function) in jobs.iter_mut().zip(batch) {
-                    let (function, error) = (function.function.name.clone(), error.clone());
-                    self.fail(job, CompileError::because(PlacementError { function, error }));
-                }
-            }
-        }
+    /// The function from the archive.
+    fn find(&self, job: &mut Job<'_>, (keeper, begun): (&Keeper, &Begun)) -> Option<Staged> {
+        let known =
+            Known { function: &|key| self.frontend.function(key), symbol: &|name| known(&self.env, name) };
+        keeper.load(begun, job, known)
     }
 
-    fn succeed(&self, job: &mut Job<'_>, function: &Staged, group: CodeGroup, share: Duration) {
-        let CodeGroup { block, entries } = group;
-        let bytes = block.len();
-        self.counters.compiled(bytes);
-        self.counters.loop_entries(function.loops.len());
-        // One token frees all entries.
-        let owner = CodeOwner::token(self.reclaim.clone(), block.into_token().to_bits());
-        let mut entries =
-            function.parts().zip(entries).map(|(part, start)| start.wrapping_add(part.linked.entry));
-        let code =
-            CompiledCode::new(entries.next().unwrap_or(std::ptr::null())).owner(owner).with_bytes(bytes);
-        let code = code.with_compile_time(function.took + share);
-        let loops = function.loops.iter().zip(entries);
-        job.finish(Ok(loops.fold(code, |code, ((site, _), entry)| code.osr(*site, entry))));
+    fn stage(&self, worker: &mut Worker, job: &mut Job<'_>) -> Result<Staged, CompileError> {
+        let hears = self.hearing(job.bead());
+        stage(&self.env, &self.frontend, worker, job, &hears)
     }
 
     fn fail(&self, job: &mut Job<'_>, error: CompileError) {
@@ -163,8 +65,55 @@ impl<F: Frontend> LlvmBackend<F> {
         job.finish(Err(error));
     }
 
+    /// The engine discards whatever comes for the job, so nothing need be compiled.
+    fn withdraw(&self, job: &mut Job<'_>) {
+        self.counters.superseded();
+        job.finish(Err(CompileError::Withdrawn("superseded before it was compiled")));
+    }
+
     fn hearing(&self, bead: Bead) -> Hearing<'_, F> {
         Hearing { backend: self, bead }
+    }
+}
+
+impl<F: Frontend> Placing for LlvmBackend<F> {
+    fn placed(&self, bytes: usize, loops: usize) {
+        self.counters.compiled(bytes);
+        self.counters.loop_entries(loops);
+    }
+
+    fn failed(&self) {
+        self.counters.failed();
+    }
+
+    fn split(&self) {
+        self.counters.split();
+    }
+
+    fn loop_failed(&self, bead: Bead, site: u64, error: CompileError) {
+        self.counters.loop_entry_failed();
+        self.frontend.loop_failed(bead, site, &error);
+    }
+}
+
+impl<F: Frontend> Keeps for LlvmBackend<F> {
+    fn keeper(&self) -> Option<&Keeper> {
+        self.env.keeper.as_ref()
+    }
+
+    fn load(&self, begun: &Begun, job: &mut Job<'_>) -> Result<Option<CompiledCode>, CompileError> {
+        let Some(keeper) = &self.env.keeper else { return Ok(None) };
+        let Some(mut function) = self.find(job, (keeper, begun)) else { return Ok(None) };
+        self.placer.install_one(job.bead(), &mut function, self).map(Some)
+    }
+
+    fn compile_to_keep(&self, job: &mut Job<'_>) -> Result<(CompiledCode, Staged), CompileError> {
+        let created = || self.counters.new_context();
+        let staged = with_worker(&self.env, created, |worker| self.stage(worker, job));
+        let staged = staged.unwrap_or_else(|error| Err(CompileError::because(error)));
+        let mut function = staged.inspect_err(|_| self.counters.failed())?;
+        let code = self.placer.install_one(job.bead(), &mut function, self)?;
+        Ok((code, function))
     }
 }
 
@@ -176,8 +125,7 @@ struct Hearing<'b, F> {
 
 impl<F: Frontend> Hears for Hearing<'_, F> {
     fn loop_failed(&self, site: u64, error: CompileError) {
-        self.backend.counters.loop_entry_failed();
-        self.backend.frontend.loop_failed(self.bead, site, &error);
+        self.backend.loop_failed(self.bead, site, error);
     }
 
     fn new_context(&self) {
@@ -196,12 +144,12 @@ impl<F: Frontend> Hears for Hearing<'_, F> {
 impl<F> LlvmBackend<F> {
     /// What the backend has done and what its arena holds. Takes the arena's lock.
     pub fn stats(&self) -> LlvmStats {
-        self.counters.snapshot(self.arena.stats())
+        self.counters.snapshot(self.arena().stats())
     }
 
     /// The arena the code lies in.
     pub fn arena(&self) -> &Arena {
-        &self.arena
+        self.placer.arena()
     }
 
     /// The processor code is generated for, in LLVM's words.
@@ -226,35 +174,57 @@ impl<F: Frontend> Backend for LlvmBackend<F> {
         self.counters.batch();
         let mut batch = Vec::with_capacity(jobs.len());
         let mut compiled = Vec::with_capacity(jobs.len());
-        let mut left = jobs.iter_mut();
-        let lent = with_worker(
-            &self.env,
-            || self.counters.new_context(),
-            |worker| {
-                for job in left.by_ref() {
+        let mut kept = Vec::new();
+        let mut left = Vec::with_capacity(jobs.len());
+        for job in jobs {
+            if !job.is_current() {
+                self.withdraw(job);
+                continue;
+            }
+            let begun = self.begin(job);
+            let found = begun.as_ref().and_then(|(keeper, begun)| self.find(job, (keeper, begun)));
+            match found {
+                Some(function) => {
+                    batch.push(function);
+                    compiled.push(job);
+                }
+                None => left.push((job, begun)),
+            }
+        }
+        let mut left = left.into_iter();
+        // Where all was kept, this thread needs nothing of LLVM.
+        if left.len() > 0 {
+            let created = || self.counters.new_context();
+            let lent = with_worker(&self.env, created, |worker| {
+                for (job, begun) in left.by_ref() {
                     if !job.is_current() {
-                        // The engine discards whatever comes for it, so nothing need be compiled.
-                        self.counters.superseded();
-                        job.finish(Err(CompileError::Withdrawn("superseded before it was compiled")));
+                        self.withdraw(job);
                         continue;
                     }
-                    let hears = self.hearing(job.bead());
-                    match stage(&self.env, &self.frontend, worker, job, &hears) {
+                    match self.stage(worker, job) {
                         Ok(function) => {
+                            if let Some(begun) = begun.filter(|(keeper, _)| keeper.archive().is_saving()) {
+                                kept.push((batch.len(), begun));
+                            }
                             batch.push(function);
                             compiled.push(job);
                         }
                         Err(error) => self.fail(job, error),
                     }
                 }
-            },
-        );
-        if let Err(error) = lent {
-            for job in left {
-                self.fail(job, CompileError::because(error.clone()));
+            });
+            if let Err(error) = lent {
+                for (job, _) in left {
+                    self.fail(job, CompileError::because(error.clone()));
+                }
             }
         }
-        self.install(&mut compiled, &mut batch);
+        self.placer.install(&mut compiled, &mut batch, self);
+        // Writing files takes longer than compiling, so the code runs meanwhile.
+        for (at, (keeper, begun)) in kept {
+            // Counted and told of there.
+            let _ = keeper.save(&begun, &batch[at]);
+        }
     }
 
     fn name(&self) -> &str {
@@ -262,7 +232,7 @@ impl<F: Frontend> Backend for LlvmBackend<F> {
     }
 
     fn held_bytes(&self) -> Option<u64> {
-        Some(self.arena.stats().resident_bytes as u64)
+        Some(self.arena().stats().resident_bytes as u64)
     }
 }
 

@@ -1,12 +1,14 @@
 //! What can be chosen about a backend.
 
 use crate::backend::LlvmBackend;
-use crate::env::{Environment, default_triple};
+use crate::env::{Environment, default_triple, version};
 use crate::error::LlvmError;
 use crate::frontend::Frontend;
 use crate::passes::Passes;
 use crate::symbols::Symbols;
+use beadwork::{Archive, Recipe};
 use beadwork_arena::Arena;
+use beadwork_object::Keeper;
 use inkwell::OptimizationLevel;
 use inkwell::targets::TargetMachine;
 use std::sync::Arc;
@@ -24,6 +26,7 @@ pub struct LlvmBuilder {
     pass_callee_bits: bool,
     max_frame_bytes: Option<usize>,
     recycle_after: usize,
+    archive: Option<Archive>,
     name: String,
 }
 
@@ -39,6 +42,7 @@ impl LlvmBuilder {
             pass_callee_bits: false,
             max_frame_bytes: None,
             recycle_after: 64,
+            archive: None,
             name: "llvm".to_owned(),
         }
     }
@@ -129,6 +133,21 @@ impl LlvmBuilder {
         self
     }
 
+    /// Looks for code in an archive before it compiles, and keeps there what it compiles while the archive
+    /// [saves](Archive::set_saving).
+    ///
+    /// All that the code contains of this process has to come through the [`FunctionUnit`](crate::FunctionUnit): runtime symbols by
+    /// [name](crate::FunctionUnit::symbol), functions by [`call_bead`](crate::FunctionUnit::call_bead),
+    /// [`bits`](crate::FunctionUnit::bits) and the counting methods, the [version](crate::FunctionUnit::version). An address or handle that
+    /// the frontend makes a constant by itself would be one of this process in every other one. Functions are known by their keys and
+    /// [content](crate::Frontend::content). Code is kept for a machine that is used with the same [`cpu`](LlvmBuilder::cpu) and
+    /// [`features`](LlvmBuilder::features).
+    #[must_use]
+    pub fn archive(mut self, archive: Archive) -> Self {
+        self.archive = Some(archive);
+        self
+    }
+
     /// A backend that has `frontend` build each function.
     ///
     /// # Errors
@@ -160,11 +179,24 @@ impl LlvmBuilder {
             }
             features.push_str(&more);
         }
+        let (triple, level) = (default_triple(), self.level.unwrap_or_else(|| self.passes.level()));
+        let (bits, frame) = (self.pass_callee_bits, self.max_frame_bytes);
+        let recipe = || Recipe {
+            backend: format!("llvm {}", version()),
+            options: format!(
+                "{}; {level:?}; callee bits {bits}; frame limit {frame:?}",
+                self.passes.pipeline()
+            ),
+            target: triple.clone(),
+            features: format!("{cpu} {features}"),
+        };
+        let keeper = self.archive.map(|archive| Keeper::new(archive, recipe()));
         let env = Environment {
-            triple: default_triple(),
+            triple,
             cpu,
             features,
-            level: self.level.unwrap_or_else(|| self.passes.level()),
+            level,
+            keeper,
             passes: self.passes,
             symbols: Symbols::new(&self.symbols)?,
             pass_callee_bits: self.pass_callee_bits,

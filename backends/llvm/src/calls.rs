@@ -3,6 +3,7 @@
 use crate::error::BuildError;
 use crate::unit::FunctionUnit;
 use beadwork::{Bead, CompileError};
+use beadwork_object::{Embed, Of};
 use inkwell::AddressSpace;
 use inkwell::AtomicOrdering;
 use inkwell::module::Linkage;
@@ -37,7 +38,7 @@ impl<'c> FunctionUnit<'c, '_> {
         let native = self.native_signature(signature);
         let mut passed = Vec::with_capacity(args.len() + 1);
         if self.env.pass_callee_bits {
-            passed.push(self.context().i64_type().const_int(callee.to_bits(), false).into());
+            passed.push(self.bits(callee).into());
         }
         passed.extend_from_slice(args);
         if let Some(part) = self.part(callee, native) {
@@ -94,7 +95,8 @@ impl<'c> FunctionUnit<'c, '_> {
                 }
             },
         };
-        self.address(address as u64)
+        let of = Of::bead(callee, self.job());
+        self.embed_address(Embed::Slot { of }, address as u64)
     }
 
     /// A function of the VM's runtime, given to the backend under `name`, to be called with
@@ -124,7 +126,7 @@ impl<'c> FunctionUnit<'c, '_> {
     /// An unknown name fails this function after the frontend returned.
     pub fn symbol_address(&mut self, name: &str) -> PointerValue<'c> {
         let address = self.symbol_value(name);
-        self.address(address)
+        self.embed_symbol(name, address)
     }
 
     fn symbol_value(&mut self, name: &str) -> u64 {
@@ -157,7 +159,8 @@ impl<'c> FunctionUnit<'c, '_> {
         data.as_pointer_value()
     }
 
-    /// An address known while compiling, as a constant.
+    /// An address known while compiling, as a constant. Code with such an address is of no use to another process, so it is not for
+    /// code that is to be [kept](crate::LlvmBuilder::archive).
     pub fn address(&self, address: u64) -> PointerValue<'c> {
         let pointer = self.context().ptr_type(AddressSpace::default());
         self.context().i64_type().const_int(address, false).const_to_pointer(pointer)

@@ -4,7 +4,7 @@ use crate::error::BuildError;
 use crate::loops::Entry;
 use crate::unit::FunctionUnit;
 use beadwork::{Bead, BlockCounters, CallSite, CallSites};
-use inkwell::attributes::{Attribute, AttributeLoc};
+use beadwork_object::{Embed, Of};
 use inkwell::types::IntType;
 use inkwell::values::{BasicValueEnum, IntValue, PointerValue};
 use inkwell::{AtomicOrdering, IntPredicate};
@@ -17,6 +17,9 @@ pub const ITERATIONS_PER_REPORT: u32 = 1 << 10;
 
 /// How much more often a count goes on than it calls the runtime, as LLVM is told: what makes it put the call out of line.
 const FAST_WEIGHT: u64 = 1 << 20;
+
+/// Records of call sites are numbered by the process.
+const CALL_SITES: Embed = Embed::Nameless("call sites");
 
 /// What counting a function needs while it is built.
 #[derive(Default)]
@@ -71,17 +74,19 @@ impl<'c> FunctionUnit<'c, '_> {
         }
         let bead = self.bead();
         let budget = match self.job().budget_slot(bead) {
-            Ok(slot) => self.address(slot.addr() as u64),
+            Ok(slot) => slot.addr() as u64,
             Err(stale) => {
                 self.defer(stale.into());
                 return Ok(());
             }
         };
+        let of = Of::bead(bead, self.job());
+        let budget = self.embed_address(Embed::Budget { of }, budget);
         let ty = self.context().i32_type();
         // Stored before it is tested, as `BudgetSlot` says.
         let less = self.add_shared(ty, budget, -1)?;
         let enough = self.builder().build_int_compare(IntPredicate::SGT, less, ty.const_zero(), "")?;
-        self.report(enough, symbol, context, &[self.bits(bead.to_bits())])
+        self.report(enough, symbol, context, |unit| vec![unit.bits(bead)])
     }
 
     /// Counts an iteration of the loop the VM calls `site`, under the same conditions as [`count_call`](FunctionUnit::count_call), loop
@@ -114,8 +119,8 @@ impl<'c> FunctionUnit<'c, '_> {
         b.build_store(place, count)?;
         let low = b.build_and(count, ty.const_int((ITERATIONS_PER_REPORT - 1).into(), false), "")?;
         let go_on = b.build_int_compare(IntPredicate::NE, low, ty.const_zero(), "")?;
-        let bits = self.bead().to_bits();
-        self.report(go_on, symbol, context, &[self.bits(bits), self.bits(site), every])
+        let (bead, site) = (self.bead(), self.context().i64_type().const_int(site, false));
+        self.report(go_on, symbol, context, |unit| vec![unit.bits(bead), site, every])
     }
 
     /// Has the function's blocks counted: asks for `count` [counters](beadwork::Job::block_counters). Answers whether
@@ -136,7 +141,10 @@ impl<'c> FunctionUnit<'c, '_> {
     /// As inkwell's builder, if it has no position.
     pub fn count_block(&mut self, block: u32) -> Result<(), BuildError> {
         match self.counting.blocks.and_then(|counters| counters.addr(block)) {
-            Some(counter) => self.raise(counter),
+            Some(counter) => {
+                let count = self.counting.blocks.map_or(0, |counters| counters.len());
+                self.raise(Embed::Block { count, index: block }, counter)
+            }
             None => Ok(()),
         }
     }
@@ -153,7 +161,7 @@ impl<'c> FunctionUnit<'c, '_> {
     /// As inkwell's builder, if it has no position.
     pub fn count_direct_call(&mut self, site: CallSite, callee: Bead) -> Result<(), BuildError> {
         let counter = self.job().direct_call(site, callee);
-        self.raise(counter)
+        self.raise(CALL_SITES, counter)
     }
 
     /// Counts a call at a site whose callee is known at run time only: `callee` is its bits. Calls `symbol` with `context`, the site
@@ -170,7 +178,8 @@ impl<'c> FunctionUnit<'c, '_> {
         symbol: &str,
         context: &[BasicValueEnum<'c>],
     ) -> Result<(), BuildError> {
-        let site = self.context().i32_type().const_int(site.to_bits().into(), false);
+        let site = self.embed(CALL_SITES, site.to_bits().into());
+        let site = self.builder().build_int_truncate(site, self.context().i32_type(), "")?;
         self.call_runtime(symbol, context, &[site, callee], false)
     }
 
@@ -200,13 +209,14 @@ impl<'c> FunctionUnit<'c, '_> {
         go_on: IntValue<'c>,
         symbol: &str,
         context: &[BasicValueEnum<'c>],
-        args: &[IntValue<'c>],
+        args: impl FnOnce(&mut Self) -> Vec<IntValue<'c>>,
     ) -> Result<(), BuildError> {
         let (done, slow) = (self.append_block("counted")?, self.append_block("report")?);
         let branch = self.builder().build_conditional_branch(go_on, done, slow)?;
         self.set_branch_weights(branch, &[FAST_WEIGHT, 0])?;
         self.builder().position_at_end(slow);
-        self.call_runtime(symbol, context, args, true)?;
+        let args = args(self);
+        self.call_runtime(symbol, context, &args, true)?;
         self.builder().build_unconditional_branch(done)?;
         self.builder().position_at_end(done);
         Ok(())
@@ -226,15 +236,14 @@ impl<'c> FunctionUnit<'c, '_> {
         let function = self.symbol(symbol, self.context().void_type().fn_type(&types, false));
         let call = self.builder().build_call(function, &all, "")?;
         if cold {
-            let kind = Attribute::get_named_enum_kind_id("cold");
-            call.add_attribute(AttributeLoc::Function, self.context().create_enum_attribute(kind, 0));
+            self.attribute_call(call, "cold", 0);
         }
         Ok(())
     }
 
     /// Raises a 64-bit counter. Threads that do so at once can lose a count, as everywhere.
-    fn raise(&mut self, counter: usize) -> Result<(), BuildError> {
-        let counter = self.address(counter as u64);
+    fn raise(&mut self, embed: Embed, counter: usize) -> Result<(), BuildError> {
+        let counter = self.embed_address(embed, counter as u64);
         self.add_shared(self.context().i64_type(), counter, 1).map(|_| ())
     }
 
@@ -252,9 +261,5 @@ impl<'c> FunctionUnit<'c, '_> {
         store.set_alignment(bytes)?;
         store.set_atomic_ordering(AtomicOrdering::Monotonic)?;
         Ok(sum)
-    }
-
-    fn bits(&self, bits: u64) -> IntValue<'c> {
-        self.context().i64_type().const_int(bits, false)
     }
 }

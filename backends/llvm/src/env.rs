@@ -3,6 +3,7 @@
 use crate::error::LlvmError;
 use crate::passes::{self, Passes};
 use crate::symbols::Symbols;
+use beadwork_object::Keeper;
 use inkwell::OptimizationLevel;
 use inkwell::context::Context;
 use inkwell::support::get_llvm_version;
@@ -19,6 +20,8 @@ pub(crate) struct Environment {
     pub(crate) level: OptimizationLevel,
     pub(crate) symbols: Symbols,
     pub(crate) pass_callee_bits: bool,
+    /// Keeps code beyond the process, if that is wanted.
+    pub(crate) keeper: Option<Keeper>,
     /// Functions with larger frames are refused.
     pub(crate) max_frame_bytes: Option<usize>,
     /// Functions compiled in one context before it is replaced.

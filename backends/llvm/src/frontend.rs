@@ -2,7 +2,7 @@
 
 use crate::error::BuildError;
 use crate::unit::FunctionUnit;
-use beadwork::{Bead, CompileError};
+use beadwork::{Bead, CompileError, ContentKey, Job};
 
 /// Fills the body of one function, or of an entry into one of its loops. A closure
 /// `Fn(&mut FunctionUnit<'_, '_>) -> Result<(), BuildError>` is a frontend.
@@ -26,6 +26,22 @@ pub trait Frontend: Send + Sync + 'static {
     /// counts it in any case.
     fn loop_failed(&self, bead: Bead, site: u64, error: &CompileError) {
         let _ = (bead, site, error);
+    }
+
+    /// What the code of a job's function is made of, for a backend with an [archive](crate::LlvmBuilder::archive). Jobs of equal
+    /// content may get each other's code, in other processes too: so it covers the source, what the code speculates on, and all constants
+    /// of the VM that are in it. `None`: the function is neither looked for nor kept. By default the function's
+    /// [key](beadwork::BeadInfo::key), if it has one.
+    fn content(&self, job: &Job<'_>) -> Option<ContentKey> {
+        let key = Some(job.key()).filter(|&key| key != 0)?;
+        Some(ContentKey::of([&key.to_le_bytes()[..]]))
+    }
+
+    /// The live function with this [key](beadwork::BeadInfo::key), which kept code calls or counts. Without an answer, the default, only
+    /// functions that refer to none but themselves can be loaded.
+    fn function(&self, key: u64) -> Option<Bead> {
+        let _ = key;
+        None
     }
 }
 

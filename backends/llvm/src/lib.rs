@@ -11,7 +11,7 @@
 //! cargo add beadwork-llvm --features llvm22-1-prefer-dynamic
 //! ```
 //! The features are inkwell's: `llvm16-0`, `llvm17-0`, `llvm18-1`, `llvm19-1`, `llvm20-1`, `llvm21-1`, `llvm22-1` and `llvm23-1`, each by itself or with
-//! `-prefer-dynamic`, `-prefer-static`, `-force-dynamic` or `-force-static` for how it is linked. Take one. Where that LLVM is
+//! `-prefer-dynamic`, `-prefer-static`, `-force-dynamic` or `-force-static` for how it is linked. Take one. (`resident` has what keeps a code cache's code besides.) Where that LLVM is
 //! missing, the build of `llvm-sys` ends with `No suitable version of LLVM was found`; the README says what to do then.
 //!
 //! # Example
@@ -57,11 +57,11 @@ mod calls;
 #[cfg(feature = "_llvm")]
 mod count;
 #[cfg(feature = "_llvm")]
+mod embed;
+#[cfg(feature = "_llvm")]
 mod env;
 #[cfg(feature = "_llvm")]
 mod error;
-#[cfg(feature = "_llvm")]
-mod frames;
 #[cfg(feature = "_llvm")]
 mod frontend;
 #[cfg(feature = "_llvm")]
@@ -72,13 +72,9 @@ mod include;
 #[allow(unsafe_code)]
 mod libcalls;
 #[cfg(feature = "_llvm")]
-mod link;
-#[cfg(feature = "_llvm")]
 mod loops;
 #[cfg(feature = "_llvm")]
 mod passes;
-#[cfg(feature = "_llvm")]
-mod reclaim;
 #[cfg(feature = "_llvm")]
 #[allow(unsafe_code)]
 mod session;
@@ -95,16 +91,18 @@ mod worker;
 
 #[cfg(feature = "_llvm")]
 mod exports {
-    pub use crate::backend::{LlvmBackend, PlacementError};
+    pub use crate::backend::LlvmBackend;
     pub use crate::builder::LlvmBuilder;
     pub use crate::count::ITERATIONS_PER_REPORT;
     pub use crate::error::{BuildError, LlvmError};
     pub use crate::frontend::Frontend;
     pub use crate::loops::{Entry, LiveValue};
     pub use crate::passes::Passes;
-    pub use crate::reclaim::ArenaReclaim;
     pub use crate::stats::LlvmStats;
     pub use crate::unit::FunctionUnit;
+    pub use beadwork_object::{ArenaReclaim, PlacementError};
+    #[cfg(feature = "resident")]
+    pub use beadwork_object::{KeptCode, KeptCodeError, KeptKey};
     #[doc(no_inline)]
     pub use inkwell;
     #[doc(no_inline)]

@@ -1,56 +1,21 @@
 //! One function from job to relocatable machine code, on one thread, without a lock.
 
+use crate::embed::Embedded;
 use crate::env::Environment;
 use crate::frontend::Frontend;
 use crate::include::Bodies;
-use crate::link::{self, Linked};
+use crate::libcalls;
 use crate::loops::Entry;
 use crate::passes;
 use crate::session::Session;
-use crate::unit::{Built, FunctionUnit, Slots};
+use crate::unit::{Built, FunctionUnit, SYMBOL, Slots};
 use crate::worker::Worker;
 use beadwork::{CompileError, Job};
-use beadwork_arena::Target;
+use beadwork_object::{Layout, LinkError, Outside, Part, Staged, link};
 use inkwell::targets::FileType;
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
-use std::time::{Duration, Instant};
-
-/// A compiled function that has no place yet.
-pub(crate) struct Staged {
-    pub(crate) function: Part,
-    /// Its loop entries, by site.
-    pub(crate) loops: Vec<(u64, Part)>,
-    /// What building and compiling took.
-    pub(crate) took: Duration,
-}
-
-/// The code of one entry.
-pub(crate) struct Part {
-    pub(crate) name: String,
-    pub(crate) linked: Linked,
-}
-
-impl Staged {
-    pub(crate) fn parts(&self) -> impl Iterator<Item = &Part> {
-        std::iter::once(&self.function).chain(self.loops.iter().map(|(_, part)| part))
-    }
-
-    pub(crate) fn parts_mut(&mut self) -> impl Iterator<Item = &mut Part> {
-        std::iter::once(&mut self.function).chain(self.loops.iter_mut().map(|(_, part)| part))
-    }
-}
-
-impl Part {
-    /// References of code to itself need its position in the batch.
-    pub(crate) fn set_position(&mut self, position: u32) {
-        for relocation in &mut self.linked.relocations {
-            if let Target::Local(index, _) = &mut relocation.target {
-                *index = position;
-            }
-        }
-    }
-}
+use std::time::Instant;
 
 /// What a compile tells of besides its result.
 pub(crate) trait Hears {
@@ -77,7 +42,7 @@ pub(crate) fn stage(
         Some(name) => name.to_string(),
         None => job.bead().to_string(),
     };
-    let mut slots = Slots::new();
+    let (mut slots, mut bodies) = (Slots::new(), 0);
     let mut compile = |worker: &mut Worker, entry, name| {
         if worker.recycle(env.recycle_after) {
             hears.new_context();
@@ -102,7 +67,10 @@ pub(crate) fn stage(
             Ok(error) => error,
             Err(payload) => resume_unwind(payload),
         };
-        compiled.inspect(|_| hears.included(wanted.bodies.len()))
+        compiled.inspect(|_| {
+            bodies += wanted.bodies.len();
+            hears.included(wanted.bodies.len());
+        })
     };
     let (function, wanted) = compile(worker, Entry::Function, name.clone())?;
     let mut loops = Vec::with_capacity(wanted.len());
@@ -116,7 +84,9 @@ pub(crate) fn stage(
             Err(payload) => hears.loop_failed(site, CompileError::Panicked(message_of(payload))),
         }
     }
-    Ok(Staged { function, loops, took: started.elapsed() })
+    // Bodies of others, which are part of the function's own code, go when those are redefined.
+    let assumes = job.relies_on_assumptions() || bodies > 0;
+    Ok(Staged { function, bodies: Vec::new(), loops, took: started.elapsed(), assumes })
 }
 
 /// An entry to be compiled.
@@ -148,7 +118,7 @@ fn compile(
         frontend.build(&mut unit)?;
         unit.check()?;
     }
-    let Built { module, symbol, loops } = unit.finish();
+    let Built { module, embeds, loops } = unit.finish();
     let failed =
         |reason: &dyn std::fmt::Display| CompileError::Failed(format!("function `{name}`: {reason}"));
     worker.session.listen();
@@ -165,8 +135,29 @@ fn compile(
     if let Some(remark) = refused.next() {
         return Err(failed(&remark.text));
     }
-    let linked = link::link(env, object.as_slice(), symbol).map_err(|error| failed(&error))?;
-    Ok((Part { name: name.to_owned(), linked }, loops))
+    let resolve = &mut |name: &str| outside(env, &embeds, name);
+    let linked = link(object.as_slice(), Layout::Whole, resolve);
+    let mut linked = linked.map_err(|error| match error {
+        LinkError::Unknown(_) | LinkError::Writable(_) => {
+            failed(&format_args!("{error} (LlvmBuilder::symbol)"))
+        }
+        error => failed(&error),
+    })?;
+    let part = linked.take(SYMBOL).ok_or_else(|| failed(&"LLVM's object has no entry"))?;
+    Ok((Part { name: name.to_owned(), ..part }, loops))
+}
+
+/// What LLVM's object refers to.
+fn outside(env: &Environment, embeds: &[Embedded], name: &str) -> Option<Outside> {
+    match Embedded::find(embeds, name) {
+        Some(Embedded { name, now }) => Some(Outside { address: *now, name: name.clone() }),
+        None => Some(Outside { address: known(env, name)?, name: name.to_owned() }),
+    }
+}
+
+/// The address of a runtime symbol, the VM's or LLVM's.
+pub(crate) fn known(env: &Environment, name: &str) -> Option<u64> {
+    env.symbols.address_of(name).or_else(|| libcalls::address(name))
 }
 
 /// A payload that is no text is forgotten: its drop is foreign code that could panic again.

@@ -1,6 +1,7 @@
 //! What a frontend builds one function with.
 
 use crate::count::Counting;
+use crate::embed::Embedded;
 use crate::env::Environment;
 use crate::include::Bodies;
 use crate::loops::Entry;
@@ -60,6 +61,7 @@ pub struct FunctionUnit<'c, 'e> {
     /// Loop entries to be built after this one.
     pub(crate) loops: Vec<u64>,
     pub(crate) counting: Counting<'c>,
+    pub(crate) embeds: Vec<Embedded>,
     deferred: Option<CompileError>,
 }
 
@@ -69,8 +71,8 @@ pub(crate) type Slots = HashMap<Bead, usize>;
 /// What came of building an entry.
 pub(crate) struct Built<'c> {
     pub(crate) module: Module<'c>,
-    /// The function's name in the module.
-    pub(crate) symbol: &'static str,
+    /// What its code refers to by number.
+    pub(crate) embeds: Vec<Embedded>,
     pub(crate) loops: Vec<u64>,
 }
 
@@ -107,6 +109,7 @@ impl<'c, 'e> FunctionUnit<'c, 'e> {
             direct_recursion: false,
             loops: Vec::new(),
             counting: Counting::default(),
+            embeds: Vec::new(),
             deferred: None,
         }
     }
@@ -187,8 +190,11 @@ impl<'c, 'e> FunctionUnit<'c, 'e> {
     }
 
     pub(crate) fn attribute(&self, function: FunctionValue<'c>, name: &str, value: u64) {
-        let kind = Attribute::get_named_enum_kind_id(name);
-        function.add_attribute(AttributeLoc::Function, self.context.create_enum_attribute(kind, value));
+        function.add_attribute(AttributeLoc::Function, self.enum_attribute(name, value));
+    }
+
+    pub(crate) fn enum_attribute(&self, name: &str, value: u64) -> Attribute {
+        self.context.create_enum_attribute(Attribute::get_named_enum_kind_id(name), value)
     }
 
     /// The function, to add attributes or blocks to. Its linkage, and that it has a body, are to be left alone.
@@ -238,7 +244,7 @@ impl<'c, 'e> FunctionUnit<'c, 'e> {
 
     /// Ends the construction.
     pub(crate) fn finish(self) -> Built<'c> {
-        Built { module: self.module, symbol: SYMBOL, loops: self.loops }
+        Built { module: self.module, embeds: self.embeds, loops: self.loops }
     }
 }
 

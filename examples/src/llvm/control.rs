@@ -140,7 +140,7 @@ impl<'t, 'c> Translation<'t, 'c, '_> {
             Linking::Slots | Linking::Inlined => self.unit.call_bead(bead, ty, &args)?,
             Linking::Dispatch => {
                 ty = self.unit.native_signature(ty);
-                args.insert(0, self.number(bead.to_bits().cast_signed()).into());
+                args.insert(0, self.unit.bits(bead).into());
                 let stub = self
                     .unit
                     .symbol(ENTRY_STUB, self.unit.native_signature(signature(self.unit, REGISTER_ARGS)));

@@ -1,6 +1,6 @@
 //! How an engine's compile of a function becomes one of this language's, by LLVM.
 
-use beadwork::{CompileError, Core};
+use beadwork::{Bead, CompileError, ContentKey, Core, Job};
 use beadwork_llvm::{BuildError, Entry, Frontend, FunctionUnit, LlvmBuilder};
 
 use super::{Setting, build, build_loop};
@@ -23,6 +23,14 @@ pub fn llvm(builder: LlvmBuilder) -> LlvmBuilder {
 }
 
 impl Frontend for BytecodeFrontend {
+    fn content(&self, job: &Job<'_>) -> Option<ContentKey> {
+        self.content_of(job)
+    }
+
+    fn function(&self, key: u64) -> Option<Bead> {
+        self.bead_of(key)
+    }
+
     fn build(&self, unit: &mut FunctionUnit<'_, '_>) -> Result<(), BuildError> {
         let index_of = |core: Core| u16::try_from(core.get()).map(FuncIndex).map_err(CompileError::failed);
         // In whose code, and whose body: others are included in it.

@@ -166,10 +166,14 @@ impl<'c> Translation<'_, 'c, '_> {
         let branch = self.b().build_conditional_branch(holds, hot, cold)?;
         self.nearly_always(branch)?;
         self.b().position_at_end(cold);
-        let words = [u64::from(self.function.index.0), self.pc as u64, self.setting.speculation.version];
-        for (position, word) in words.into_iter().enumerate() {
+        // The function whose code it is in the upper half.
+        let compiled = self.setting.speculation.version & !u64::from(u32::MAX);
+        let (version, compiled) = (self.unit.version(), self.number(compiled.cast_signed()));
+        let version = self.b().build_or(version, compiled, "")?;
+        let place = [i64::from(self.function.index.0), self.pc as i64].map(|word| self.number(word));
+        for (position, word) in place.into_iter().chain([version]).enumerate() {
             let place = self.at(self.context, (Context::DEOPT_OFFSET + 8 * position) as i64)?;
-            self.b().build_store(place, self.number(word.cast_signed()))?;
+            self.b().build_store(place, word)?;
         }
         let (function, program) = (self.function, self.setting.program);
         let liveness = self.liveness.get_or_insert_with(|| Liveness::of(function, program));

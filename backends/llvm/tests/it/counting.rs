@@ -2,8 +2,8 @@
 
 use crate::rig::{all_passes, number, options};
 use beadwork::{
-    Bead, CallSite, Core, Engine, ITERATIONS_PER_CALL, Mutator, Profile, RawMutator, Reentered, Threshold,
-    Tier, TierId,
+    Archive, Bead, BeadInfo, CallSite, Core, Engine, ITERATIONS_PER_CALL, MemoryStore, Mutator, Profile,
+    RawMutator, Reentered, Threshold, Tier, TierId,
 };
 use beadwork_llvm::inkwell::context::Context;
 use beadwork_llvm::inkwell::memory_buffer::MemoryBuffer;
@@ -110,8 +110,16 @@ fn engine<F>(counts: bool, threshold: u32, frontend: F) -> Engine
 where
     F: Fn(&mut FunctionUnit<'_, '_>) -> Result<(), BuildError> + Clone + Send + Sync + 'static,
 {
+    engine_by(LlvmBackend::builder(), counts, threshold, frontend)
+}
+
+/// The same, with options.
+fn engine_by<F>(options: LlvmBuilder, counts: bool, threshold: u32, frontend: F) -> Engine
+where
+    F: Fn(&mut FunctionUnit<'_, '_>) -> Result<(), BuildError> + Clone + Send + Sync + 'static,
+{
     let tier = |passes, threshold| {
-        let options = symbols(LlvmBackend::builder().passes(passes));
+        let options = symbols(options.clone().passes(passes));
         Tier::new(options.build(frontend.clone()).unwrap()).policy(Threshold::new(threshold))
     };
     let builder = Engine::builder().capacity(1 << 10).inline();
@@ -152,6 +160,35 @@ fn p35_a_function_called_by_native_code_only_reaches_the_next_tier_and_its_calle
     engine.run_pending(usize::MAX);
     assert_eq!(engine.tier(beads[0]), Ok(t2()));
     assert_eq!(call(&m, beads[1], 10), 55);
+}
+
+#[test]
+fn kept_code_counts_in_the_engine_it_is_loaded_into() {
+    let archive = Archive::new(MemoryStore::new());
+    archive.set_saving(true);
+    // Two lives; in the second one other functions come first, so budgets and counters lie elsewhere.
+    for (strangers, loaded) in [(0, 0), (7, 1)] {
+        let options = LlvmBackend::builder().archive(archive.clone());
+        let engine = engine_by(options, true, 1_000, |unit| {
+            unit.count_blocks(2);
+            sum(unit, |unit, _, x| {
+                unit.count_block(1)?;
+                Ok(x)
+            })
+        });
+        (0..strangers).for_each(|_| _ = engine.register(Core::ZERO).unwrap());
+        let bead = engine.register_with(Core::ZERO, &BeadInfo::new().key(77)).unwrap();
+        compile(&engine, bead, T1);
+        assert_eq!((archive.stats().loaded, archive.stats().unsavable), (loaded, 0));
+        let m = engine.mutator();
+        (0..999).for_each(|_| assert_eq!(call(&m, bead, 2), 3));
+        assert_eq!(engine.profile(bead).unwrap().unwrap().blocks(), [0, 2 * 999]);
+        engine.run_pending(usize::MAX);
+        assert_eq!(engine.tier(bead), Ok(T1));
+        call(&m, bead, 2);
+        engine.run_pending(usize::MAX);
+        assert_eq!(engine.tier(bead), Ok(t2()), "the budget is this function's");
+    }
 }
 
 #[test]

@@ -2,6 +2,7 @@
 #![cfg(feature = "_llvm")]
 #![allow(unsafe_code)]
 
+mod artifacts;
 mod calls;
 mod code;
 mod counting;

@@ -96,7 +96,15 @@ pub(crate) struct Program {
     beads: Arc<OnceLock<Vec<Bead>>>,
 }
 
+/// The key of the first function.
+const KEYS: u64 = 0x1000;
+
 impl Frontend for Program {
+    fn function(&self, key: u64) -> Option<Bead> {
+        let number = usize::try_from(key.checked_sub(KEYS)?).ok()?;
+        self.beads.get()?.get(number).copied()
+    }
+
     fn build(&self, unit: &mut FunctionUnit<'_, '_>) -> Result<(), BuildError> {
         let number = unit.core()?.get();
         let signature = signature(unit);
@@ -133,6 +141,16 @@ impl Rig {
     }
 
     pub(crate) fn with(engine: EngineBuilder, options: LlvmBuilder, bodies: Vec<Body>) -> Rig {
+        Rig::beside(0, engine, options, bodies)
+    }
+
+    /// With other functions registered before, so that handles and addresses are others.
+    pub(crate) fn beside(
+        strangers: usize,
+        engine: EngineBuilder,
+        options: LlvmBuilder,
+        bodies: Vec<Body>,
+    ) -> Rig {
         let (count, beads) = (bodies.len(), Arc::new(OnceLock::new()));
         let backend = Arc::new(options.build(Program { bodies, beads: beads.clone() }).unwrap());
         let failures = Arc::new(Mutex::new(Vec::new()));
@@ -152,8 +170,12 @@ impl Rig {
             .unwrap();
         let register = |number| {
             let name = format!("function_{number}");
-            engine.register_with(Core::new(number), &BeadInfo::named(&name)).unwrap()
+            let info = BeadInfo::named(&name).key(number as u64 + KEYS);
+            engine.register_with(Core::new(number), &info).unwrap()
         };
+        for _ in 0..strangers {
+            engine.register(Core::new(usize::MAX)).unwrap();
+        }
         let all: Vec<_> = (0..count).map(register).collect();
         beads.set(all.clone()).unwrap();
         Rig { engine, backend, beads: all, failures, installs }
