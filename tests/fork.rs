@@ -11,6 +11,7 @@ use common::*;
 use std::sync::atomic::{AtomicI32, Ordering::SeqCst};
 use std::sync::{Arc, Mutex, mpsc};
 use std::thread;
+use std::time::Duration;
 
 const T1: TierId = TierId::BASELINE;
 
@@ -48,6 +49,8 @@ fn a_forked_child_drops_compiles_and_frees_without_the_threads_of_its_parent() {
     dropping_an_engine_whose_worker_was_compiling_frees_its_code();
     a_fork_inside_a_compile_leaves_the_lane_open_in_both_processes();
     forgotten_mutators_of_threads_that_do_not_exist_hold_nothing_back();
+    what_was_being_compiled_as_a_closed_engine_was_forked_is_not_waited_for();
+    what_waits_on_an_engine_that_compiles_in_the_foreground_is_compiled_by_who_waits_for_it();
 }
 
 fn dropping_an_engine_whose_worker_was_compiling_frees_its_code() {
@@ -143,4 +146,48 @@ fn forgotten_mutators_of_threads_that_do_not_exist_hold_nothing_back() {
         }
         assert!(succeeded(child));
     });
+}
+
+fn what_was_being_compiled_as_a_closed_engine_was_forked_is_not_waited_for() {
+    let (starts, started) = mpsc::channel();
+    let (starts, latch) = (Mutex::new(starts), Latch::default());
+    let _open = Finally(|| latch.open());
+    let wait = latch.clone();
+    let backend = FnBackend::new(move |_: &mut Job<'_>| {
+        let _ = starts.lock().unwrap().send(());
+        wait.wait();
+        Ok(code())
+    });
+    let engine = Engine::builder().capacity(16).workers(1).tier(Tier::new(backend)).build().unwrap();
+    let bead = beads(&engine, 1)[0];
+    engine.promote(bead, T1).unwrap();
+    started.recv_timeout(LONG).unwrap();
+    engine.shutdown(Duration::ZERO).unwrap_err();
+    let child = fork();
+    if child == 0 {
+        // No worker takes it: the engine is closed.
+        let drained = engine.drain(LONG).is_ok();
+        end_child(drained && engine.state(bead).unwrap().pending.is_none() && engine.shutdown(LONG).is_ok());
+    }
+    assert!(succeeded(child), "the child waits for what nobody compiles");
+    latch.open();
+    engine.shutdown(LONG).unwrap();
+}
+
+fn what_waits_on_an_engine_that_compiles_in_the_foreground_is_compiled_by_who_waits_for_it() {
+    let backend = FnBackend::new(|_: &mut Job<'_>| Ok(code()));
+    let engine =
+        Engine::builder().capacity(16).workers(1).foreground().tier(Tier::new(backend)).build().unwrap();
+    let bead = beads(&engine, 1)[0];
+    // A child is not paused.
+    let pause = engine.pause();
+    engine.promote(bead, T1).unwrap();
+    let child = fork();
+    if child == 0 {
+        let drained = engine.drain(Duration::from_secs(2 * u64::from(CHILD_SECONDS))).is_ok();
+        end_child(drained && engine.tier(bead) == Ok(T1));
+    }
+    assert!(succeeded(child), "the child compiles, and goes on waiting for it");
+    drop(pause);
+    assert_eq!(engine.tier(bead), Ok(T1));
 }

@@ -4,6 +4,7 @@
 #[cfg(beadwork_loom)]
 use crate::backend::Slot;
 use crate::builder::EngineBuilder;
+use crate::drain::Crew;
 use crate::error::DrainTimeout;
 use crate::grace::MutatorCell;
 use crate::shared::Shared;
@@ -108,6 +109,10 @@ impl Engine {
             // Announced anew before each round, since who is woken is struck off the list; and before working, since what wakes
             // may come while this thread finds nothing to do.
             shared.announce_waiter();
+            if shared.is_closed() {
+                // Nobody takes it any more. Who closed the engine, or asked as it closed, drops it; but not in a forked child.
+                shared.drop_queued();
+            }
             if shared.drain.workers == 0 || pool_thread {
                 // Batch by batch, so that the time is looked at in between.
                 while start.elapsed() < timeout && shared.drain.work_once(shared) > 0 {}
@@ -118,6 +123,8 @@ impl Engine {
             if shared.drain.wake.active() == 0 && !std::mem::replace(&mut woken, true) {
                 // Left over from a pool that did not start, or from before a fork.
                 shared.wake();
+                // In the foreground, that was the work.
+                continue;
             }
             let waited = start.elapsed();
             if waited >= timeout {

@@ -3,7 +3,7 @@
 
 use crate::runner::running;
 use crate::stage::{FUNCTIONS, Stage};
-use beadwork::{Engine, TierId};
+use beadwork::{DrainTimeout, Engine, TierId};
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
@@ -55,6 +55,27 @@ fn threads_of(child: libc::pid_t) -> String {
     all.collect()
 }
 
+/// In the child: says what is left to do, and where its threads are.
+#[allow(unsafe_code)]
+fn report(stage: &Stage, engine: &Engine, timeout: &DrainTimeout) {
+    let states = (0..FUNCTIONS).filter_map(|number| {
+        let bead = stage.function(number)?;
+        let state = engine.state(bead).ok()?;
+        state.pending.map(|pending| format!("{bead}: {pending:?} of version {}", state.version))
+    });
+    let states: Vec<_> = states.collect();
+    let asked = stage.function(0).map(|bead| engine.promote(bead, TierId::BASELINE));
+    let stats = engine.stats();
+    let text = format!(
+        "in a forked child: {timeout}; {} queued, {} compiling; a request is answered {asked:?}; {states:?}; {}\n",
+        stats.queued,
+        stats.compiling,
+        threads_of(std::process::id() as libc::pid_t)
+    );
+    // SAFETY: writes out the text. Not through the standard library's handle, whose lock a thread of the parent's may have held.
+    unsafe { libc::write(libc::STDERR_FILENO, text.as_ptr().cast(), text.len()) };
+}
+
 /// Dispatches what there is, has something compiled, and frees; answers the step that went wrong, or 0.
 #[allow(unsafe_code)]
 fn in_child(stage: &Stage, engine: &Engine, tiers: u8) -> i32 {
@@ -81,7 +102,8 @@ fn in_child(stage: &Stage, engine: &Engine, tiers: u8) -> i32 {
         let _ = engine.set_tier_cap(bead, TierId::MAX);
         let _ = engine.promote(bead, TierId::BASELINE);
     }
-    if engine.drain(PATIENCE / 2).is_err() {
+    if let Err(timeout) = engine.drain(PATIENCE / 2) {
+        report(stage, engine, &timeout);
         return 2;
     }
     let pending = |bead| engine.state(bead).is_ok_and(|state| state.pending.is_some());
