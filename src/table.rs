@@ -313,12 +313,15 @@ impl Table {
         let next = held.before().next_generation();
         let tag = if mutant!("reuse-old-tag") { held.before().tag } else { next.tag };
         let old = self.clear_cells(index, &held, tag);
+        if mutant!("s3-free-first") {
+            self.free.push(index, &self.grace);
+        }
         held.release(|state| *state = next);
         self.drop_held(kept, bead);
         self.retire(old);
         forget(index);
         self.not_live.fetch_add(1, Relaxed);
-        if next.tag != RETIRED_TAG {
+        if next.tag != RETIRED_TAG && !mutant!("s3-free-first") {
             self.free.push(index, &self.grace);
         }
         Ok(core)

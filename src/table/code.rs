@@ -88,6 +88,12 @@ impl Table {
             state.tier = tier;
             state.pending = if queued { Pending::Queued } else { Pending::None };
         });
+        let kept = if mutant!("k2-unlocked") && tier > TierId::BASELINE {
+            drop(kept);
+            self.kept.for_install(tier)
+        } else {
+            kept
+        };
         match kept {
             Some(mut kept) if before.tier == TierId::BASELINE && tier > TierId::BASELINE => {
                 let code = KeptCode { word: superseded, linked: old, version: superseded_version };

@@ -81,6 +81,29 @@ fn code_of_the_vms_own_is_never_found_after_its_assumption_is_broken() {
 }
 
 #[test]
+fn code_of_the_vms_own_outlives_the_assumption_of_the_compile_whose_claim_it_ended() {
+    both_ways(
+        || {
+            queued(|job, assumption| {
+                let _ = job.assume(assumption);
+                at(1)
+            })
+        },
+        |(engine, _, _)| _ = engine.work_if_started(),
+        |(engine, bead, _)| {
+            engine.install(*bead, T1, at(2)).unwrap();
+        },
+        |(engine, bead, assumption)| {
+            while engine.work_if_started() {}
+            let m = engine.mutator();
+            assert_eq!(entry(m.code(*bead)), 2, "the VM's code is what was installed last");
+            engine.invalidate_assumption(*assumption);
+            assert_eq!(entry(m.code(*bead)), 2, "taken for what the compile relied on");
+        },
+    );
+}
+
+#[test]
 fn of_two_threads_that_break_an_assumption_neither_returns_before_the_code_is_gone() {
     both_ways(
         || {

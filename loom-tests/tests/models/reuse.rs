@@ -38,6 +38,30 @@ fn a_stale_handle_never_sees_the_next_functions_code() {
 }
 
 #[test]
+fn an_index_that_is_used_again_as_it_is_removed_is_a_live_function() {
+    both_ways(
+        || {
+            let engine = engine(1, unused);
+            let old = [bead(&engine), bead(&engine)][0];
+            (engine, old)
+        },
+        |(engine, old)| {
+            engine.remove(*old).unwrap();
+            assert!(!engine.is_live(*old));
+        },
+        |(engine, _)| {
+            // Refused as long as the index is not free.
+            if let Ok(new) = engine.register(Core::new(9)) {
+                assert!(engine.is_live(new));
+                engine.install(new, T1, at(3)).unwrap();
+                assert_eq!(entry(engine.mutator().code(new)), 3);
+            }
+        },
+        |(engine, _)| assert!((1..=2).contains(&engine.stats().beads)),
+    );
+}
+
+#[test]
 fn a_late_count_of_a_stale_handle_is_not_inherited() {
     model(|| {
         let engine = engine(1, unused);
