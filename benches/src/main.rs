@@ -114,7 +114,7 @@ fn compare(options: &Compare) -> Result<(), Failure> {
         std::fs::write(path, report::markdown(&all))?;
     }
     // Peers may be unable to take part; beadwork may not.
-    match all.iter().find(|row| row.times(Who::Beadwork).is_none()) {
+    match all.iter().find(|row| row.figure(Who::Beadwork).is_none()) {
         Some(row) => Err(format!("beadwork has no figure for {}, {}", row.case, row.name).into()),
         None => Ok(()),
     }

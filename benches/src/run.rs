@@ -66,10 +66,15 @@ impl RowResult {
             .filter(|ratio| ratio.is_finite())
     }
 
+    /// The median of what was measured of a contender, if anything was.
+    pub fn figure(&self, who: Who) -> Option<f64> {
+        self.cells.get(&who).and_then(Cell::median)
+    }
+
     fn new(case: &Case, row: &Row, cells: BTreeMap<Who, Cell>) -> RowResult {
         let (case, name, unit) = (case.name.clone(), row.name, row.unit);
         let mut result = RowResult { case, name, unit, cells, targets: Vec::new() };
-        let own = result.cells.get(&Who::Beadwork).and_then(Cell::median);
+        let own = result.figure(Who::Beadwork);
         for target in &row.targets {
             let met = own.and_then(|own| target.is_met(own, |who| result.times(who)));
             result.targets.push((target.to_string(), met));
