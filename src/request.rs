@@ -48,7 +48,7 @@ impl Shared {
             };
             let replaced = match answer {
                 Requested::Queued(version) | Requested::Follows(version)
-                    if !self.one_shots.is_empty() || self.snapshots.is_on() =>
+                    if !self.one_shots.is_empty() || !self.snapshots.is_empty() =>
                 {
                     Some(self.purge_replaced(bead, tier, version, matches!(answer, Requested::Follows(_))))
                 }

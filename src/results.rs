@@ -206,12 +206,18 @@ impl Shared {
 
     /// Requests of a bead up to `tier` that were queued at `version` or before have ended without a compile of theirs.
     pub(crate) fn over(&self, bead: Bead, tier: TierId, version: u32) {
-        let purged = {
+        let (purged, waiting) = {
             let _no_fork = self.gate.enter();
-            (self.one_shots.purge(bead, tier, 0..=version), self.snapshots.purge(bead, tier, 0..=version))
+            let any = !self.one_shots.is_empty() || !self.snapshots.is_empty();
+            let purge = || {
+                (self.one_shots.purge(bead, tier, 0..=version), self.snapshots.purge(bead, tier, 0..=version))
+            };
+            (any.then(purge), self.waits.waiting(bead))
         };
-        self.dispose(purged);
-        self.changed(bead);
+        if purged.is_some() {
+            self.dispose(purged);
+        }
+        waiting.iter().for_each(Thread::unpark);
     }
 
     /// A bead's own callback, read before its code is taken back: if the bead is live afterwards, it was this bead's.

@@ -57,7 +57,7 @@ impl Snapshots {
         self.on
     }
 
-    fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         // Relaxed: who put one there changed the state word afterwards or in the same hold of the lock, and who looks for it
         // has seen that (edge CLAIM).
         self.len.load(Relaxed) == 0

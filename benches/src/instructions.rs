@@ -36,7 +36,7 @@ impl Rig {
 /// Runs an operation as often as it is told.
 type Path = fn(&mut Rig, u64);
 
-const PATHS: [(&str, Path); 14] = [
+const PATHS: [(&str, Path); 15] = [
     ("an empty loop", |_, n| repeat(n, || ())),
     ("dispatch, compiled", |rig, n| {
         rig.contender.install(&rig.bead, trivial_entry());
@@ -54,6 +54,9 @@ const PATHS: [(&str, Path); 14] = [
         let cores = (0..n as usize).map(Core::new);
         black_box(rig.contender.engine().register_many(cores).expect("there is room"));
     }),
+    ("register and remove", |rig, n| {
+        rig.many(n).into_iter().for_each(|bead| rig.contender.remove(bead));
+    }),
     ("request, by the policy", |rig, n| {
         rig.many(n).iter().for_each(|&bead| assert!(rig.m.dispatch(bead).is_none()));
     }),
@@ -69,7 +72,7 @@ const PATHS: [(&str, Path); 14] = [
 
 /// Whether the path has no loop of ours around each operation.
 fn many(name: &str) -> bool {
-    ["request", "the same", "register, in"].iter().any(|start| name.starts_with(start))
+    ["request", "the same", "register, in", "register and"].iter().any(|start| name.starts_with(start))
 }
 
 /// Hits of `count` keys in turn.
