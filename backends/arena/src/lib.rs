@@ -36,6 +36,8 @@
 //! * After `fork` both processes keep running the code that exists; neither writes to it again.
 //! * What `place` returns is ready for every thread that learns of it through a Release store of the caller.
 
+#![cfg_attr(docsrs, feature(doc_cfg))]
+
 mod alloc;
 #[allow(unsafe_code)]
 mod arena;
