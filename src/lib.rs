@@ -80,12 +80,15 @@
 //! holds back freeing in the child until [`Engine::forget_other_mutators`] is called. wasm and other targets without threads can use an
 //! [inline](EngineBuilder::inline) engine.
 
+#![cfg_attr(docsrs, feature(doc_cfg))]
+
 #[macro_use]
 mod mutant;
 
 mod artifact;
 mod assumption;
 mod backend;
+mod bisect;
 mod builder;
 mod clock;
 mod code;
@@ -155,6 +158,7 @@ pub use artifact::{
 };
 pub use assumption::Assumption;
 pub use backend::{Backend, FnBackend, Job, Outcome, Slot};
+pub use bisect::{Bisect, Bisected};
 pub use builder::{
     DEFAULT_CAPACITY, DEFAULT_CLOSE_TIMEOUT, DEFAULT_COLD_AFTER, DEFAULT_FAULT_LIMIT, DEFAULT_RETIRED_LIMIT,
     EngineBuilder, MAX_CAPACITY,

@@ -95,13 +95,13 @@ impl<F: Frontend> Keeps for CraneliftBackend<F> {
     fn load(&self, begun: &Begun, job: &mut Job<'_>) -> Result<Option<CompiledCode>, CompileError> {
         let Some(keeper) = &self.env.keeper else { return Ok(None) };
         let Some(mut function) = self.find(job, (keeper, begun)) else { return Ok(None) };
-        self.placer.install_one(job.bead(), &mut function, self).map(Some)
+        self.placer.install_one(job, &mut function, self).map(Some)
     }
 
     fn compile_to_keep(&self, job: &mut Job<'_>) -> Result<(CompiledCode, Staged), CompileError> {
         let staged = with_scratch(|scratch| self.stage(scratch, job));
         let mut function = staged.inspect_err(|_| self.counters.failed())?;
-        let code = self.placer.install_one(job.bead(), &mut function, self)?;
+        let code = self.placer.install_one(job, &mut function, self)?;
         Ok((code, function))
     }
 }

@@ -9,7 +9,7 @@ use crate::libcalls;
 use crate::symbols::Symbols;
 use beadwork::{Archive, Recipe};
 use beadwork_arena::Arena;
-use beadwork_object::Keeper;
+use beadwork_object::{Dump, Keeper};
 use cranelift_codegen::ir::LibCall;
 use cranelift_codegen::isa::TargetIsa;
 use cranelift_codegen::settings::{OptLevel, RegallocAlgorithm};
@@ -26,6 +26,7 @@ pub struct CraneliftBuilder {
     pass_callee_bits: bool,
     max_frame_bytes: Option<usize>,
     archive: Option<Archive>,
+    dump: Option<Dump>,
     name: String,
 }
 
@@ -39,6 +40,7 @@ impl CraneliftBuilder {
             pass_callee_bits: false,
             max_frame_bytes: None,
             archive: None,
+            dump: None,
             name: "cranelift".to_owned(),
         }
     }
@@ -136,6 +138,14 @@ impl CraneliftBuilder {
         self
     }
 
+    /// Writes what is made of functions to files, for people to look at: for each entry the IR as the frontend built it (`.clif`) and
+    /// as Cranelift optimized it (`.optimized.clif`), and the assembly (`.asm`), beside what [`Dump`] writes for all backends.
+    #[must_use]
+    pub fn dump(mut self, dump: Dump) -> Self {
+        self.dump = Some(dump);
+        self
+    }
+
     /// How functions are compiled, as far as the code depends on it.
     fn recipe(&self, isa: &dyn TargetIsa) -> Recipe {
         let features: Vec<_> = isa.isa_flags().iter().map(ToString::to_string).collect();
@@ -164,6 +174,7 @@ impl CraneliftBuilder {
             symbols: Symbols::new(&self.symbols)?,
             pass_callee_bits: self.pass_callee_bits,
             max_frame_bytes: self.max_frame_bytes,
+            dump: self.dump,
         };
         let arena = match self.arena {
             Some(arena) => arena,

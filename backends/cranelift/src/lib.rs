@@ -141,6 +141,8 @@
 //! Compiled frames are described to the system's unwinder, one table per batch, so backtraces reach through them and a Rust panic
 //! passes through them, from an `extern "C-unwind"` runtime function to the VM's `catch_unwind`.
 
+#![cfg_attr(docsrs, feature(doc_cfg))]
+
 mod backend;
 mod builder;
 mod count;
@@ -163,7 +165,7 @@ mod unit;
 mod unwind;
 
 pub use backend::CraneliftBackend;
-pub use beadwork_object::{ArenaReclaim, PlacementError};
+pub use beadwork_object::{ArenaReclaim, Dump, PlacementError};
 #[cfg(feature = "resident")]
 pub use beadwork_object::{KeptCode, KeptCodeError, KeptKey};
 pub use builder::CraneliftBuilder;

@@ -8,7 +8,7 @@ use crate::reloc;
 use crate::unit::{Built, Common, Constant, FunctionUnit, Wanted};
 use crate::unwind::describe;
 use beadwork::{CompileError, Job};
-use beadwork_object::{Part, Staged};
+use beadwork_object::{Dumping, Part, Staged};
 use cranelift_codegen::isa::unwind::UnwindInfo;
 use cranelift_codegen::{CodegenError, Context};
 use cranelift_frontend::FunctionBuilderContext;
@@ -64,8 +64,10 @@ pub(crate) fn stage(
     hears: &impl Hears,
 ) -> Result<Staged, CompileError> {
     let mut common = Common::default();
+    let dumping = env.dump.as_ref().and_then(|dump| dump.begin(job));
+    let dump = dumping.as_ref();
     let first =
-        catch_unwind(AssertUnwindSafe(|| stage_unit(env, frontend, scratch, job, &mut common, hears)));
+        catch_unwind(AssertUnwindSafe(|| stage_unit(env, frontend, scratch, job, &mut common, hears, dump)));
     let staged = match first {
         Ok(Ok(staged)) => Ok(staged),
         // Alone it may be worth having: one of the others failed.
@@ -76,11 +78,14 @@ pub(crate) fn stage(
             }
             hears.unit_failed();
             common.bodies = Bodies::alone();
-            stage_unit(env, frontend, scratch, job, &mut common, hears)
+            stage_unit(env, frontend, scratch, job, &mut common, hears, dump)
         }
         Ok(error) => error,
         Err(payload) => resume_unwind(payload),
     };
+    if let Some(dumping) = dumping {
+        dumping.finish(staged.as_ref());
+    }
     staged.inspect(|_| hears.included(common.bodies.len()))
 }
 
@@ -91,6 +96,7 @@ fn stage_unit(
     job: &mut Job<'_>,
     common: &mut Common,
     hears: &impl Hears,
+    dump: Option<&Dumping>,
 ) -> Result<Staged, CompileError> {
     let started = Instant::now();
     let body = job.bead();
@@ -99,14 +105,14 @@ fn stage_unit(
         None => body.to_string(),
     };
     let built = build(env, frontend, scratch, job, common, Wanted { body, entry: Entry::Function })?;
-    let function = generate(env, &mut scratch.context, &built, name.clone())?;
+    let function = generate(env, &mut scratch.context, &built, name.clone(), dump)?;
     let mut loops = Vec::with_capacity(built.loops.len());
     for site in built.loops {
         // A panic must not take the entry for calls along, which is there already.
         let entry = catch_unwind(AssertUnwindSafe(|| {
             let built =
                 build(env, frontend, scratch, job, common, Wanted { body, entry: Entry::Loop(site) })?;
-            generate(env, &mut scratch.context, &built, format!("{name}@{site}"))
+            generate(env, &mut scratch.context, &built, format!("{name}@{site}"), dump)
         }));
         match entry {
             Ok(Ok(part)) => loops.push((site, part)),
@@ -120,7 +126,7 @@ fn stage_unit(
     let mut bodies = Vec::with_capacity(common.bodies.len());
     while let Some(body) = common.bodies.next() {
         let built = build(env, frontend, scratch, job, common, Wanted { body, entry: Entry::Function })?;
-        bodies.push(generate(env, &mut scratch.context, &built, format!("{name}+{body}"))?);
+        bodies.push(generate(env, &mut scratch.context, &built, format!("{name}+{body}"), dump)?);
     }
     // Bodies of others go when those are redefined.
     let assumes = job.relies_on_assumptions() || !bodies.is_empty();
@@ -162,6 +168,7 @@ fn generate(
     context: &mut Context,
     built: &Built,
     name: String,
+    dump: Option<&Dumping>,
 ) -> Result<Part, CompileError> {
     let isa = &*env.isa;
     let failed = |error: &dyn std::fmt::Display| CompileError::Failed(format!("function `{name}`: {error}"));
@@ -169,10 +176,18 @@ fn generate(
         CodegenError::Verifier(errors) => failed(&format_args!("invalid IR: {errors}")),
         other => failed(&other),
     };
+    if let Some(dump) = dump {
+        dump.write(&name, "clif", context.func.display().to_string());
+        context.set_disasm(true); // until the context is cleared
+    }
     context.compile(isa, &mut Default::default()).map_err(|error| refused(error.inner))?;
     let Some(compiled) = context.compiled_code() else {
         return Err(failed(&"Cranelift gave no code"));
     };
+    if let Some(dump) = dump {
+        dump.write(&name, "optimized.clif", context.func.display().to_string());
+        dump.write(&name, "asm", compiled.vcode.as_deref().unwrap_or_default());
+    }
     let frame = compiled.buffer.frame_layout().map_or(0, |frame| frame.frame_to_fp_offset as usize);
     if let Some(limit) = env.max_frame_bytes.filter(|&limit| frame > limit) {
         return Err(failed(&format_args!("its frame takes {frame} bytes of stack; the limit is {limit}")));

@@ -104,7 +104,7 @@ impl<F: Frontend> Keeps for LlvmBackend<F> {
     fn load(&self, begun: &Begun, job: &mut Job<'_>) -> Result<Option<CompiledCode>, CompileError> {
         let Some(keeper) = &self.env.keeper else { return Ok(None) };
         let Some(mut function) = self.find(job, (keeper, begun)) else { return Ok(None) };
-        self.placer.install_one(job.bead(), &mut function, self).map(Some)
+        self.placer.install_one(job, &mut function, self).map(Some)
     }
 
     fn compile_to_keep(&self, job: &mut Job<'_>) -> Result<(CompiledCode, Staged), CompileError> {
@@ -112,7 +112,7 @@ impl<F: Frontend> Keeps for LlvmBackend<F> {
         let staged = with_worker(&self.env, created, |worker| self.stage(worker, job));
         let staged = staged.unwrap_or_else(|error| Err(CompileError::because(error)));
         let mut function = staged.inspect_err(|_| self.counters.failed())?;
-        let code = self.placer.install_one(job.bead(), &mut function, self)?;
+        let code = self.placer.install_one(job, &mut function, self)?;
         Ok((code, function))
     }
 }

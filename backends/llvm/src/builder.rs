@@ -8,7 +8,7 @@ use crate::passes::Passes;
 use crate::symbols::Symbols;
 use beadwork::{Archive, Recipe};
 use beadwork_arena::Arena;
-use beadwork_object::Keeper;
+use beadwork_object::{Dump, Keeper};
 use inkwell::OptimizationLevel;
 use inkwell::targets::TargetMachine;
 use std::sync::Arc;
@@ -27,6 +27,7 @@ pub struct LlvmBuilder {
     max_frame_bytes: Option<usize>,
     recycle_after: usize,
     archive: Option<Archive>,
+    dump: Option<Dump>,
     name: String,
 }
 
@@ -43,6 +44,7 @@ impl LlvmBuilder {
             max_frame_bytes: None,
             recycle_after: 64,
             archive: None,
+            dump: None,
             name: "llvm".to_owned(),
         }
     }
@@ -148,6 +150,14 @@ impl LlvmBuilder {
         self
     }
 
+    /// Writes what is made of functions to files, for people to look at: for each entry the IR as the frontend built it (`.ll`) and
+    /// as the passes left it (`.optimized.ll`), and the assembly (`.asm`), beside what [`Dump`] writes for all backends.
+    #[must_use]
+    pub fn dump(mut self, dump: Dump) -> Self {
+        self.dump = Some(dump);
+        self
+    }
+
     /// A backend that has `frontend` build each function.
     ///
     /// # Errors
@@ -201,6 +211,7 @@ impl LlvmBuilder {
             symbols: Symbols::new(&self.symbols)?,
             pass_callee_bits: self.pass_callee_bits,
             max_frame_bytes: self.max_frame_bytes,
+            dump: self.dump,
             recycle_after: self.recycle_after,
         };
         env.check_passes(&env.machine()?)?;

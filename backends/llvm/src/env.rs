@@ -3,7 +3,7 @@
 use crate::error::LlvmError;
 use crate::passes::{self, Passes};
 use crate::symbols::Symbols;
-use beadwork_object::Keeper;
+use beadwork_object::{Dump, Keeper};
 use inkwell::OptimizationLevel;
 use inkwell::context::Context;
 use inkwell::support::get_llvm_version;
@@ -22,6 +22,8 @@ pub(crate) struct Environment {
     pub(crate) pass_callee_bits: bool,
     /// Keeps code beyond the process, if that is wanted.
     pub(crate) keeper: Option<Keeper>,
+    /// Writes compiles to files, if that is wanted.
+    pub(crate) dump: Option<Dump>,
     /// Functions with larger frames are refused.
     pub(crate) max_frame_bytes: Option<usize>,
     /// Functions compiled in one context before it is replaced.

@@ -100,7 +100,7 @@ mod exports {
     pub use crate::passes::Passes;
     pub use crate::stats::LlvmStats;
     pub use crate::unit::FunctionUnit;
-    pub use beadwork_object::{ArenaReclaim, PlacementError};
+    pub use beadwork_object::{ArenaReclaim, Dump, PlacementError};
     #[cfg(feature = "resident")]
     pub use beadwork_object::{KeptCode, KeptCodeError, KeptKey};
     #[doc(no_inline)]

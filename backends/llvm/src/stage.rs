@@ -11,7 +11,7 @@ use crate::session::Session;
 use crate::unit::{Built, FunctionUnit, SYMBOL, Slots};
 use crate::worker::Worker;
 use beadwork::{CompileError, Job};
-use beadwork_object::{Layout, LinkError, Outside, Part, Staged, link};
+use beadwork_object::{Dumping, Layout, LinkError, Outside, Part, Staged, link};
 use inkwell::targets::FileType;
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
@@ -38,6 +38,22 @@ pub(crate) fn stage(
     hears: &impl Hears,
 ) -> Result<Staged, CompileError> {
     let started = Instant::now();
+    let dumping = env.dump.as_ref().and_then(|dump| dump.begin(job));
+    let staged = stage_unit(env, frontend, worker, job, hears, (started, dumping.as_ref()));
+    if let Some(dumping) = dumping {
+        dumping.finish(staged.as_ref());
+    }
+    staged
+}
+
+fn stage_unit(
+    env: &Environment,
+    frontend: &impl Frontend,
+    worker: &mut Worker,
+    job: &mut Job<'_>,
+    hears: &impl Hears,
+    (started, dump): (Instant, Option<&Dumping>),
+) -> Result<Staged, CompileError> {
     let name = match job.name() {
         Some(name) => name.to_string(),
         None => job.bead().to_string(),
@@ -48,7 +64,7 @@ pub(crate) fn stage(
             hears.new_context();
         }
         worker.session.compiled += 1;
-        let mut wanted = Wanted { entry, name, bodies: Bodies::default() };
+        let mut wanted = Wanted { entry, name, bodies: Bodies::default(), dump };
         let first =
             catch_unwind(AssertUnwindSafe(|| compile(env, frontend, worker, job, &mut slots, &mut wanted)));
         let compiled = match first {
@@ -90,11 +106,12 @@ pub(crate) fn stage(
 }
 
 /// An entry to be compiled.
-struct Wanted {
+struct Wanted<'d> {
     entry: Entry,
     name: String,
     /// In: whether others may be included. Out: which are, also if that failed.
     bodies: Bodies,
+    dump: Option<&'d Dumping>,
 }
 
 /// Builds and compiles one entry; answers the loop entries it asked for, too. The module lives no longer than this.
@@ -104,7 +121,7 @@ fn compile(
     worker: &Worker,
     job: &mut Job<'_>,
     slots: &mut Slots,
-    wanted: &mut Wanted,
+    wanted: &mut Wanted<'_>,
 ) -> Result<(Part, Vec<u64>), CompileError> {
     let name = &wanted.name;
     worker.session.take_remarks();
@@ -122,9 +139,19 @@ fn compile(
     let failed =
         |reason: &dyn std::fmt::Display| CompileError::Failed(format!("function `{name}`: {reason}"));
     worker.session.listen();
+    if let Some(dump) = wanted.dump {
+        dump.write(name, "ll", module.print_to_string().to_bytes());
+    }
     module.verify().map_err(|error| failed(&format_args!("invalid IR: {}", error.to_string_lossy())))?;
     let run = module.run_passes(env.passes.pipeline(), &worker.machine, passes::options());
     run.map_err(|error| failed(&error.to_string_lossy()))?;
+    if let Some(dump) = wanted.dump {
+        dump.write(name, "optimized.ll", module.print_to_string().to_bytes());
+        // Generating code changes a module.
+        if let Ok(assembly) = worker.machine.write_to_memory_buffer(&module.clone(), FileType::Assembly) {
+            dump.write(name, "asm", assembly.as_slice().strip_suffix(b"\0").unwrap_or(assembly.as_slice()));
+        }
+    }
     let object = worker.machine.write_to_memory_buffer(&module, FileType::Object);
     let object = object.map_err(|error| failed(&error.to_string_lossy()))?;
     // What is merely remarked upon is none of ours, but for the size of the frame.

@@ -8,6 +8,9 @@
 //! another process, such as a slot. Both have names in the object; an embedded one names functions by their
 //! [keys](beadwork::BeadInfo::key).
 
+#![cfg_attr(docsrs, feature(doc_cfg))]
+
+mod dump;
 mod elf;
 mod embed;
 mod emit;
@@ -20,8 +23,9 @@ mod link;
 mod part;
 mod place;
 
+pub use dump::{Dump, Dumping};
 pub use embed::{Embed, Of};
-pub use emit::{EmitError, emit};
+pub use emit::{EmitError, emit, emit_to_read};
 pub use frames::FrameError;
 pub use keeper::{Begun, Keeper, Known};
 pub use keeps::Keeps;

@@ -1,8 +1,8 @@
 //! Places what was compiled, and finishes the jobs it was compiled for.
 
 use crate::part::Part;
-use beadwork::{Bead, CodeOwner, CompileError, CompiledCode, Job, Reclaim};
-use beadwork_arena::{Arena, ArenaError, BlockToken, CodeGroup};
+use beadwork::{Bead, CodeOwner, CompileError, CompiledCode, Job, Reclaim, TierId};
+use beadwork_arena::{Arena, ArenaError, BlockToken, CodeGroup, Function};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -23,7 +23,7 @@ pub struct Staged {
 
 impl Staged {
     /// All code of the function, in the order in which relocations number it.
-    fn parts(&self) -> impl Iterator<Item = &Part> {
+    pub(crate) fn parts(&self) -> impl Iterator<Item = &Part> {
         let loops = self.loops.iter().map(|(_, part)| part);
         std::iter::once(&self.function).chain(&self.bodies).chain(loops)
     }
@@ -95,7 +95,8 @@ impl Placer {
     pub fn install(&self, jobs: &mut [&mut Job<'_>], batch: &mut [Staged], tells: &impl Placing) {
         let started = Instant::now();
         if batch.len() > 1 {
-            match self.place(batch) {
+            let tiers: Vec<_> = jobs.iter().map(|job| job.tier()).collect();
+            match self.place(batch, &tiers) {
                 Ok(groups) => {
                     let share = started.elapsed() / batch.len() as u32;
                     for ((job, function), group) in jobs.iter_mut().zip(batch).zip(groups) {
@@ -113,7 +114,7 @@ impl Placer {
             }
         }
         for (job, function) in jobs.iter_mut().zip(batch) {
-            let placed = self.install_one(job.bead(), function, tells);
+            let placed = self.install_one(job, function, tells);
             job.finish(placed);
         }
     }
@@ -124,12 +125,13 @@ impl Placer {
     /// [`PlacementError`].
     pub fn install_one(
         &self,
-        bead: Bead,
+        job: &Job<'_>,
         function: &mut Staged,
         tells: &impl Placing,
     ) -> Result<CompiledCode, CompileError> {
+        let (bead, tiers) = (job.bead(), [job.tier()]);
         let started = Instant::now();
-        let mut placed = self.place(std::slice::from_ref(function));
+        let mut placed = self.place(std::slice::from_ref(function), &tiers);
         if let Err(error) = &placed
             && !function.loops.is_empty()
             && may_be_one_functions(error)
@@ -139,7 +141,7 @@ impl Placer {
                 let (function, error) = (part.name, error.clone());
                 tells.loop_failed(bead, site, CompileError::because(PlacementError { function, error }));
             }
-            placed = self.place(std::slice::from_ref(function));
+            placed = self.place(std::slice::from_ref(function), &tiers);
         }
         match placed.map(|groups| groups.into_iter().next()) {
             Ok(Some(group)) => Ok(self.installable(function, group, started.elapsed(), tells)),
@@ -148,8 +150,13 @@ impl Placer {
         }
     }
 
-    /// Places a batch, each function with all that belongs to it; the answer is in the same order.
-    fn place(&self, batch: &[Staged]) -> Result<Vec<CodeGroup>, ArenaError> {
+    /// Places a batch, each function with all that belongs to it; the answer is in the same order. Profilers and debuggers see names with
+    /// the tier behind them, without a space, as those of .NET look (`fib[T1]`, `fib@7[T2]` for a loop entry).
+    fn place(&self, batch: &[Staged], tiers: &[TierId]) -> Result<Vec<CodeGroup>, ArenaError> {
+        let tiered = batch.iter().zip(tiers);
+        let names = tiered
+            .flat_map(|(function, tier)| function.parts().map(move |part| format!("{}[{tier}]", part.name)));
+        let names: Vec<_> = names.collect();
         let parts: Vec<&Part> = batch.iter().flat_map(Staged::parts).collect();
         let mut relocations = Vec::with_capacity(parts.len());
         for function in batch {
@@ -157,8 +164,10 @@ impl Placer {
             relocations
                 .extend(function.parts().zip(first..).map(|(part, own)| part.relocations_at(first, own)));
         }
-        let functions = parts.iter().zip(&relocations).map(|(part, relocations)| part.function(relocations));
-        let functions: Vec<_> = functions.collect();
+        let functions = parts.iter().zip(&relocations).zip(&names);
+        let functions: Vec<_> = functions
+            .map(|((part, relocations), name)| Function { name, ..part.function(relocations) })
+            .collect();
         let mut rest = functions.as_slice();
         let groups = batch.iter().map(|function| {
             let (group, later) = rest.split_at(function.len());

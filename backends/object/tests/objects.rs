@@ -1,7 +1,7 @@
 //! Objects made and linked again.
 
 use beadwork_arena::{Relocation, RelocationKind, Target, UnwindInfo};
-use beadwork_object::{EmitError, ITSELF, Layout, LinkError, Outside, Part, emit, link};
+use beadwork_object::{EmitError, ITSELF, Layout, LinkError, Outside, Part, emit, emit_to_read, link};
 
 fn reference(offset: u32, target: Target, addend: i64) -> Relocation {
     Relocation { offset, kind: RelocationKind::Abs8, target, addend }
@@ -56,6 +56,25 @@ fn what_is_not_known_or_has_no_name_is_an_error_that_says_so() {
     let nameless = Part { imports: Vec::new(), ..part("first") };
     let refused = emit(&[("first".to_owned(), &nameless)]).unwrap_err();
     assert_eq!(refused, EmitError::Address { part: "first".to_owned() });
+}
+
+#[test]
+fn an_object_to_read_names_addresses_by_their_digits_and_parts_by_their_sections() {
+    use object::{Object, ObjectSection, ObjectSymbol, RelocationTarget};
+    let mut first = Part { imports: Vec::new(), ..part("first") };
+    first.relocations[1].target = Target::Local(1, 40);
+    let second = part("second");
+    let image = emit_to_read(&[("first".to_owned(), &first), ("second".to_owned(), &second)]).unwrap();
+    let file = object::File::parse(&*image).unwrap();
+    let address = file.symbol_by_name("0x1234").unwrap();
+    assert_eq!((address.address(), address.is_undefined()), (0x1234, false));
+    let code = file.section_by_name(".text.0").unwrap();
+    let targets: Vec<_> =
+        code.relocations().map(|(_, relocation)| (relocation.target(), relocation.addend())).collect();
+    let section = file.section_by_name(".text.1").unwrap().index();
+    let RelocationTarget::Symbol(other) = targets[1].0 else { panic!("{targets:?}") };
+    assert_eq!(targets[0], (RelocationTarget::Symbol(address.index()), 5));
+    assert_eq!((file.symbol_by_index(other).unwrap().section_index(), targets[1].1), (Some(section), 39));
 }
 
 #[test]

@@ -326,7 +326,7 @@ fn a_panic_passes_through_a_loop_entry_and_profilers_know_its_name() {
     let path = format!("/tmp/perf-{}.map", std::process::id());
     let map = std::fs::read_to_string(&path).unwrap();
     let _ = std::fs::remove_file(path);
-    for name in [" looped\n", " looped@5\n", " looped@6\n"] {
+    for name in [" looped[T1]\n", " looped@5[T1]\n", " looped@6[T1]\n"] {
         assert!(map.contains(name), "{map}");
     }
 }

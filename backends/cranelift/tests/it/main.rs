@@ -4,6 +4,7 @@
 mod artifacts;
 mod calls;
 mod counting;
+mod dump;
 mod failures;
 mod flags;
 mod jit_module;

@@ -6,6 +6,7 @@ mod artifacts;
 mod calls;
 mod code;
 mod counting;
+mod dump;
 mod failures;
 mod lifetime;
 mod loops;
