@@ -56,7 +56,7 @@ impl<'c> FunctionUnit<'c, '_> {
             None => self.address(now),
             Some(_) => {
                 let address = self.embed_named(embed.named().to_string(), now);
-                self.to_address(address)
+                self.pointer_to(address)
             }
         }
     }
@@ -67,7 +67,7 @@ impl<'c> FunctionUnit<'c, '_> {
             None => self.address(now),
             Some(_) => {
                 let address = self.embed_named(name.to_owned(), now);
-                self.to_address(address)
+                self.pointer_to(address)
             }
         }
     }
@@ -105,7 +105,7 @@ impl<'c> FunctionUnit<'c, '_> {
         call.add_attribute(AttributeLoc::Function, self.enum_attribute(name, value));
     }
 
-    fn to_address(&mut self, address: IntValue<'c>) -> PointerValue<'c> {
+    fn pointer_to(&mut self, address: IntValue<'c>) -> PointerValue<'c> {
         let pointer = self.context().ptr_type(inkwell::AddressSpace::default());
         self.builder().build_int_to_ptr(address, pointer, "").unwrap_or_else(|error| {
             self.defer(CompileError::because(BuildError::from(error)));
