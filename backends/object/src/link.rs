@@ -98,6 +98,14 @@ pub enum LinkError {
         /// What is wrong.
         error: RelocationError,
     },
+    /// A section asks for a place that no code needs.
+    #[error("section `{section}` asks for alignment {align}; it must be a power of two of at most 64 KiB")]
+    Alignment {
+        /// The section.
+        section: String,
+        /// The alignment asked for.
+        align: u64,
+    },
     /// It does not fit 4 GiB.
     #[error("more than 4 GiB of code and data")]
     TooLarge,
@@ -111,6 +119,9 @@ type Section<'d, 'f> = ElfSection64<'d, 'f, LittleEndian>;
 
 /// Bytes of a cell, and of a stub: `jmp [rip + cell]`, padded.
 const CELL: usize = 8;
+
+/// The largest alignment of a section.
+const MAX_ALIGN: u64 = 1 << 16;
 
 /// Links an object. `resolve` knows what the object refers to by name; it is asked once for each reference.
 ///
@@ -214,7 +225,12 @@ impl<'d, 'f> Image<'d, 'f> {
         }
         let number = self.runs.len() - 1;
         let part = &mut self.runs[number].part;
-        let align = usize::try_from(section.align().max(1)).map_err(|_| LinkError::TooLarge)?;
+        // 0 means 1. Bounded, since what lies before is filled up.
+        let align = section.align().max(1);
+        if !align.is_power_of_two() || align > MAX_ALIGN {
+            return Err(LinkError::Alignment { section: name(section), align });
+        }
+        let align = usize::try_from(align).map_err(|_| LinkError::TooLarge)?;
         let base = part.code.len().checked_next_multiple_of(align).ok_or(LinkError::TooLarge)?;
         u32::try_from(base).map_err(|_| LinkError::TooLarge)?;
         let bytes = section.data()?;

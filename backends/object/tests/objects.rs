@@ -78,6 +78,24 @@ fn an_object_to_read_names_addresses_by_their_digits_and_parts_by_their_sections
 }
 
 #[test]
+fn an_alignment_no_code_needs_is_an_error_and_takes_no_memory() {
+    let sound = object();
+    let word = |at: usize| u64::from_le_bytes(*sound[at..].first_chunk().unwrap()) as usize;
+    // The table of sections: where, and how many of 64 bytes each.
+    let (table, count) = (word(0x28), word(0x38) >> 32 & 0xffff);
+    for align in [3_u64, 1 << 31, 1 << 62] {
+        let mut bytes = sound.clone();
+        for section in (1..count).map(|number| table + 64 * number) {
+            bytes[section + 48..section + 56].copy_from_slice(&align.to_le_bytes());
+        }
+        for layout in [Layout::Whole, Layout::Sections] {
+            let refused = link(&bytes, layout, &mut |_| None).unwrap_err();
+            assert!(matches!(refused, LinkError::Alignment { .. }), "{align}: {refused}");
+        }
+    }
+}
+
+#[test]
 fn an_object_depends_on_its_parts_only() {
     assert_eq!(object(), object());
 }
