@@ -105,9 +105,10 @@ fn c1_c7_a_key_with_an_artifact_is_loaded_at_its_first_lookup_and_the_answer_say
     let m = cache.mutator();
     assert_eq!((origin(&m, 1), origin(&m, 2)), (None, None));
     cache.drain(LONG).unwrap();
-    assert_eq!(origin(&m, 1), Some(Origin::Loaded));
+    // By a thread that used it lately, too.
+    assert_eq!([origin(&m, 1), origin(&m, 1)], [Some(Origin::Loaded); 2]);
     make_hot_again(&cache, &m, 2);
-    assert_eq!(origin(&m, 2), Some(Origin::Compiled));
+    assert_eq!([origin(&m, 2), origin(&m, 2)], [Some(Origin::Compiled); 2]);
     assert_eq!((seen.keys(), cache.stats().loaded, cache.stats().succeeded), (vec![2], 1, 2));
 }
 

@@ -68,6 +68,7 @@ const PATHS: [(&str, Path); 15] = [
     ("code cache, hit (near)", |_, n| hits::<Resident>(1, n)),
     ("code cache, hit (far)", |_, n| hits::<Resident>(4_096, n)),
     ("its peers' shape, hit", |_, n| hits::<Shape>(1, n)),
+    ("its peers' shape, hit (one of many)", |_, n| hits::<Shape>(4_096, n)),
 ];
 
 /// Whether the path has no loop of ours around each operation.

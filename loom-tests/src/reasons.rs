@@ -224,6 +224,7 @@ pub const RELAXED: &[(&str, &str)] = &[
     ("src/resident/code_cache.rs to_preload", "whoever takes it preloads; it publishes nothing"),
     ("src/resident/counts.rs hits", SUM),
     ("src/resident/counts.rs misses", SUM),
+    ("src/resident/entry.rs loaded", ADVICE),
     ("src/resident/entry.rs marks", ADVICE),
     ("src/resident/entry.rs used", ADVICE),
     ("src/results.rs last_now", ADVICE),

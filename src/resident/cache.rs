@@ -7,7 +7,7 @@ use super::artifacts::{ArtifactCounts, Artifacts};
 use super::builder::Settings;
 use super::completion::Completion;
 use super::counts::{AllCounts, CacheStats, Counters};
-use super::entry::{ByKey, Entry, Keyed};
+use super::entry::{ByKey, Entry, Keyed, Node};
 use super::error::CacheError;
 use super::flights::Flights;
 use super::held::{Held, excess, excess_pages};
@@ -44,7 +44,7 @@ pub(super) struct Cache<K> {
     /// Set when the engine is built.
     engine: OnceLock<Weak<Shared>>,
     hasher: RandomState,
-    pub(super) map: papaya::HashMap<Keyed<K>, (), RandomState>,
+    pub(super) map: papaya::HashMap<Node<K>, (), RandomState>,
     /// Also taken by whoever adds a key, so that the map and the ring agree.
     ring: Mutex<Ring<K>>,
     held: Mutex<Held<K>>,
@@ -133,7 +133,7 @@ impl<K: CacheKey> Cache<K> {
 
     /// The entry of a key, if it is known and its function lives.
     pub(super) fn find(&self, shared: &Shared, key: &K) -> Option<Keyed<K>> {
-        let found = self.map.pin().get_key_value(&ByKey(key)).map(|(entry, ())| entry.clone())?;
+        let found = self.map.pin().get_key_value(&ByKey(key)).map(|(node, ())| node.entry.clone())?;
         if shared.table.live(found.bead).is_ok() {
             return Some(found);
         }
@@ -160,10 +160,10 @@ impl<K: CacheKey> Cache<K> {
         let (there, old) = {
             let _no_fork = shared.gate.enter();
             let (map, mut ring) = (self.map.pin(), lock(&self.ring));
-            match map.get_key_value(&entry) {
-                Some((there, ())) => (Some(there.clone()), [None, None]),
+            match map.get_key_value(&ByKey(&entry.key)) {
+                Some((there, ())) => (Some(there.entry.clone()), [None, None]),
                 None => {
-                    map.insert(entry.clone(), ());
+                    map.insert(Node::new(&entry, now), ());
                     // Before the new key is among them: it has had no chance to be called.
                     let room = self.settings.cold_limit.saturating_sub(1);
                     // Two, so that a ring that has outgrown its limit comes back to it.
@@ -189,7 +189,7 @@ impl<K: CacheKey> Cache<K> {
 
     fn unmap(&self, shared: &Shared, entry: &Keyed<K>) {
         let _no_fork = shared.gate.enter();
-        let _ = self.map.pin().remove_if(entry, |found, ()| found.is_same(entry));
+        let _ = self.map.pin().remove_if(&ByKey(&entry.key), |found, ()| found.entry.is_same(entry));
     }
 
     /// Forgets a key: it leaves the map, and then its function ends. Answers whether it was there.
@@ -200,7 +200,7 @@ impl<K: CacheKey> Cache<K> {
 
     /// Forgets every key there is; answers how many.
     pub(super) fn clear(&self, shared: &Shared) -> usize {
-        let all: Vec<_> = self.map.pin().keys().cloned().collect();
+        let all: Vec<_> = self.map.pin().keys().map(|node| node.entry.clone()).collect();
         let forgotten = all.iter().filter(|entry| self.forget(shared, entry)).count();
         let _no_fork = shared.gate.enter();
         let gone = lock(&self.ring).take_gone(|entry| standing(shared, entry.bead) == Standing::Gone);
@@ -223,7 +223,7 @@ impl<K: CacheKey> Cache<K> {
         let Some(idle) = self.settings.idle else { return 0 };
         let victims = {
             let _no_fork = shared.gate.enter();
-            lock(&self.held).idle(idle, self.now())
+            lock(&self.held).idle(idle, self.idle_times())
         };
         self.evict(shared, &victims)
     }
@@ -243,9 +243,31 @@ impl<K: CacheKey> Cache<K> {
                     excess_pages(budget, pages, self.pages_seen.swap(pages, Relaxed), retired)
                 },
             );
-            held.oldest(bytes, self.now())
+            held.oldest(bytes, self.idle_times())
         };
         self.evict(shared, &victims);
+    }
+
+    /// For how many milliseconds a key was not used, by any thread.
+    fn idle_times(&self) -> impl Fn(&Keyed<K>) -> u32 {
+        let (map, now) = (self.map.pin(), self.now());
+        move |entry| {
+            let idle = entry.hit.idle(now);
+            let node = map.get_key_value(&ByKey(&entry.key)).filter(|(node, ())| node.entry.is_same(entry));
+            node.map_or(idle, |(node, ())| idle.min(node.hit.idle(now)))
+        }
+    }
+
+    /// Notes where a key's code is from. Comes before the code is published, so that who finds that finds this.
+    pub(super) fn note_origin(&self, shared: &Shared, entry: &Keyed<K>, loaded: bool) {
+        entry.hit.set_loaded(loaded);
+        let _no_fork = shared.gate.enter();
+        let map = self.map.pin();
+        if let Some((node, ())) = map.get_key_value(&ByKey(&entry.key))
+            && node.entry.is_same(entry)
+        {
+            node.hit.set_loaded(loaded);
+        }
     }
 
     fn evict(&self, shared: &Shared, victims: &[Keyed<K>]) -> usize {

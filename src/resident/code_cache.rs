@@ -166,7 +166,7 @@ impl<K: CacheKey> CodeCache<K> {
     pub fn lease(&self, key: &K) -> Option<Lease> {
         let entry = self.inside().find(self.shared(), key)?;
         let lease = self.0.engine.lease(entry.bead)?;
-        entry.touch(self.inside().now());
+        entry.hit.touch(self.inside().now());
         Some(lease)
     }
 

@@ -1,7 +1,6 @@
 //! Keys with code: how many bytes, and which go when there are too many.
 
 use super::entry::Keyed;
-use crate::clock;
 use crate::id::Bead;
 use std::collections::HashMap;
 
@@ -43,16 +42,13 @@ impl<K> Held<K> {
         Some(entry)
     }
 
-    /// The least recently used keys whose code comes to `bytes` together.
-    pub(super) fn oldest(&self, bytes: u64, now: u32) -> Vec<Keyed<K>> {
+    /// The least recently used keys whose code comes to `bytes` together; `idle` says for how long a key was not used.
+    pub(super) fn oldest(&self, bytes: u64, idle: impl Fn(&Keyed<K>) -> u32) -> Vec<Keyed<K>> {
         if bytes == 0 {
             return Vec::new();
         }
-        let mut all: Vec<_> = self
-            .all
-            .values()
-            .map(|(entry, bytes)| (clock::since(now, entry.used()), entry, *bytes))
-            .collect();
+        let all = self.all.values().map(|(entry, bytes)| (idle(entry), entry, *bytes));
+        let mut all: Vec<_> = all.collect();
         all.sort_unstable_by_key(|&(age, ..)| std::cmp::Reverse(age));
         let mut sum = 0;
         let chosen = all.into_iter().take_while(|&(_, _, size)| {
@@ -63,10 +59,10 @@ impl<K> Held<K> {
         chosen.map(|(_, entry, _)| entry.clone()).collect()
     }
 
-    /// The keys that were not used for `idle` milliseconds.
-    pub(super) fn idle(&self, idle: u32, now: u32) -> Vec<Keyed<K>> {
+    /// The keys that were not used for `long` milliseconds.
+    pub(super) fn idle(&self, long: u32, idle: impl Fn(&Keyed<K>) -> u32) -> Vec<Keyed<K>> {
         let entries = self.all.values().map(|(entry, _)| entry);
-        entries.filter(|entry| clock::since(now, entry.used()) >= idle).cloned().collect()
+        entries.filter(|entry| idle(entry) >= long).cloned().collect()
     }
 }
 
@@ -99,6 +95,10 @@ mod tests {
         held
     }
 
+    fn at(now: u32) -> impl Fn(&Keyed<u32>) -> u32 {
+        move |entry| entry.hit.idle(now)
+    }
+
     fn keys(mut entries: Vec<Keyed<u32>>) -> Vec<u32> {
         entries.sort_by_key(|entry| entry.key);
         entries.iter().map(|entry| entry.key).collect()
@@ -107,10 +107,10 @@ mod tests {
     #[test]
     fn c8_the_least_recently_used_go_first_also_when_the_clocks_milliseconds_start_over() {
         let held = held(&[50, u32::MAX - 5, 30, 40]);
-        assert_eq!(keys(held.oldest(150, 60)), [1, 2]);
-        assert_eq!(keys(held.oldest(100, 60)), [1]);
-        assert!(held.oldest(0, 60).is_empty());
-        assert_eq!(keys(held.idle(30, 60)), [1, 2]);
+        assert_eq!(keys(held.oldest(150, at(60))), [1, 2]);
+        assert_eq!(keys(held.oldest(100, at(60))), [1]);
+        assert!(held.oldest(0, at(60)).is_empty());
+        assert_eq!(keys(held.idle(30, at(60))), [1, 2]);
     }
 
     #[test]

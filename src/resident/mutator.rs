@@ -4,13 +4,14 @@ use super::cache::{Cache, TIER};
 use super::code_cache::CodeCache;
 use super::completion::Origin;
 use super::counts::Counts;
-use super::entry::{ByKey, Keyed, Mark};
+use super::entry::{ByKey, Hit, Keyed, Mark};
 use super::error::CacheError;
 use super::lookup::{Interpret, Lookup};
 use super::near::Near;
 use super::source::Source;
 use super::unit::{CacheKey, Purpose};
 use crate::code::Code;
+use crate::id::Bead;
 use crate::mutator::Mutator;
 use crate::shared::Shared;
 use crate::stats::add;
@@ -85,6 +86,19 @@ impl<K: CacheKey> CacheMutator<K> {
         if !self.cache.is_enabled() {
             return Lookup::Interpret(Interpret::Disabled);
         }
+        if self.counts_code {
+            return self.lookup_counted(key, source);
+        }
+        // It is not among the keys that are near, or has no code; that was looked at before.
+        match self.find_far(self.inside().hash(key), key, &uncounted) {
+            Found::Code(code, origin) => self.hit(code, origin),
+            Found::Cold(entry) => self.missed(Some(entry), key, source),
+            Found::Unknown => self.missed(None, key, source),
+        }
+    }
+
+    /// Where calls of code are counted.
+    fn lookup_counted(&self, key: &K, source: impl Source) -> Lookup<'_> {
         // Taken by whichever of the two needs it.
         let source = Cell::new(Some(source));
         let found = self.find(key, |entry| {
@@ -157,7 +171,7 @@ impl<K: CacheKey> CacheMutator<K> {
         if self.counts_code || !self.cache.is_enabled() {
             return None;
         }
-        self.near.find(self.inside.hash(key), key, |entry| self.use_code(entry, uncounted))
+        self.near.find(self.inside.hash(key), key, |entry| self.use_code(entry.bead, &entry.hit))
     }
 
     #[inline(always)]
@@ -177,7 +191,12 @@ impl<K: CacheKey> CacheMutator<K> {
     #[inline]
     fn find(&self, key: &K, count: impl Fn(&Keyed<K>)) -> Found<'_, K> {
         let hash = self.inside().hash(key);
-        match self.near.find(hash, key, |entry| self.use_code(entry, &count)) {
+        let near = self.near.find(hash, key, |entry| {
+            let found = self.use_code(entry.bead, &entry.hit)?;
+            self.count_use(entry, &count);
+            Some(found)
+        });
+        match near {
             Some((code, origin)) => Found::Code(code, origin),
             None => self.find_far(hash, key, &count),
         }
@@ -186,25 +205,30 @@ impl<K: CacheKey> CacheMutator<K> {
     #[inline(never)]
     fn find_far(&self, hash: u64, key: &K, count: &impl Fn(&Keyed<K>)) -> Found<'_, K> {
         let map = self.inside().map.pin();
-        let Some((entry, ())) = map.get_key_value(&ByKey(key)) else { return Found::Unknown };
-        match self.use_code(entry, count) {
+        let Some((node, ())) = map.get_key_value(&ByKey(key)) else { return Found::Unknown };
+        match self.use_code(node.bead, &node.hit) {
             Some((code, origin)) => {
-                self.near.note(hash, entry);
+                self.count_use(&node.entry, count);
+                self.near.note(hash, &node.entry);
                 Found::Code(code, origin)
             }
-            None => Found::Cold(entry.clone()),
+            None => Found::Cold(node.entry.clone()),
         }
     }
 
     /// A key's code, if there is some; that is a use of it.
     #[inline(always)]
-    fn use_code(&self, entry: &Keyed<K>, count: impl Fn(&Keyed<K>)) -> Option<(Code<'_>, Origin)> {
-        let code = self.mutator.code(entry.bead)?;
-        entry.touch(self.inside().now());
+    fn use_code(&self, bead: Bead, hit: &Hit) -> Option<(Code<'_>, Origin)> {
+        let code = self.mutator.code(bead)?;
+        hit.touch(self.inside().now());
+        Some((code, if hit.is_loaded() { Origin::Loaded } else { Origin::Compiled }))
+    }
+
+    #[inline(always)]
+    fn count_use(&self, entry: &Keyed<K>, count: impl Fn(&Keyed<K>)) {
         if self.counts_code {
             count(entry);
         }
-        Some((code, if entry.is(Mark::LOADED) { Origin::Loaded } else { Origin::Compiled }))
     }
 
     /// Counts a call of code, for the tiers above.

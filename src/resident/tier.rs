@@ -73,12 +73,11 @@ impl<K: CacheKey> CacheTier<K> {
         }
         let loaded = cache.artifacts.as_deref().and_then(|artifacts| load(artifacts, &unit, job).transpose());
         if let Some(loaded) = loaded {
-            // Before it is published, so that who finds the code finds this.
-            entry.mark(Mark::LOADED, loaded.is_ok());
+            cache.note_origin(shared, &entry, loaded.is_ok());
             cache.flights.is_loaded(shared, entry.bead);
             return Some(loaded);
         }
-        entry.mark(Mark::LOADED, false);
+        cache.note_origin(shared, &entry, false);
         match unit.purpose() {
             Purpose::Run => None,
             Purpose::Prepare => Some(match cache.artifacts.as_deref() {
@@ -166,7 +165,7 @@ impl<K: CacheKey> Cache<K> {
                 add(&counters.succeeded, 1);
                 add(&counters.loaded, u64::from(flight.loaded));
                 entry.mark(Mark::FAILED, false);
-                entry.touch(self.now());
+                entry.hit.touch(self.now());
                 self.settle(shared, bead, Some(entry));
             }
             Attempt::Failed(_) => {

@@ -60,8 +60,8 @@ impl<'c> FunctionUnit<'c, '_> {
     /// Counts the call, if the tier [counts for itself](beadwork::Tier::counts_itself) and there is a higher one; else, and in loop
     /// entries, emits nothing. Call it once, after [`begin`](FunctionUnit::begin).
     ///
-    /// On x86-64 six instructions, one of them a load and one a store (see [`BudgetSlot`](beadwork::BudgetSlot)). When the budget is
-    /// spent, `symbol` is called with `context` and the function's bits, 64 of them; it calls
+    /// On x86-64 six instructions (with LLVM 16 up to nine), one of them a load and one a store (see
+    /// [`BudgetSlot`](beadwork::BudgetSlot)). When the budget is spent, `symbol` is called with `context` and the function's bits, 64 of them; it calls
     /// [`Mutator::native_call`](beadwork::Mutator::native_call).
     ///
     /// An unknown symbol fails this function after the frontend returned.

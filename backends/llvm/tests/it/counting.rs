@@ -8,6 +8,7 @@ use beadwork::{
 use beadwork_llvm::inkwell::context::Context;
 use beadwork_llvm::inkwell::memory_buffer::MemoryBuffer;
 use beadwork_llvm::inkwell::passes::PassBuilderOptions;
+use beadwork_llvm::inkwell::support::get_llvm_version;
 use beadwork_llvm::inkwell::targets::{
     CodeModel, FileType, InitializationConfig, RelocMode, Target, TargetMachine,
 };
@@ -331,6 +332,11 @@ fn instructions(lines: &[String]) -> usize {
     lines.iter().filter(|line| !line.ends_with(':')).count()
 }
 
+/// LLVM 16 keeps what lives across a call in a register of the caller's, also where the call is cold: so much more.
+fn by_an_old_llvm(more: usize) -> usize {
+    if get_llvm_version().0 < 17 { more } else { 0 }
+}
+
 #[test]
 fn a_call_is_counted_by_at_most_six_instructions() {
     for passes in all_passes() {
@@ -341,7 +347,10 @@ fn a_call_is_counted_by_at_most_six_instructions() {
             lines[..=end].to_vec()
         });
         let added = instructions(&with) - instructions(&without);
-        assert!((1..=6).contains(&added), "{added} by {passes:?}: {with:#?} instead of {without:#?}");
+        assert!(
+            (1..=6 + by_an_old_llvm(3)).contains(&added),
+            "{added} by {passes:?}: {with:#?} instead of {without:#?}"
+        );
     }
 }
 
@@ -371,7 +380,10 @@ fn an_iteration_is_counted_by_at_most_four_instructions() {
             loops(&lines).into_iter().min_by_key(|lines| instructions(lines)).unwrap().to_vec()
         });
         let added = instructions(&with) - instructions(&without);
-        assert!((1..=4).contains(&added), "{added} by {passes:?}: {with:#?} instead of {without:#?}");
+        assert!(
+            (1..=4 + by_an_old_llvm(1)).contains(&added),
+            "{added} by {passes:?}: {with:#?} instead of {without:#?}"
+        );
     }
 }
 
