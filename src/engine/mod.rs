@@ -123,8 +123,10 @@ impl Engine {
             if shared.drain.wake.active() == 0 && !std::mem::replace(&mut woken, true) {
                 // Left over from a pool that did not start, or from before a fork.
                 shared.wake();
-                // In the foreground, that was the work.
-                continue;
+                if shared.settings.foreground {
+                    // That was the work.
+                    continue;
+                }
             }
             let waited = start.elapsed();
             if waited >= timeout {
