@@ -41,10 +41,26 @@
 
 /// The version of this header and of the layouts in it. A program compiled with one version does not run with a library of
 /// another: bw_engine_new answers BW_STATUS_ABI.
-#define BW_ABI 1
+#define BW_ABI 2
 
 /// As a threshold: functions enter the tier only when the VM says so.
 #define BW_MANUAL UINT32_MAX
+
+/// What took effect.
+typedef enum bw_delivery_kind {
+  /// Something this version of the header does not know.
+  BW_DELIVERY_KIND_OTHER = 0,
+  /// Code was installed, by a backend or by the VM: `tier`, `version`, `payload`.
+  BW_DELIVERY_KIND_INSTALLED = 1,
+  /// Code was taken back; threads may still be in it.
+  BW_DELIVERY_KIND_INVALIDATED = 2,
+  /// Baseline code that was held while higher code ran, runs again after a bailout: `version`.
+  BW_DELIVERY_KIND_REVERTED = 3,
+  /// The function is gone; nothing of it follows.
+  BW_DELIVERY_KIND_REMOVED = 4,
+  /// More waited than bw_engine_options.delivery_limit allows: `count` of the oldest were dropped.
+  BW_DELIVERY_KIND_LOST = 5,
+} bw_delivery_kind;
 
 /// What a call answers. Everything but BW_STATUS_OK comes with a message in bw_last_error.
 typedef enum bw_status {
@@ -251,6 +267,9 @@ typedef struct bw_engine bw_engine;
 /// Keeps jobs from looking at cores as long as it exists.
 typedef struct bw_gc_pause bw_gc_pause;
 
+/// Code that was superseded, taken back or removed, and is the VM's to free.
+typedef struct bw_handed_back bw_handed_back;
+
 /// A function to compile. Good only inside the callback that got it, for one thread at a time.
 typedef struct bw_job bw_job;
 
@@ -264,6 +283,28 @@ typedef struct bw_mutator bw_mutator;
 /// Takes no work as long as it exists.
 typedef struct bw_pause bw_pause;
 
+/// A function, as a number: what registration answers. 0 is none. Copy it freely; it never comes to mean another function.
+typedef uint64_t bw_bead;
+
+/// Something that took effect. Fields the kind does not name are 0. Good for the call only, but for the payload.
+typedef struct bw_delivery {
+  /// What.
+  enum bw_delivery_kind kind;
+  /// The tier.
+  uint32_t tier;
+  /// The function; 0 if it is not about one.
+  bw_bead bead;
+  /// The version of the code.
+  uint32_t version;
+  /// How many were lost.
+  uint64_t count;
+  /// What came with the code, bw_code.payload. It is the VM's from here on: `free_payload` is not called for it.
+  void *payload;
+} bw_delivery;
+
+/// Takes a delivery.
+typedef void (*bw_deliver_fn)(void *data, const struct bw_delivery *delivery);
+
 /// Compiles one function: finish the job by bw_job_finish or bw_job_fail before this returns, or it counts as failed. Called on worker
 /// threads, for several functions at once.
 typedef void (*bw_compile_fn)(void *data, struct bw_job *job);
@@ -273,9 +314,6 @@ typedef void (*bw_compile_batch_fn)(void *data, struct bw_job *const *jobs, size
 
 /// Lets go of something C handed over, once.
 typedef void (*bw_free_fn)(void *data);
-
-/// A function, as a number: what registration answers. 0 is none. Copy it freely; it never comes to mean another function.
-typedef uint64_t bw_bead;
 
 /// What a policy sees of a function.
 typedef struct bw_activity {
@@ -429,6 +467,17 @@ typedef struct bw_event {
 /// Hears what the engine did, on the thread that did it, after it took effect, with no lock held.
 typedef void (*bw_event_fn)(void *data, const struct bw_event *event);
 
+/// Takes code that was unlinked, instead of the library freeing it after a grace period; for VMs that find out by themselves when no
+/// thread runs code any more. No dispatch that happens after this answers the code, but threads may be running it, and may have got it from a
+/// dispatch and not entered it yet. Safepoints do not hold it back; a bw_lease does. The VM frees it by bw_handed_back_free, on any
+/// thread. On the thread that unlinked the code, or on one that reclaims at the same time, with no lock held.
+///
+/// Results that were never installed, and what is still installed when the engine ends, do not come here.
+typedef void (*bw_hand_back_fn)(void *data, struct bw_handed_back *code);
+
+/// The time since some start, in nanoseconds. Never goes back.
+typedef uint64_t (*bw_clock_fn)(void *data);
+
 /// How an engine is built. All zero but `abi` is good: an engine without tiers, which serves what bw_engine_install installs.
 ///
 /// `data` is passed to every callback named here, on any thread and by several at once; `free_data` is called for it once, when the
@@ -482,7 +531,16 @@ typedef struct bw_engine_options {
   bw_deopt_fn on_deopt;
   /// Hears what the engine does; may be NULL.
   bw_event_fn on_event;
-  /// Passed to `on_deopt` and `on_event`.
+  /// Takes code that was unlinked, to free it itself; may be NULL.
+  bw_hand_back_fn on_hand_back;
+  /// The clock that fading counts, ranking and pauses go by; NULL is the time since the engine was built. With a clock of the VM's own, a
+  /// seed and an inline engine every decision can be repeated.
+  bw_clock_fn clock;
+  /// Keeps what happens to code until bw_engine_deliver asks for it.
+  bool delivery;
+  /// The most that is kept; 0 is no limit.
+  size_t delivery_limit;
+  /// Passed to all of these.
   void *data;
   /// Lets go of `data`; may be NULL.
   bw_free_fn free_data;
@@ -552,6 +610,10 @@ typedef struct bw_code {
   size_t assumptions_count;
   /// What the compile took, in nanoseconds; 0 has the library measure it.
   uint64_t compile_nanos;
+  /// Sent along to bw_engine_deliver (a stack map, a line table): the VM's from there on. May be NULL.
+  void *payload;
+  /// Lets go of `payload` where it is not delivered: the code is not installed, or the engine has no deliveries. May be NULL.
+  bw_free_fn free_payload;
 } bw_code;
 
 /// What is going on with a function.
@@ -611,6 +673,16 @@ typedef struct bw_stats {
   uint64_t outdated_bailouts;
 } bw_stats;
 
+/// A function and how often it was called.
+typedef struct bw_hot_function {
+  /// The function.
+  bw_bead bead;
+  /// Calls counted.
+  uint64_t calls;
+  /// The tier it runs at.
+  uint32_t tier;
+} bw_hot_function;
+
 /// A guard of compiled code that failed.
 typedef struct bw_bailout {
   /// The version the failing code was installed with: bw_job_version, bw_engine_install and the events tell it.
@@ -624,6 +696,9 @@ typedef struct bw_bailout {
   /// The loop.
   uint64_t osr_site;
 } bw_bailout;
+
+/// Gives new code for a function: fills `code`, which is all zero, and answers true; or answers false.
+typedef bool (*bw_swap_fn)(void *data, bw_bead function, struct bw_code *code);
 
 /// How a mutator begins, for bw_dispatch. Nothing here is to be written.
 typedef struct bw_mutator_head {
@@ -640,6 +715,33 @@ typedef struct bw_mutator_head {
 #ifdef __cplusplus
 extern "C" {
 #endif // __cplusplus
+
+/// Hands over what happened to code since the last time, oldest first, on engines built with bw_engine_options.delivery; answers how much,
+/// BW_DELIVERY_KIND_LOST left out. For VMs
+/// that keep tables of their own beside the code: they change them here, at a time of their own, best where the thread holds no
+/// code pointer.
+///
+/// Everything is handed over once, to one thread, after it took effect, and what concerns one function in the order in which it
+/// happened; what waited when the call began, no more. While one thread takes deliveries, others that ask get none and do not
+/// wait. Costs one load while nothing waits. With `take` NULL all that waits is dropped, and `free_payload` called.
+size_t bw_engine_deliver(const struct bw_engine *engine,
+                         bw_deliver_fn take,
+                         void *data);
+
+/// How many deliveries wait.
+size_t bw_engine_deliveries(const struct bw_engine *engine);
+
+/// The function whose code it was; perhaps removed since.
+bw_bead bw_handed_back_bead(const struct bw_handed_back *code);
+
+/// The entry; never NULL, but on an error.
+const void *bw_handed_back_entry(const struct bw_handed_back *code);
+
+/// The size as it was given, rounded up to 16 bytes, at most 256 MiB; 0 for code that nothing is to be freed with.
+size_t bw_handed_back_bytes(const struct bw_handed_back *code);
+
+/// Frees code that no thread can be in any more: calls its `free_owner`. NULL is fine.
+enum bw_status bw_handed_back_free(struct bw_handed_back *code);
 
 /// The version of the library: BW_ABI of the header it was built with.
 uint32_t bw_abi(void);
@@ -855,6 +957,18 @@ enum bw_status bw_engine_walk(const struct bw_engine *engine, bw_visit_fn visit,
 /// A snapshot. Costs some locks and a look at every page of the columns.
 enum bw_status bw_engine_stats(const struct bw_engine *engine, struct bw_stats *stats);
 
+/// A report for people: functions by tier and by heat, and the statistics, some lines of text. Writes up to `room` bytes of it to
+/// `report`, the terminating NUL included, and answers how long it is without that. Costs as bw_engine_hot_functions.
+size_t bw_engine_report(const struct bw_engine *engine,
+                        char *report,
+                        size_t room);
+
+/// The functions with the most calls counted, the hottest first, at most `room`; answers how many were written. Costs a look at every function that was ever
+/// called.
+size_t bw_engine_hot_functions(const struct bw_engine *engine,
+                               struct bw_hot_function *functions,
+                               size_t room);
+
 /// Makes a mutator for a thread. `name` is what events call it where it holds back freeing; NULL is the thread's name.
 enum bw_status bw_mutator_new(const struct bw_engine *engine,
                               const char *name,
@@ -1052,6 +1166,16 @@ bool bw_engine_is_valid(const struct bw_engine *engine, uint64_t asked);
 /// something.
 size_t bw_engine_invalidate_assumption(const struct bw_engine *engine,
                                        uint64_t broken);
+
+/// Replaces code at once, without a time at which it is interpreted: asks `swap` for every live function first, and then installs at tier `number` what it
+/// gives. `superseded` gets how many functions have new code, `refused` how many pieces were not installed; those functions run as before. Each
+/// function goes over to its new code by one store, while others run; there is no moment at which all of them do.
+enum bw_status bw_engine_swap_matching(const struct bw_engine *engine,
+                                       uint32_t number,
+                                       bw_swap_fn swap,
+                                       void *data,
+                                       size_t *superseded,
+                                       size_t *refused);
 
 /// The message of the last call on this thread that did not answer BW_STATUS_OK; empty if there was none. Never NULL.
 ///

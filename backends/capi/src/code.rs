@@ -47,6 +47,29 @@ pub struct bw_code {
     pub assumptions_count: usize,
     /// What the compile took, in nanoseconds; 0 has the library measure it.
     pub compile_nanos: u64,
+    /// Sent along to bw_engine_deliver (a stack map, a line table): the VM's from there on. May be NULL.
+    pub payload: *mut c_void,
+    /// Lets go of `payload` where it is not delivered: the code is not installed, or the engine has no deliveries. May be NULL.
+    pub free_payload: bw_free_fn,
+}
+
+impl bw_code {
+    /// All zero.
+    pub(crate) const NONE: bw_code = bw_code {
+        entry: std::ptr::null(),
+        bytes: 0,
+        owner: std::ptr::null_mut(),
+        free_owner: None,
+        osr: std::ptr::null(),
+        osr_count: 0,
+        embeds: std::ptr::null(),
+        embeds_count: 0,
+        assumptions: std::ptr::null(),
+        assumptions_count: 0,
+        compile_nanos: 0,
+        payload: std::ptr::null_mut(),
+        free_payload: None,
+    };
 }
 
 /// Reads what C describes; the owner is taken over in any case.
@@ -61,6 +84,7 @@ pub(crate) unsafe fn read(code: *const bw_code) -> Result<CompiledCode> {
         Some(_) => CodeOwner::boxed(UserData::new(code.owner, code.free_owner)),
         None => CodeOwner::none(),
     };
+    let payload = (!code.payload.is_null()).then(|| UserData::new(code.payload, code.free_payload));
     let mut made = CompiledCode::new(code.entry.cast()).owner(owner).with_bytes(code.bytes);
     // SAFETY: by the contract.
     for osr in unsafe { array(code.osr, code.osr_count, "bw_code.osr") }? {
@@ -73,6 +97,9 @@ pub(crate) unsafe fn read(code: *const bw_code) -> Result<CompiledCode> {
     // SAFETY: by the contract.
     for &assumed in unsafe { array(code.assumptions, code.assumptions_count, "bw_code.assumptions") }? {
         made = made.assumes(assumption(assumed)?);
+    }
+    if let Some(payload) = payload {
+        made = made.payload(payload);
     }
     if code.compile_nanos > 0 {
         made = made.with_compile_time(Duration::from_nanos(code.compile_nanos));

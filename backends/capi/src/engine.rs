@@ -1,5 +1,6 @@
 //! Building and ending an engine, and what it does as a whole.
 
+use crate::delivery::{self, bw_hand_back_fn};
 use crate::deopt::{self, bw_deopt_fn};
 use crate::event::{self, bw_event_fn};
 use crate::handle::{self, array, borrow, bw_bead, give, handle, options, take, text, tier};
@@ -13,7 +14,7 @@ use std::time::Duration;
 
 /// The version of this header and of the layouts in it. A program compiled with one version does not run with a library of
 /// another: bw_engine_new answers BW_STATUS_ABI.
-pub const BW_ABI: u32 = 1;
+pub const BW_ABI: u32 = 2;
 
 /// An engine. Used by any number of threads at once.
 #[derive(Debug)]
@@ -58,6 +59,9 @@ pub enum bw_preset {
     /// 2, 4, 8, 16, at moments left to the seed.
     Stress = 10,
 }
+
+/// The time since some start, in nanoseconds. Never goes back.
+pub type bw_clock_fn = Option<unsafe extern "C-unwind" fn(data: *mut c_void) -> u64>;
 
 /// How an engine is built. All zero but `abi` is good: an engine without tiers, which serves what bw_engine_install installs.
 ///
@@ -117,7 +121,16 @@ pub struct bw_engine_options {
 
     /// Hears what the engine does; may be NULL.
     pub on_event: bw_event_fn,
-    /// Passed to `on_deopt` and `on_event`.
+    /// Takes code that was unlinked, to free it itself; may be NULL.
+    pub on_hand_back: bw_hand_back_fn,
+    /// The clock that fading counts, ranking and pauses go by; NULL is the time since the engine was built. With a clock of the VM's own, a
+    /// seed and an inline engine every decision can be repeated.
+    pub clock: bw_clock_fn,
+    /// Keeps what happens to code until bw_engine_deliver asks for it.
+    pub delivery: bool,
+    /// The most that is kept; 0 is no limit.
+    pub delivery_limit: usize,
+    /// Passed to all of these.
     pub data: *mut c_void,
     /// Lets go of `data`; may be NULL.
     pub free_data: bw_free_fn,
@@ -215,6 +228,22 @@ unsafe fn build(
     }
     let limits = (given.deopt_limit, given.deopt_base);
     builder = deopt::give(builder, given.deopt, limits, given.on_deopt, &data)?;
+    if given.delivery {
+        builder = builder.delivery(true);
+        if given.delivery_limit > 0 {
+            builder = builder.delivery_limit(given.delivery_limit);
+        }
+    }
+    if let Some(clock) = given.clock {
+        let data = data.clone();
+        builder = builder.clock(move || {
+            // SAFETY: the VM gave both together.
+            Duration::from_nanos(unsafe { clock(data.get()) })
+        });
+    }
+    if let Some(callback) = given.on_hand_back {
+        builder = delivery::hand_back(builder, callback, data.clone());
+    }
     if let Some(listener) = given.on_event {
         builder = builder.on_event(move |event| {
             // SAFETY: the VM gave both together.

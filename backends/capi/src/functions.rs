@@ -2,7 +2,9 @@
 
 use crate::engine::bw_engine;
 use crate::event::{bw_invalidate_fn, on_invalidate};
-use crate::handle::{answer, array, bead, borrow, bw_bead, copy_out, group, no_group, options, text};
+use crate::handle::{
+    answer, array, bead, borrow, bw_bead, copy_out, group, no_group, options, text, text_out,
+};
 use crate::status::{Error, bw_status, guard, guard_or};
 use crate::user::{UserData, bw_free_fn};
 use beadwork::{BeadInfo, Core};
@@ -168,18 +170,8 @@ pub unsafe extern "C" fn bw_engine_name(
     guard_or(0, || {
         // SAFETY: the header's contract.
         let given = unsafe { borrow(engine) }?.name(bead(asked)?);
-        let given = given.as_deref().unwrap_or("");
-        if room > 0 {
-            let cut = given.len().min(room - 1);
-            // SAFETY: the header's contract: there is room for the bytes and the NUL.
-            unsafe {
-                copy_out(&given.as_bytes()[..cut], name.cast(), cut);
-                if !name.is_null() {
-                    name.add(cut).write(0);
-                }
-            }
-        }
-        Ok(given.len())
+        // SAFETY: the header's contract.
+        Ok(unsafe { text_out(given.as_deref().unwrap_or(""), name, room) })
     })
 }
 

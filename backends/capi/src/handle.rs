@@ -135,6 +135,22 @@ pub(crate) unsafe fn copy_out<T: Copy>(values: &[T], out: *mut T, room: usize) {
     }
 }
 
+/// Writes as much of a text as there is room for, with a NUL at the end; answers how long all of it is.
+///
+/// # Safety
+/// `out` is null or has room for so many bytes.
+pub(crate) unsafe fn text_out(text: &str, out: *mut c_char, room: usize) -> usize {
+    if room > 0 && !out.is_null() {
+        let cut = text.len().min(room - 1);
+        // SAFETY: by the contract there is room for the bytes and the NUL.
+        unsafe {
+            copy_out(&text.as_bytes()[..cut], out.cast(), cut);
+            out.add(cut).write(0);
+        }
+    }
+    text.len()
+}
+
 /// An array C passed; null is fine if it is empty.
 ///
 /// # Safety

@@ -20,6 +20,7 @@
 )]
 
 pub mod code;
+pub mod delivery;
 pub mod deopt;
 pub mod engine;
 pub mod event;

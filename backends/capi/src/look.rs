@@ -1,10 +1,10 @@
 //! Looking at an engine.
 
 use crate::engine::bw_engine;
-use crate::handle::{answer, bead, borrow, bw_bead};
+use crate::handle::{answer, bead, borrow, bw_bead, copy_out, text_out};
 use crate::status::{bw_status, guard, guard_or};
 use beadwork::PendingState;
-use std::ffi::c_void;
+use std::ffi::{c_char, c_void};
 
 /// What a function waits for. It runs as before meanwhile.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -164,5 +164,56 @@ pub unsafe extern "C" fn bw_engine_stats(engine: *const bw_engine, stats: *mut b
         // SAFETY: the header's contract.
         unsafe { answer(stats, told) };
         Ok(())
+    })
+}
+
+/// A report for people: functions by tier and by heat, and the statistics, some lines of text. Writes up to `room` bytes of it to
+/// `report`, the terminating NUL included, and answers how long it is without that. Costs as bw_engine_hot_functions.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn bw_engine_report(
+    engine: *const bw_engine,
+    report: *mut c_char,
+    room: usize,
+) -> usize {
+    guard_or(0, || {
+        // SAFETY: the header's contract.
+        let now = unsafe { borrow(engine) }?.report().to_string();
+        // SAFETY: the header's contract.
+        Ok(unsafe { text_out(&now, report, room) })
+    })
+}
+
+/// A function and how often it was called.
+#[derive(Clone, Copy, Debug)]
+#[repr(C)]
+pub struct bw_hot_function {
+    /// The function.
+    pub bead: bw_bead,
+    /// Calls counted.
+    pub calls: u64,
+    /// The tier it runs at.
+    pub tier: u32,
+}
+
+/// The functions with the most calls counted, the hottest first, at most `room`; answers how many were written. Costs a look at every function that was ever
+/// called.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn bw_engine_hot_functions(
+    engine: *const bw_engine,
+    functions: *mut bw_hot_function,
+    room: usize,
+) -> usize {
+    guard_or(0, || {
+        // SAFETY: the header's contract.
+        let hot = unsafe { borrow(engine) }?.hot_functions(room);
+        let told = hot.iter().map(|function| bw_hot_function {
+            bead: function.bead.to_bits(),
+            calls: function.calls.into(),
+            tier: function.tier.get().into(),
+        });
+        let told: Vec<_> = told.collect();
+        // SAFETY: the header's contract.
+        unsafe { copy_out(&told, functions, room) };
+        Ok(told.len())
     })
 }

@@ -1,11 +1,13 @@
 //! Code goes: bailouts, invalidation, reloads, assumptions.
 
+use crate::code::{self, bw_code};
 use crate::deopt::{bw_bailout, bw_decision, bw_deopt_history, decision};
 use crate::engine::bw_engine;
 use crate::functions::bw_group;
-use crate::handle::{answer, assumption, bead, borrow, bw_bead, group, no_group, options};
-use crate::status::{bw_status, guard, guard_or};
+use crate::handle::{answer, assumption, bead, borrow, bw_bead, group, no_group, options, tier};
+use crate::status::{Error, bw_status, guard, guard_or};
 use beadwork::Reloaded;
+use std::ffi::c_void;
 
 /// A guard of compiled code failed: decides what becomes of that code, and does it before this returns. Unless the decision is
 /// BW_DECISION_KEEP or BW_DECISION_OUTDATED, dispatches do not answer that version any more; threads that are in it finish. `value` goes with the
@@ -173,4 +175,44 @@ pub unsafe extern "C" fn bw_engine_is_valid(engine: *const bw_engine, asked: u64
 pub unsafe extern "C" fn bw_engine_invalidate_assumption(engine: *const bw_engine, broken: u64) -> usize {
     // SAFETY: the header's contract.
     guard_or(0, || Ok(unsafe { borrow(engine) }?.invalidate_assumption(assumption(broken)?)))
+}
+
+/// Gives new code for a function: fills `code`, which is all zero, and answers true; or answers false.
+pub type bw_swap_fn =
+    Option<unsafe extern "C-unwind" fn(data: *mut c_void, function: bw_bead, code: *mut bw_code) -> bool>;
+
+/// Replaces code at once, without a time at which it is interpreted: asks `swap` for every live function first, and then installs at tier `number` what it
+/// gives. `superseded` gets how many functions have new code, `refused` how many pieces were not installed; those functions run as before. Each
+/// function goes over to its new code by one store, while others run; there is no moment at which all of them do.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn bw_engine_swap_matching(
+    engine: *const bw_engine,
+    number: u32,
+    swap: bw_swap_fn,
+    data: *mut c_void,
+    superseded: *mut usize,
+    refused: *mut usize,
+) -> bw_status {
+    guard(|| {
+        let swap = swap.ok_or_else(|| Error::null("the callback that gives code"))?;
+        let mut wrong = 0;
+        // SAFETY: the header's contract.
+        let swapped = unsafe { borrow(engine) }?.swap_matching(tier(number)?, |bead| {
+            let mut code = bw_code::NONE;
+            // SAFETY: the VM gave both together.
+            if !unsafe { swap(data, bead.to_bits(), &mut code) } {
+                return None;
+            }
+            // SAFETY: the header's contract, for what the VM wrote.
+            let read = unsafe { code::read(&code) };
+            wrong += usize::from(read.is_err());
+            read.ok()
+        });
+        // SAFETY: the header's contract.
+        unsafe {
+            answer(superseded, swapped.superseded.len());
+            answer(refused, swapped.refused.len() + wrong);
+        }
+        Ok(())
+    })
 }

@@ -24,6 +24,12 @@ impl UserData {
     pub(crate) fn get(&self) -> *mut c_void {
         self.data
     }
+
+    /// Gives the pointer up: it is not freed here any more.
+    pub(crate) fn release(mut self) -> *mut c_void {
+        self.free = None;
+        self.data
+    }
 }
 
 impl Drop for UserData {

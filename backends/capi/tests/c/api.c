@@ -481,6 +481,190 @@ static void policies_and_presets(void) {
   }
 }
 
+/* The clock of a VM of our own. */
+static uint64_t now;
+static uint64_t clock_of(void *data) {
+  (void)data;
+  return now;
+}
+
+static int payload, lost_payloads;
+static void lose_payload(void *data) {
+  HOLDS(data == &payload);
+  lost_payloads++;
+}
+
+static bw_status install(bw_engine *engine, bw_bead bead, uint32_t tier, void *entry, void *along) {
+  bw_code code = {0};
+  code.entry = entry;
+  code.bytes = 64;
+  code.payload = along;
+  code.free_payload = lose_payload;
+  code.free_owner = count_free;
+  return bw_engine_install(engine, bead, tier, &code, NULL);
+}
+
+static bw_delivery delivered[8];
+static size_t deliveries;
+static void take_delivery(void *data, const bw_delivery *delivery) {
+  HOLDS(data == &code_b && deliveries < 8);
+  delivered[deliveries++] = *delivery;
+}
+
+static void what_happened_to_code_is_delivered_once_and_in_order(void) {
+  bw_engine_options options = {0};
+  bw_engine *engine;
+  bw_bead bead;
+  bw_tier tier = {0};
+  options.is_inline = true;
+  options.delivery = true;
+  options.delivery_limit = 3;
+  tier.compile = compile;
+  tier.data = &code_a;
+  engine = engine_with(options, &tier, 1);
+  bead = function_of(engine);
+  freed = lost_payloads = 0;
+  OK(install(engine, bead, 1, &code_a, &payload));
+  OK(bw_engine_invalidate(engine, bead));
+  OK(bw_engine_remove(engine, bead, NULL));
+  HOLDS(bw_engine_deliveries(engine) == 3);
+  HOLDS(bw_engine_deliver(engine, take_delivery, &code_b) == 3 && deliveries == 3);
+  HOLDS(delivered[0].kind == BW_DELIVERY_KIND_INSTALLED && delivered[0].bead == bead && delivered[0].tier == 1);
+  HOLDS(delivered[0].payload == &payload && delivered[0].version != 0);
+  HOLDS(delivered[1].kind == BW_DELIVERY_KIND_INVALIDATED && !delivered[1].payload);
+  HOLDS(delivered[2].kind == BW_DELIVERY_KIND_REMOVED && delivered[2].bead == bead);
+  HOLDS(bw_engine_deliver(engine, take_delivery, &code_b) == 0 && lost_payloads == 0);
+
+  /* Where a payload is not delivered, it is let go of: not installed, too many, nobody takes it. */
+  HOLDS(install(engine, bead, 1, &code_a, &payload) == BW_STATUS_STALE && lost_payloads == 1);
+  for (int n = 0; n < 4; n++) {
+    OK(install(engine, function_of(engine), 1, &code_a, &payload));
+  }
+  HOLDS(lost_payloads == 2);
+  deliveries = 0;
+  HOLDS(bw_engine_deliver(engine, take_delivery, &code_b) == 3 && deliveries == 4 && lost_payloads == 2);
+  HOLDS(delivered[0].kind == BW_DELIVERY_KIND_LOST && delivered[0].count == 1 && delivered[0].bead == 0);
+  OK(install(engine, function_of(engine), 1, &code_a, &payload));
+  HOLDS(bw_engine_deliver(engine, NULL, NULL) == 1 && lost_payloads == 3);
+  OK(install(engine, function_of(engine), 1, &code_a, &payload));
+  OK(bw_engine_free(engine));
+  HOLDS(lost_payloads == 4 && freed == 8);
+  deliveries = 0;
+
+  /* An engine that delivers nothing. */
+  engine = simple_engine(0);
+  OK(install(engine, function_of(engine), 1, &code_a, &payload));
+  HOLDS(lost_payloads == 5 && bw_engine_deliver(engine, take_delivery, &code_b) == 0);
+  OK(bw_engine_free(engine));
+}
+
+static bw_handed_back *handed_back;
+static void take_back(void *data, bw_handed_back *code) {
+  HOLDS(data == &code_b && !handed_back);
+  handed_back = code;
+}
+
+static void code_is_handed_back_to_a_vm_that_frees_it_itself(void) {
+  bw_engine_options options = {0};
+  bw_tier tier = {0};
+  bw_engine *engine;
+  bw_bead bead;
+  options.is_inline = true;
+  options.on_hand_back = take_back;
+  options.data = &code_b;
+  tier.compile = compile;
+  engine = engine_with(options, &tier, 1);
+  bead = function_of(engine);
+  freed = 0;
+  OK(install(engine, bead, 1, &code_a, NULL));
+  OK(bw_engine_invalidate(engine, bead));
+  bw_engine_reclaim(engine);
+  HOLDS(handed_back && freed == 0);
+  HOLDS(bw_handed_back_bead(handed_back) == bead && bw_handed_back_entry(handed_back) == &code_a);
+  HOLDS(bw_handed_back_bytes(handed_back) == 64);
+  HOLDS(bw_handed_back_free((bw_handed_back *)engine) == BW_STATUS_HANDLE);
+  OK(bw_engine_free(engine));
+  HOLDS(freed == 0);
+  OK(bw_handed_back_free(handed_back));
+  OK(bw_handed_back_free(NULL));
+  HOLDS(freed == 1);
+}
+
+/* New code for the functions whose core is even; for every fourth what is no code. */
+static bool swap_even(void *data, bw_bead function, bw_code *code) {
+  size_t core;
+  OK(bw_engine_core(data, function, &core));
+  HOLDS(!code->entry && !code->owner);
+  code->entry = core % 4 ? &code_b : NULL;
+  code->free_owner = count_free;
+  return core % 2 == 0;
+}
+
+static void code_is_swapped_in_place(void) {
+  bw_engine *engine = simple_engine(0);
+  bw_mutator *mutator = mutator_of(engine);
+  bw_bead beads[4];
+  size_t superseded, refused;
+  freed = 0;
+  for (size_t core = 0; core < 4; core++) {
+    OK(bw_engine_register(engine, core, NULL, &beads[core]));
+    OK(install(engine, beads[core], 1, &code_a, NULL));
+  }
+  OK(bw_engine_swap_matching(engine, 1, swap_even, engine, &superseded, &refused));
+  HOLDS(superseded == 1 && refused == 1);
+  for (size_t core = 0; core < 4; core++) {
+    HOLDS(bw_dispatch(mutator, beads[core]) == (core == 2 ? &code_b : &code_a));
+  }
+  HOLDS(bw_engine_swap_matching(engine, 1, NULL, NULL, NULL, NULL) == BW_STATUS_NULL);
+  HOLDS(bw_engine_swap_matching(engine, 16, swap_even, engine, NULL, NULL) == BW_STATUS_ARGUMENT);
+  OK(bw_mutator_free(mutator));
+  OK(bw_engine_free(engine));
+  HOLDS(freed == 6);
+}
+
+static void a_clock_of_its_own_and_reports(void) {
+  bw_engine_options options = {0};
+  bw_tier tier = {0};
+  bw_engine *engine;
+  bw_mutator *mutator;
+  bw_bead cold, hot;
+  bw_state state;
+  bw_hot_function functions[2];
+  char text[2000], start[10];
+  size_t length;
+  options.is_inline = true;
+  options.clock = clock_of;
+  options.cold_after_ms = 10;
+  tier.compile = compile;
+  tier.data = &code_a;
+  tier.threshold = 5;
+  engine = engine_with(options, &tier, 1);
+  mutator = mutator_of(engine);
+  cold = function_of(engine);
+  hot = function_of(engine);
+  for (int calls = 0; calls < 20; calls++) {
+    bw_dispatch(mutator, hot);
+    if (calls < 5) {
+      bw_dispatch(mutator, cold);
+    }
+  }
+  HOLDS(bw_engine_hot_functions(engine, functions, 2) == 2);
+  HOLDS(functions[0].bead == hot && functions[0].calls > functions[1].calls && functions[0].tier == 0);
+  HOLDS(bw_engine_hot_functions(engine, functions, 1) == 1 && bw_engine_hot_functions(engine, NULL, 0) == 0);
+  length = bw_engine_report(engine, text, sizeof text);
+  HOLDS(length == strlen(text) && strstr(text, "2 functions"));
+  HOLDS(bw_engine_report(engine, start, sizeof start) == length && strlen(start) == 9 && !strncmp(text, start, 9));
+  HOLDS(bw_engine_report(engine, NULL, 0) == length);
+
+  /* Nobody called either for ten milliseconds of our clock, so what waits is dropped. */
+  now = 11 * 1000 * 1000;
+  bw_engine_run_pending(engine, 100);
+  OK(bw_engine_state(engine, cold, &state));
+  HOLDS(state.tier == 0 && state.pending == BW_PENDING_NONE);
+  OK(bw_mutator_free(mutator));
+  OK(bw_engine_free(engine));
+}
+
 int main(void) {
   wrong_arguments_are_errors_with_messages();
   both_dispatches_agree();
@@ -490,6 +674,10 @@ int main(void) {
   recovery();
   control();
   policies_and_presets();
+  what_happened_to_code_is_delivered_once_and_in_order();
+  code_is_handed_back_to_a_vm_that_frees_it_itself();
+  code_is_swapped_in_place();
+  a_clock_of_its_own_and_reports();
   puts("all of it holds");
   return 0;
 }
