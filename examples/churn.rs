@@ -21,6 +21,8 @@
 //! the thread waited for anything (`ru_nvcsw`: a lock, say) and faulted on a page.
 #![allow(unsafe_code, reason = "asks the kernel about this thread")]
 
+mod common;
+
 use std::hint::black_box;
 use std::process::ExitCode;
 use std::sync::OnceLock;
@@ -29,6 +31,7 @@ use std::time::{Duration, Instant};
 
 use beadwork::{Bead, CompiledCode, Core, Engine, Mutator, TierId};
 use clap::Parser;
+use common::{Failure, progress};
 
 /// Registers, removes and re-registers very many functions while another thread dispatches.
 #[derive(Parser)]
@@ -40,8 +43,6 @@ struct Options {
     #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=1_000))]
     runs: u32,
 }
-
-type Failure = Box<dyn std::error::Error + Send + Sync>;
 
 /// Functions that stay, all with code.
 const STEADY: usize = 1024;
@@ -327,6 +328,7 @@ fn show(options: &Options) -> Result<(), Failure> {
     );
     // The ratios of the dispatcher's worst gap to that of each control; the same for undisturbed gaps.
     let mut ratios: [[Vec<f64>; 2]; 2] = Default::default();
+    let bar = progress(3 * u64::from(options.runs));
     for run in 0..options.runs {
         let mut gaps = [[0.0; 2]; 3];
         for turn in 0..3 {
@@ -335,7 +337,8 @@ fn show(options: &Options) -> Result<(), Failure> {
             if pass.beside.wrong > 0 {
                 return Err(format!("{} dispatches answered wrongly", pass.beside.wrong).into());
             }
-            gaps[who as usize] = row(run, who, &pass, functions);
+            gaps[who as usize] = bar.suspend(|| row(run, who, &pass, functions));
+            bar.inc(1);
         }
         let [dispatcher, controls @ ..] = gaps;
         for (control, ratios) in controls.iter().zip(&mut ratios) {
@@ -344,6 +347,7 @@ fn show(options: &Options) -> Result<(), Failure> {
             }
         }
     }
+    bar.finish_and_clear();
     println!();
     for (who, [worst, undisturbed]) in [Who::Touching, Who::Idle].into_iter().zip(&mut ratios) {
         println!(

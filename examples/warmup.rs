@@ -6,7 +6,7 @@
 mod common;
 
 use std::fs::File;
-use std::io::{BufWriter, IsTerminal};
+use std::io::BufWriter;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -16,8 +16,7 @@ use beadwork::{Threshold, Tier, Trace};
 use beadwork_arena::Arena;
 use beadwork_cranelift::{CraneliftBackend, CraneliftError, OptLevel};
 use clap::Parser;
-use common::{Failure, check, exit, list, source, start_logging};
-use indicatif::{ProgressBar, ProgressStyle};
+use common::{Failure, check, exit, list, progress, source, start_logging};
 use strand::report::Recorder;
 use strand::tiering::{Linking, Tiered, cranelift};
 use strand::{Limits, Program, Vm, on_vm_stack};
@@ -98,8 +97,7 @@ fn run(
     recorder: &mut Recorder,
 ) -> Result<(), Failure> {
     let whole = Duration::from_secs(options.seconds);
-    let bar = if std::io::stderr().is_terminal() { ProgressBar::new(1_000) } else { ProgressBar::hidden() };
-    bar.set_style(ProgressStyle::with_template("{wide_bar} {msg}")?);
+    let bar = progress(1_000);
     let mut vm = Vm::new(program, Limits::default(), tiered.hooks())?;
     let start = Instant::now();
     let mut expected = None;

@@ -8,7 +8,18 @@ use std::fmt::Display;
 use std::path::Path;
 use std::process::ExitCode;
 
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use strand::Value;
+
+/// How far a long run is, of so many steps. A terminal sees it, on standard error; a pipe does not.
+pub(crate) fn progress(steps: u64) -> ProgressBar {
+    // Hidden by itself where standard error is no terminal.
+    let bar = ProgressBar::with_draw_target(Some(steps), ProgressDrawTarget::stderr());
+    match ProgressStyle::with_template("{wide_bar} {pos}/{len} {msg}") {
+        Ok(style) => bar.with_style(style),
+        Err(_) => bar,
+    }
+}
 
 /// What ends an example early; shown to the user.
 pub(crate) type Failure = Box<dyn std::error::Error + Send + Sync>;
