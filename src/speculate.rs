@@ -19,11 +19,11 @@ impl Shared {
         let Some(profile) = self.profile(bead) else { return };
         let callees = profile.callees();
         let all = callees.iter().fold(0u64, |sum, &(_, calls)| sum.saturating_add(calls));
-        let often = callees
-            .into_iter()
-            .filter(|&(callee, calls)| callee != bead && calls.saturating_mul(LEAST_SHARE) >= all);
+        let often = callees.into_iter().filter(|&(callee, calls)| {
+            callee != bead && calls.saturating_mul(LEAST_SHARE) >= all && self.table.live(callee).is_ok()
+        });
         for (callee, _) in often.take(most) {
-            if self.table.live(callee).is_err() || !self.admits(callee, tier) {
+            if !self.admits(callee, tier) {
                 continue;
             }
             let calls = self.table.budgets.calls(callee.index());

@@ -223,3 +223,125 @@ fn a_callee_that_the_tiers_filter_refuses_is_not_promoted_speculatively() {
     engine.run_pending(usize::MAX);
     assert_eq!(reasons(&log), [(0, Reason::Hot), (2, Reason::Speculative)]);
 }
+
+/// An engine whose first tier's code calls the first function's callees at sites of one callee each, by the addresses it answers.
+fn direct_callers(callees: Arc<Mutex<Vec<Bead>>>) -> (Engine, Arc<Mutex<Vec<usize>>>) {
+    let counts = Arc::<Mutex<Vec<usize>>>::default();
+    let sink = counts.clone();
+    let compile = FnBackend::new(move |job: &mut Job<'_>| {
+        let callees = callees.lock().unwrap();
+        let sites = job.call_sites(callees.len() as u32).unwrap();
+        let sites =
+            callees.iter().zip(0..).map(|(&callee, n)| job.direct_call(sites.site(n).unwrap(), callee));
+        *sink.lock().unwrap() = sites.collect();
+        Ok(code())
+    });
+    let tier = |compile| Tier::new(compile).policy(Manual);
+    let second = Tier::new(FnBackend::new(|_: &mut Job<'_>| Ok(code()))).policy(Manual);
+    (Engine::builder().capacity(64).inline().tier(tier(compile)).tier(second).build().unwrap(), counts)
+}
+
+/// What emitted code does at a call of one callee.
+fn native_calls(counter: usize, calls: u64) {
+    // SAFETY: the engine that owns the counters is alive in every test that calls this.
+    let cell = unsafe { &*std::ptr::with_exposed_provenance::<AtomicU64>(counter) };
+    cell.store(cell.load(Relaxed) + calls, Relaxed);
+}
+
+#[test]
+fn calls_of_code_that_goes_on_are_counted_for_their_callees_after_a_reset() {
+    let callees = Arc::<Mutex<Vec<Bead>>>::default();
+    let (engine, counts) = direct_callers(callees.clone());
+    let beads = beads(&engine, 3);
+    *callees.lock().unwrap() = beads[1..].to_vec();
+    engine.promote(beads[0], T1).unwrap();
+    engine.run_pending(usize::MAX);
+    let counts = counts.lock().unwrap().clone();
+    native_calls(counts[0], 7);
+    engine.reset_profile(beads[0]).unwrap();
+    assert_eq!(engine.callees(beads[0]), Ok(vec![]));
+    native_calls(counts[0], 3);
+    native_calls(counts[1], 9);
+    assert_eq!(engine.callees(beads[0]), Ok(vec![(beads[2], 9), (beads[1], 3)]));
+}
+
+#[test]
+fn a_reset_makes_room_for_other_callees_at_sites_that_see_several() {
+    let (engine, log) = profiling(1, 1, |tier| tier);
+    let (beads, m) = (beads(&engine, 12), engine.mutator());
+    let site = compiled(&engine, &log, beads[0], T1).sites.unwrap().site(0).unwrap();
+    beads[1..6].iter().for_each(|&callee| m.native_target(site, callee));
+    engine.reset_profile(beads[0]).unwrap();
+    beads[6..10].iter().for_each(|&callee| m.native_target(site, callee));
+    let profile = engine.profile(beads[0]).unwrap().unwrap();
+    assert!(!profile.call_sites()[0].is_megamorphic());
+    assert_eq!(profile.call_sites()[0].targets().count(), 4);
+}
+
+#[test]
+fn a_direct_call_at_any_number_reaches_nothing_outside() {
+    let bits = [0, 1, 1 << 12, u32::MAX - 8, u32::MAX - 1, u32::MAX];
+    let engine = inline(10, move |job| {
+        for bits in bits {
+            job.direct_call(CallSite::from_bits(bits), job.bead());
+        }
+        Ok(code())
+    });
+    let bead = engine.register(Core::new(0)).unwrap();
+    engine.promote(bead, T1).unwrap();
+    engine.run_pending(usize::MAX);
+    assert_eq!(engine.tier(bead), Ok(T1));
+}
+
+#[test]
+fn callees_that_are_gone_take_no_live_ones_place_in_speculation() {
+    let (engine, log, beads) = caller_and_callees(|tier| tier.speculate_on_callees(1));
+    engine.remove(beads[1]).unwrap();
+    let m = engine.mutator();
+    (0..100).for_each(|_| m.tick(beads[0]));
+    engine.run_pending(usize::MAX);
+    assert_eq!(reasons(&log), [(0, Reason::Hot), (2, Reason::Speculative)]);
+}
+
+/// Somebody else takes the request as soon as there is one, which is before the reload returns.
+#[test]
+fn a_compile_that_a_reload_asks_for_sees_no_counts_of_the_old_source_and_keeps_its_own() {
+    let engine_of = Arc::<std::sync::OnceLock<(Engine, [Bead; 2])>>::default();
+    let (known, compiles) = (engine_of.clone(), engine_of.clone());
+    let seen = Arc::<Mutex<Vec<Option<Profile>>>>::default();
+    let sink = seen.clone();
+    let compile = FnBackend::new(move |job: &mut Job<'_>| {
+        let (_, [container, callee]) = compiles.get().unwrap();
+        if job.bead() == *container {
+            assert!(job.include(*callee)?);
+            return Ok(code());
+        }
+        sink.lock().unwrap().push(job.profile());
+        native_block(job.block_counters(1).unwrap(), 0, 5);
+        let site = job.call_sites(1).unwrap().site(0).unwrap();
+        native_calls(job.direct_call(site, *container), 6);
+        Ok(code())
+    });
+    let tier = Tier::new(compile).policy(Manual);
+    let engine = Engine::builder().capacity(64).inline().tier(tier).on_event(move |event| {
+        if let (Some((engine, [container, _])), Event::Invalidated { bead }) = (known.get(), event)
+            && bead == container
+        {
+            engine.run_pending(usize::MAX);
+        }
+    });
+    let engine = engine.build().unwrap();
+    let [container, callee] = beads(&engine, 2)[..] else { panic!() };
+    assert!(engine_of.set((engine.clone(), [container, callee])).is_ok());
+    for bead in [container, callee] {
+        engine.promote(bead, T1).unwrap();
+        engine.run_pending(usize::MAX);
+    }
+    engine.reload(callee).unwrap();
+    engine.run_pending(usize::MAX);
+    let seen = seen.lock().unwrap();
+    assert_eq!(seen.len(), 2);
+    assert_eq!(seen[1].as_ref().map(|profile| (profile.block(0), profile.callees())), Some((0, vec![])));
+    assert_eq!(engine.profile(callee).unwrap().unwrap().blocks(), [5]);
+    assert_eq!(engine.callees(callee), Ok(vec![(container, 6)]));
+}

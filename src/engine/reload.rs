@@ -71,6 +71,9 @@ impl Engine {
         let snapshot = if asks { shared.take_snapshot(bead) } else { None };
         let (mut pushed, mut dropped) = (false, None);
         let reload = || {
+            // What the old source's blocks counted says nothing of the new one's. Before a worker can take the request, so that a
+            // compile of the new source neither sees it nor loses what its own code counts.
+            shared.table.profiles.start_over(bead);
             let (taken, rest) = shared.snapshots.attach(
                 bead,
                 snapshot,
@@ -87,8 +90,6 @@ impl Engine {
         let (taken, told) = shared.take_back(bead, reload, |taken| taken.had_code)?;
         shared.dispose(dropped);
         shared.changed_meaning(bead);
-        // What the old source's blocks counted says nothing of the new one's.
-        let _ = self.reset_profile(bead);
         if taken.was_pending {
             // Who waits looks at the state, and goes on waiting if it is queued again.
             shared.over(bead, TierId::MAX, taken.version);

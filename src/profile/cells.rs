@@ -103,7 +103,12 @@ impl Cells {
 
     /// All cells of a run zero.
     pub(crate) fn clear(&self, run: Run) {
-        for number in run.offset..run.offset + run.capacity() {
+        self.zero(run.offset..run.offset + run.capacity());
+    }
+
+    /// These cells zero.
+    pub(crate) fn zero(&self, numbers: std::ops::Range<u32>) {
+        for number in numbers {
             // Relaxed: a count. An untouched page stays untouched.
             if self.get(number).load(Relaxed) != 0 {
                 self.get(number).store(0, Relaxed);

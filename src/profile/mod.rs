@@ -36,6 +36,11 @@ impl Run {
     pub(crate) fn first(self) -> u32 {
         self.offset
     }
+
+    /// The cells in use.
+    fn cells(self) -> std::ops::Range<u32> {
+        self.offset..self.offset + self.len
+    }
 }
 
 /// The counters of a function's basic blocks, for the native code of a [`Job`](crate::Job) to raise by itself.

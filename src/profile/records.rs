@@ -13,6 +13,10 @@ use std::sync::atomic::Ordering::{Relaxed, SeqCst};
 /// Records are spread over so many locks, a power of two, by function.
 const SHARDS: usize = if cfg!(beadwork_loom) { 1 } else { 16 };
 
+/// In the last cell of a site, which has the count of all others: native code raises the first count by itself, so the callee it is for
+/// is noted once, when the code is compiled, and has to stay.
+const DIRECT: u64 = 1 << 63;
+
 /// What a function has.
 #[derive(Clone, Copy, Default)]
 struct Record {
@@ -127,12 +131,25 @@ impl Profiles {
         }
     }
 
-    /// Counts from zero: the function's source changed.
+    /// Counts from zero: the function's source changed, or its program does something else. Code that is there may go on, so
+    /// sites that call one function only still call that.
     pub(crate) fn start_over(&self, bead: Bead) {
-        if self.len.load(Relaxed) != 0
-            && let Some(record) = lock(self.shard(bead)).get(&bead.to_bits())
-        {
-            [record.blocks, record.sites].into_iter().flatten().for_each(|run| self.cells.clear(run));
+        if self.len.load(Relaxed) == 0 {
+            return;
+        }
+        let shard = lock(self.shard(bead));
+        let Some(record) = shard.get(&bead.to_bits()) else { return };
+        record.blocks.into_iter().for_each(|run| self.cells.clear(run));
+        for first in record.sites.into_iter().flat_map(|run| run.cells().step_by(SITE_CELLS as usize)) {
+            let others = first + SITE_CELLS - 1;
+            // Relaxed: counts, and bits that are all there is.
+            let direct = self.cells.get(others).load(Relaxed) & DIRECT;
+            self.cells.zero(first + u32::from(direct != 0)..others);
+            if direct == 0 {
+                self.cells.zero(others..others + 1);
+            } else {
+                self.cells.get(others).store(direct, Relaxed);
+            }
         }
     }
 
@@ -145,27 +162,29 @@ impl Profiles {
         let shard = lock(self.shard(bead));
         let record = shard.get(&bead.to_bits())?;
         let read = |number| self.cells.get(number).load(Relaxed);
-        let cells = |run: Run| run.offset..run.offset + run.len;
-        let blocks = record.blocks.into_iter().flat_map(cells).map(read).collect();
-        let sites = record.sites.into_iter().flat_map(|run| cells(run).step_by(SITE_CELLS as usize));
+        let blocks = record.blocks.into_iter().flat_map(Run::cells).map(read).collect();
+        let sites = record.sites.into_iter().flat_map(|run| run.cells().step_by(SITE_CELLS as usize));
         let calls = sites.map(|first| {
             let targets = std::array::from_fn(|place| {
                 let cell = first + 2 * place as u32;
                 target(read(cell)).map(|callee| (callee, read(cell + 1)))
             });
-            CallProfile { targets, others: read(first + SITE_CELLS - 1) }
+            CallProfile { targets, others: read(first + SITE_CELLS - 1) & !DIRECT }
         });
         Some(Profile { blocks, calls: calls.collect() })
     }
 
     /// States that a site calls one function only; answers the address of the count, for native code to raise.
     pub(crate) fn direct(&self, site: CallSite, callee: Bead) -> usize {
-        let (first, count) = (self.cells.get(site.0), self.cells.get(site.0 + 1));
+        let cell = |number| self.cells.get(site.0.wrapping_add(number));
+        let (first, count, others) = (cell(0), cell(1), cell(SITE_CELLS - 1));
         // Relaxed: a count; if it was another's, what it counted goes.
         if first.load(Relaxed) != callee.to_bits() {
             count.store(0, Relaxed);
             first.store(callee.to_bits(), Relaxed);
         }
+        // Relaxed: a bit that is all there is. Stored after the callee, so that a reset in between takes both.
+        others.store(others.load(Relaxed) | DIRECT, Relaxed);
         std::ptr::from_ref(count).expose_provenance()
     }
 
