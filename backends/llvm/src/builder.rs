@@ -73,7 +73,8 @@ impl LlvmBuilder {
         self
     }
 
-    /// Features to add or leave out, as `+avx2,-avx512f`. They come after those of the processor, so they win.
+    /// Features to add or leave out, as `+avx2,-avx512f`. They come after those of the processor, so they win; only that the code is
+    /// for 64 bits is not to be chosen.
     #[must_use]
     pub fn features(mut self, features: impl Into<String>) -> Self {
         self.features = Some(features.into());
@@ -162,15 +163,16 @@ impl LlvmBuilder {
     ///
     /// # Errors
     /// [`LlvmError`] for a machine that LLVM or this crate generates no code for, for passes LLVM does not know, for a null
-    /// symbol, or if the arena cannot be made.
+    /// symbol, for a text with a NUL in it, or if the arena cannot be made.
     pub fn build<F: Frontend>(self, frontend: F) -> Result<LlvmBackend<F>, LlvmError> {
+        let symbols = self.symbols.iter().map(|(name, _)| ("name of a runtime symbol", Some(&name[..])));
         let texts = [
             ("name of the processor", self.cpu.as_deref()),
             ("list of features", self.features.as_deref()),
             ("pass pipeline", Some(self.passes.pipeline())),
         ];
         if let Some((what, _)) =
-            texts.into_iter().find(|(_, text)| text.is_some_and(|text| text.contains('\0')))
+            texts.into_iter().chain(symbols).find(|(_, text)| text.is_some_and(|text| text.contains('\0')))
         {
             return Err(LlvmError::Nul { what });
         }

@@ -105,7 +105,8 @@ impl<'c> FunctionUnit<'c, '_> {
     /// An unknown name, or one asked for before with another type, fails this function after the frontend returned.
     pub fn symbol(&mut self, name: &str, ty: FunctionType<'c>) -> FunctionValue<'c> {
         self.symbol_value(name);
-        if let Some(known) = self.module().get_function(name) {
+        let symbol = self.env.symbols.in_module(name);
+        if let Some(known) = self.module().get_function(&symbol) {
             if known.get_type() == ty {
                 return known;
             }
@@ -115,7 +116,7 @@ impl<'c> FunctionUnit<'c, '_> {
                 known.get_type()
             )));
         }
-        let function = self.module().add_function(name, ty, Some(Linkage::External));
+        let function = self.module().add_function(&symbol, ty, Some(Linkage::External));
         // A call through a cell beside the code, rather than a jump to it.
         self.attribute(function, "nonlazybind", 0);
         function
@@ -144,7 +145,7 @@ impl<'c> FunctionUnit<'c, '_> {
     /// Another alignment fails this function after the frontend returned.
     pub fn data(&mut self, bytes: &[u8], align: u32) -> PointerValue<'c> {
         let bytes = self.context().const_string(bytes, false);
-        let data = self.module().add_global(bytes.get_type(), None, "data");
+        let data = self.module().add_global(bytes.get_type(), None, "beadwork.data");
         data.set_initializer(&bytes);
         data.set_constant(true);
         data.set_linkage(Linkage::Private);

@@ -30,6 +30,9 @@ pub(crate) struct Environment {
     pub(crate) recycle_after: usize,
 }
 
+/// What the code runs in, whatever processor was asked for: LLVM ends the process when it is to generate 64-bit code for one without.
+const MODE: &str = "+64bit,+64bit-mode,-32bit-mode,-16bit-mode";
+
 impl Environment {
     /// Registers LLVM's code generator, once per process.
     pub(crate) fn initialize() -> Result<(), LlvmError> {
@@ -60,8 +63,10 @@ impl Environment {
         let triple = TargetTriple::create(&self.triple);
         let target = Target::from_triple(&triple).map_err(|error| refused(error.to_string()))?;
         let (reloc, model) = (RelocMode::PIC, CodeModel::Small);
+        let comma = if self.features.is_empty() { "" } else { "," };
+        let features = format!("{}{comma}{MODE}", self.features);
         target
-            .create_target_machine(&triple, &self.cpu, &self.features, self.level, reloc, model)
+            .create_target_machine(&triple, &self.cpu, &features, self.level, reloc, model)
             .ok_or_else(|| refused("it refused the combination of processor and features".to_owned()))
     }
 

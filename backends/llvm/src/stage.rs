@@ -127,9 +127,10 @@ fn compile(
     worker.session.take_remarks();
     worker.session.listen();
     let mut unit = FunctionUnit::new(env, job, worker, slots, wanted.entry, wanted.bodies.clone());
-    let built = frontend.build(&mut unit);
+    // Known also if it panics, since it may do without them then.
+    let built = catch_unwind(AssertUnwindSafe(|| frontend.build(&mut unit)));
     wanted.bodies.clone_from(&unit.bodies);
-    built?;
+    built.unwrap_or_else(|payload| resume_unwind(payload))?;
     unit.check()?;
     while unit.next_body() {
         frontend.build(&mut unit)?;
@@ -178,7 +179,10 @@ fn compile(
 fn outside(env: &Environment, embeds: &[Embedded], name: &str) -> Option<Outside> {
     match Embedded::find(embeds, name) {
         Some(Embedded { name, now }) => Some(Outside { address: *now, name: name.clone() }),
-        None => Some(Outside { address: known(env, name)?, name: name.to_owned() }),
+        None => {
+            let name = env.symbols.of_module(name);
+            Some(Outside { address: known(env, name)?, name: name.to_owned() })
+        }
     }
 }
 

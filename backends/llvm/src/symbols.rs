@@ -1,7 +1,15 @@
 //! Runtime symbols: functions and data of the VM that code refers to by name.
 
 use crate::error::LlvmError;
+use std::borrow::Cow;
 use std::collections::HashMap;
+
+/// What names in a module begin with that are this crate's, LLVM's intrinsics', those without mangling, and those of sections and labels
+/// in objects.
+const TAKEN: [&str; 4] = ["beadwork.", "llvm.", "\u{1}", "."];
+
+/// What the names of symbols begin with that cannot have their own.
+const NUMBERED: &str = "beadwork.symbol.";
 
 /// Names with addresses, numbered so that code can refer to them by a small number.
 #[derive(Clone, Debug, Default)]
@@ -35,6 +43,23 @@ impl Symbols {
 
     pub(crate) fn address(&self, number: u32) -> Option<u64> {
         self.addresses.get(number as usize).copied()
+    }
+
+    /// What a symbol is called in a module: its name, by which LLVM knows functions of the C library, unless the name means something
+    /// else there.
+    pub(crate) fn in_module<'n>(&self, name: &'n str) -> Cow<'n, str> {
+        let taken = name.is_empty() || TAKEN.iter().any(|prefix| name.starts_with(prefix));
+        match self.number(name) {
+            Some(number) if taken => Cow::Owned(format!("{NUMBERED}{number}")),
+            _ => Cow::Borrowed(name),
+        }
+    }
+
+    /// The inverse of [`in_module`](Symbols::in_module).
+    pub(crate) fn of_module<'n>(&'n self, symbol: &'n str) -> &'n str {
+        let number = symbol.strip_prefix(NUMBERED).and_then(|number| number.parse::<u32>().ok());
+        let name = number.and_then(|number| self.numbers.iter().find(|&(_, &other)| other == number));
+        name.map_or(symbol, |(name, _)| name)
     }
 
     pub(crate) fn address_of(&self, name: &str) -> Option<u64> {

@@ -223,3 +223,41 @@ fn two_tiers_of_one_engine_share_an_arena() {
     engine.reclaim();
     assert_eq!(arena.stats().live_blocks, 1, "the first tier's code was superseded and freed");
 }
+
+#[test]
+fn a_runtime_symbol_may_be_called_anything() {
+    extern "C" fn plus_five(x: i64) -> i64 {
+        x + 5
+    }
+    let names = [
+        "data",
+        "counted",
+        "beadwork.entry",
+        "beadwork.body.0",
+        "beadwork.embed.0",
+        "a b",
+        "\u{e4}\"$",
+        "\u{1}odd",
+        "llvm.odd",
+        "main",
+        ".text",
+        ".L0",
+        "0",
+        "",
+    ];
+    for name in names {
+        let uses = body(move |unit, x, all| {
+            let text = unit.data(&[7; 16], 8);
+            let text = unit.builder().build_load(unit.context().i8_type(), text, "")?.into_int_value();
+            let text = unit.builder().build_int_z_extend(text, word(unit), "")?;
+            unit.include(all[1]);
+            let x = call(unit, all[1], x)?;
+            let x = unit.builder().build_int_add(x, text, "")?;
+            call_symbol(unit, name, x)
+        });
+        let rig = Rig::new(options().symbol(name, plus_five as *const u8), vec![uses, plus(100)]);
+        rig.compile([0]);
+        assert!(rig.is_native(0), "{name:?}: {:?}", rig.failure(0));
+        assert_eq!(rig.call(0, 1), 113, "{name:?}");
+    }
+}

@@ -250,6 +250,8 @@ fn what_cannot_be_built_is_refused_by_the_builder() {
     assert_eq!(build(options().features("a\0b")), LlvmError::Nul { what: "list of features" });
     let hole = build(options().symbol("hole", std::ptr::null()));
     assert_eq!(hole, LlvmError::NullSymbol { name: "hole".to_owned() });
+    let cut = build(options().symbol("cut\0off", std::ptr::without_provenance(16)));
+    assert_eq!(cut, LlvmError::Nul { what: "name of a runtime symbol" });
 }
 
 #[test]
@@ -258,4 +260,18 @@ fn errors_of_builder_and_engine_become_the_functions_error() {
     assert_eq!(CompileError::from(BuildError::from(own.clone())), own);
     let _: fn(&FunctionUnit<'static, 'static>) -> Result<FunctionValue<'static>, CompileError> =
         FunctionUnit::function;
+}
+
+#[test]
+fn a_processor_without_64_bits_does_not_end_the_process() {
+    for options in [
+        options().cpu("i686"),
+        options().cpu("pentium4"),
+        options().features("-64bit"),
+        options().features("-64bit-mode,+32bit-mode"),
+    ] {
+        let rig = Rig::new(options, vec![plus(1)]);
+        rig.compile([0]);
+        assert_eq!(rig.call(0, 1), 2);
+    }
 }

@@ -284,3 +284,18 @@ fn call_sites_are_recorded_for_the_function_and_never_for_a_body_in_it() {
     let profile = rig.engine.profile(rig.beads[0]).unwrap().unwrap();
     assert_eq!(profile.call_sites().len(), 1);
 }
+
+#[test]
+fn a_function_that_panics_with_bodies_of_others_in_it_is_compiled_without() {
+    let panics = body(|unit, x, all| {
+        if unit.include(all[1]) {
+            panic!("a bug of the inliner");
+        }
+        call(unit, all[1], x)
+    });
+    let rig = Rig::new(options(), vec![panics, plus(3)]);
+    rig.compile([0, 1]);
+    assert!(rig.is_native(0), "{:?}", rig.failure(0));
+    assert_eq!(rig.call(0, 4), 7);
+    assert_eq!(rig.backend.stats().units_failed, 1);
+}
