@@ -36,6 +36,8 @@ struct Room {
     used: u32,
     free: [Vec<u32>; CLASSES],
     limbo: VecDeque<Limbo>,
+    /// Whether runs came free since free ones were last joined.
+    unjoined: bool,
 }
 
 /// A run that native code may still be storing into.
@@ -93,7 +95,10 @@ impl Cells {
             };
             room.free[class].pop().or_else(|| fresh(&mut room)).or_else(|| {
                 room.sweep(usize::MAX, grace, &pinned);
-                room.free[class].pop()
+                room.free[class].pop().or_else(|| room.split(class)).or_else(|| {
+                    room.join();
+                    room.split(class)
+                })
             })?
         };
         let run = Run { offset, len, class: class as u8 };
@@ -140,8 +145,41 @@ impl Room {
             let Some(limbo) = self.limbo.pop_front() else { return };
             if limbo.stamp <= passed && !pinned(limbo.bead) {
                 self.free[usize::from(limbo.run.class)].push(limbo.run.offset);
+                self.unjoined = true;
             } else {
                 self.limbo.push_back(limbo);
+            }
+        }
+    }
+
+    /// Takes a free run of at least that class, and puts back what is over.
+    fn split(&mut self, class: usize) -> Option<u32> {
+        let (from, offset) =
+            (class..CLASSES).find_map(|from| self.free[from].pop().map(|offset| (from, offset)))?;
+        (class..from).for_each(|half| self.free[half].push(offset + (1 << half)));
+        Some(offset)
+    }
+
+    /// Makes of free runs that lie side by side the longest there can be: what functions of one size leave is for all others, too.
+    /// Costs a sort of them, and nothing if none came free since.
+    fn join(&mut self) {
+        if !std::mem::take(&mut self.unjoined) {
+            return;
+        }
+        let mut all = Vec::new();
+        for (class, free) in self.free.iter_mut().enumerate() {
+            all.extend(free.drain(..).map(|offset| (offset, 1u32 << class)));
+        }
+        all.sort_unstable();
+        let mut all = all.into_iter().peekable();
+        while let Some((mut offset, mut len)) = all.next() {
+            while let Some((_, more)) = all.next_if(|&(next, _)| next == offset + len) {
+                len += more;
+            }
+            while len > 0 {
+                let class = (len.ilog2() as usize).min(CLASSES - 1);
+                self.free[class].push(offset);
+                (offset, len) = (offset + (1 << class), len - (1 << class));
             }
         }
     }
@@ -180,6 +218,27 @@ mod tests {
         }
         assert_eq!(take().map(|run| run.offset), Some(63));
         assert_eq!(take(), None);
+    }
+
+    #[test]
+    fn room_that_functions_of_one_size_left_is_for_functions_of_any_other() {
+        let (cells, grace) = (Cells::reserve(64).unwrap(), Grace::new());
+        let mut taken = Vec::new();
+        let mut stored = 0;
+        for len in [1, 64, 3, 16, 1, 5, 33, 2, 64] {
+            while let Some(run) = cells.take(len, &grace, |_| false) {
+                assert!(taken.len() < 64, "more than there is");
+                taken.push(run);
+            }
+            assert_eq!(taken.len(), 64 / len.next_power_of_two() as usize, "{len}");
+            // No two of them share a cell.
+            for run in taken.iter().flat_map(|run: &Run| run.offset..run.offset + run.capacity()) {
+                assert_eq!(cells.get(run).load(Relaxed), 0, "{len}");
+                stored += 1;
+                cells.get(run).store(stored, Relaxed);
+            }
+            taken.drain(..).for_each(|run| cells.retire(B, run, &grace));
+        }
     }
 
     #[test]
