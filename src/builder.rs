@@ -207,8 +207,8 @@ impl EngineBuilder {
         self
     }
 
-    /// How long a request that a policy made may wait without a further call of the function before it is dropped, and
-    /// the function has to earn its threshold anew; [`DEFAULT_COLD_AFTER`] if not given. HotSpot does the same after 50 ms
+    /// How long a request that a policy made may wait without a further call of the function, or iterations of a
+    /// native loop in it that counts itself, before it is dropped, and the function has to earn its threshold anew; [`DEFAULT_COLD_AFTER`] if not given. HotSpot does the same after 50 ms
     /// (`TieredCompileTaskTimeout`).
     #[must_use]
     pub fn cold_after(mut self, time: Duration) -> Self {

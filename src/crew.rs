@@ -185,13 +185,15 @@ impl Crew for Shared {
 
     fn claim(&self, request: &mut Request, now: u32) -> Claim {
         let state = self.table.state(request.index);
-        if state.load().stamp() != request.stamp {
+        let seen = state.load();
+        if seen.stamp() != request.stamp {
             // The token was put there by an earlier request, perhaps of an earlier function.
             (request.reason, request.calls) = (Reason::Resumed, 0);
         }
         let cold = request.reason.is_a_guess()
             && clock::since(now, request.asked) > self.settings.cold_after
-            && self.table.budgets.calls(request.index) <= request.calls;
+            && self.table.budgets.calls(request.index) <= request.calls
+            && !self.loops.ran_within(Bead::new(request.index, seen.tag), self.settings.cold_after, now);
         if !cold {
             return state.claim(request.index, request.tier).map_or(Claim::Unwanted, Claim::Ticket);
         }

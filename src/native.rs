@@ -66,10 +66,10 @@ impl Shared {
     /// A native loop went round. Answers after how many further iterations this is to be called again.
     pub(crate) fn native_loop_spent(&self, spent: Spent) -> u32 {
         const RECHECK: u32 = RECHECK_CALLS * ITERATIONS_PER_CALL;
-        let (bead, site) = (spent.bead, spent.site);
+        let (bead, site, told) = (spent.bead, spent.site, self.now());
         let (iterations, now) = {
             let _no_fork = self.gate.enter();
-            let iterations = self.loops.add(bead, site, spent.iterations);
+            let iterations = self.loops.add(bead, site, spent.iterations, told);
             let now = self.table.live(bead);
             if now.is_err() {
                 // Removed, perhaps just now, and then nobody else forgets what was noted.

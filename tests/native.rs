@@ -108,6 +108,30 @@ fn a_native_loop_that_runs_long_has_its_function_promoted_though_it_is_called_on
 }
 
 #[test]
+fn a_function_that_is_called_no_more_while_its_native_loop_runs_keeps_its_place_in_the_queue() {
+    let time = Arc::new(AtomicUsize::new(0));
+    let clock = time.clone();
+    let tier = |calls| {
+        let tier = Tier::new(FnBackend::new(|_: &mut Job<'_>| Ok(code())));
+        tier.policy(Threshold::new(calls)).counts_itself(true)
+    };
+    let builder = Engine::builder().capacity(64).inline().cold_after(Duration::from_millis(50));
+    let builder = builder.clock(move || Duration::from_millis(clock.load(SeqCst) as u64));
+    let engine = builder.tier(tier(10)).tier(tier(1_000)).build().unwrap();
+    let (beads, m) = (beads(&engine, 2), engine.mutator());
+    engine.promote_many(beads.iter().copied(), T1);
+    engine.run_pending(usize::MAX);
+    // Both loops ask for the next tier, and one goes on.
+    beads.iter().for_each(|&bead| m.native_iterations(bead, 7, 2_000 * ITERATIONS_PER_CALL));
+    assert!(beads.iter().all(|&bead| engine.state(bead).unwrap().pending.is_some()));
+    time.store(200, SeqCst);
+    m.native_iterations(beads[0], 7, 2_000 * ITERATIONS_PER_CALL);
+    time.store(240, SeqCst);
+    engine.run_pending(usize::MAX);
+    assert_eq!([engine.tier(beads[0]), engine.tier(beads[1])], [Ok(t2()), Ok(T1)]);
+}
+
+#[test]
 fn counting_for_a_removed_function_changes_nothing() {
     let (engine, budgets) = counting([10, 20]);
     let (bead, m) = (engine.register(Core::new(0)).unwrap(), engine.mutator());

@@ -1,5 +1,6 @@
 //! What is known of each loop: iterations, whether a native entry was asked for, and how often its entry was no good.
 
+use crate::clock;
 use crate::id::Bead;
 use crate::sync::{AtomicUsize, Mutex, lock};
 use std::collections::HashMap;
@@ -38,6 +39,8 @@ struct Record {
     unasked: u32,
     /// The next count told began before the function last started over.
     stale: bool,
+    /// When it last went round in native code, in milliseconds of the engine.
+    told: u32,
     /// The function's version when a native entry was asked for; 0 if none was, since a request raises the version.
     wanted: u32,
 }
@@ -114,12 +117,18 @@ impl Loops {
         })
     }
 
-    /// Adds iterations of a native loop; answers all there were.
-    pub(crate) fn add(&self, bead: Bead, site: u64, iterations: u32) -> u32 {
+    /// Adds iterations of a native loop, told `now`; answers all there were.
+    pub(crate) fn add(&self, bead: Bead, site: u64, iterations: u32, now: u32) -> u32 {
         self.with(bead, site, |record| {
+            record.told = now;
             record.iterations = record.iterations.saturating_add(iterations);
             record.iterations
         })
+    }
+
+    /// Whether a native loop of the function has told of iterations within the last `span` milliseconds.
+    pub(crate) fn ran_within(&self, bead: Bead, span: u32, now: u32) -> bool {
+        !self.filtered(bead, |record| clock::since(now, record.told) <= span).is_empty()
     }
 
     /// Notes that a native entry is asked for, of code newer than `version`.
@@ -167,7 +176,9 @@ impl Loops {
         self.with(bead, site, |record| {
             let wait = RETRY_AFTER << record.failures.min(MAX_DOUBLINGS);
             record.failures = record.failures.saturating_add(1);
-            record.not_before = record.iterations.saturating_add(wait);
+            // Native loops get to the end of 32 bits within seconds, and what is to be waited has to fit in.
+            record.iterations = record.iterations.min(u32::MAX - wait);
+            record.not_before = record.iterations + wait;
             wait
         })
     }
@@ -213,6 +224,19 @@ mod tests {
         assert_eq!(loops.count(B, 1, 1, &mut true), Standing::Allowed(64_000));
         assert_eq!(loops.count(B, 1, 1, &mut true), Standing::Counting(64_001));
         assert_eq!((loops.failures(B, 1), loops.failures(B, 2)), (4, 0));
+    }
+
+    #[test]
+    fn a_loop_that_iterated_more_often_than_can_be_counted_waits_like_any_other() {
+        let loops = Loops::new();
+        for failures in 0..20 {
+            assert_eq!(loops.add(B, 1, u32::MAX, 0), u32::MAX);
+            let wait = loops.fail(B, 1);
+            assert_eq!(loops.suppressed(B), [1], "{failures}");
+            assert_eq!(loops.count(B, 1, wait - 1, &mut true), Standing::Suppressed(1));
+            assert!(matches!(loops.count(B, 1, 1, &mut true), Standing::Allowed(_)));
+            assert!(loops.suppressed(B).is_empty());
+        }
     }
 
     #[test]
