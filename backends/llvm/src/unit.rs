@@ -181,7 +181,9 @@ impl<'c, 'e> FunctionUnit<'c, 'e> {
         let probe = self.context.create_string_attribute("probe-stack", "inline-asm");
         function.add_attribute(AttributeLoc::Function, probe);
         if let Some(limit) = self.env.max_frame_bytes {
-            let limit = self.context.create_string_attribute("warn-stack-size", &limit.to_string());
+            // LLVM takes 32 bits.
+            let limit = u32::try_from(limit).unwrap_or(u32::MAX).to_string();
+            let limit = self.context.create_string_attribute("warn-stack-size", &limit);
             function.add_attribute(AttributeLoc::Function, limit);
         }
         self.builder.position_at_end(self.context.append_basic_block(function, "entry"));

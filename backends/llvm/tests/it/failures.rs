@@ -199,6 +199,15 @@ fn a_frame_larger_than_the_limit_is_refused() {
 }
 
 #[test]
+fn any_limit_of_frames_is_one() {
+    for limit in [0, u32::MAX as usize, u32::MAX as usize + 1, usize::MAX] {
+        let rig = Rig::new(options().max_frame_bytes(limit), vec![plus(1)]);
+        rig.compile([0]);
+        assert!(rig.is_native(0), "{limit}: {:?}", rig.failure(0));
+    }
+}
+
+#[test]
 fn a_large_frame_touches_every_page_of_the_stack() {
     let probes = body(|unit, x, _| {
         let array = unit.context().i8_type().array_type(1 << 20);
