@@ -97,11 +97,9 @@ impl Calls for Dispatching {
     #[inline]
     fn back_edge(&mut self, function: FuncIndex, site: u16) -> Edge {
         let bead = self.beads[function.index()];
-        let Some(code) = self.mutator.back_edge(bead, site.into()) else { return Edge::Continue };
-        // The code is that of the function's body now, and this frame may run another that it had.
-        if self.definitions.body(function) != function {
-            return Edge::Continue;
-        }
+        // The function may have another body than this frame runs, now or until a moment ago. Its code has no entry of this name then.
+        let site = function.site(site.into());
+        let Some(code) = self.mutator.back_edge(bead, site) else { return Edge::Continue };
         match NonNull::new(code.as_ptr().cast_mut().cast()) {
             Some(code) => {
                 self.loops_entered += 1;

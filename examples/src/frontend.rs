@@ -60,6 +60,7 @@ impl BytecodeFrontend {
         let listing = self.program.function(body)?.to_string();
         let parts = [
             &index.0.to_le_bytes(),
+            &body.0.to_le_bytes(),
             listing.as_bytes(),
             &failed,
             format!("{:?} {}", self.linking, self.counts_blocks).as_bytes(),
@@ -101,12 +102,13 @@ impl Frontend for BytecodeFrontend {
         }
         let site = match unit.entry() {
             Entry::Function => {
-                unit.job().osr_sites().into_iter().for_each(|site| unit.add_loop_entry(site));
+                let sites = unit.job().osr_sites().into_iter();
+                sites.filter(|&site| function.loop_at(site).is_some()).for_each(|site| unit.add_loop_entry(site));
                 unit.builder().func.signature = jit::signature(function.signature.params.len(), call_conv);
                 None
             }
             Entry::Loop(site) => {
-                let site = usize::try_from(site).ok().and_then(|site| function.loops.get(site));
+                let site = function.loop_at(site);
                 let missing = || CompileError::failed(format_args!("function {} has no such loop", index.0));
                 unit.builder().func.signature = jit::loop_signature(call_conv);
                 Some(site.ok_or_else(missing)?)

@@ -102,6 +102,12 @@ impl Function {
         callees
     }
 
+    /// The loop of this body that is [called](FuncIndex::site) so.
+    #[must_use]
+    pub fn loop_at(&self, site: u64) -> Option<&LoopSite> {
+        self.loops.get(usize::try_from(site.checked_sub(self.index.site(0))?).ok()?)
+    }
+
     /// For each instruction, whether control can get there from `start`.
     #[must_use]
     pub fn reachable_from(&self, start: usize) -> Vec<bool> {

@@ -13,6 +13,13 @@ impl FuncIndex {
     pub fn index(self) -> usize {
         usize::from(self.0)
     }
+
+    /// What a loop of this body, by its position, is called to an engine: a function can get another body, whose loops are
+    /// entered with other registers.
+    #[must_use]
+    pub fn site(self, position: u64) -> u64 {
+        u64::from(self.0) << 16 | position
+    }
 }
 
 /// A variable of one function; parameters come first. A shadowing variable is another one.

@@ -7,7 +7,7 @@ use beadwork::{EngineBuilder, Threshold, Tier, TierId};
 use beadwork_cranelift::{CraneliftBackend, OptLevel};
 use strand::redefine::RedefineError;
 use strand::tiering::{Linking, Tiered, cranelift};
-use strand::{FuncIndex, Limits, Program, Value, Vm};
+use strand::{Calls, Edge, FuncIndex, Limits, Program, Value, Vm};
 
 const SOURCE: &str = "
 fn step(x: int) -> int { return x + 1; }
@@ -118,4 +118,44 @@ fn redefinitions_while_the_program_runs_never_mix_up_more_than_the_calls_in_betw
             .unwrap();
         });
     }
+}
+
+/// What runs a loop of the function's own body may find the function redefined and its code compiled, and then redefined back.
+#[test]
+fn a_running_loop_goes_on_in_code_of_its_own_body_only() {
+    let source = "
+fn count(n: int) -> int { let sum = 0; for i in 0..n { sum = sum + 1; } return sum; }
+fn other(n: int) -> int { let a = 3.5; let i = n; while i > 0 { i = i - 1; } return int(a); }
+fn main(n: int) -> int { return count(n); }";
+    let (count, other) = (FuncIndex(0), FuncIndex(1));
+    let program = Arc::new(Program::parse("test", source).unwrap());
+    let offered = Arc::new(std::sync::Mutex::new(Vec::new()));
+    let (sink, itself) = (offered.clone(), Arc::new(std::sync::OnceLock::<Arc<Tiered>>::new()));
+    let known = itself.clone();
+    let tiered = tiered(&program, Linking::Slots, move |builder| {
+        builder.inline().on_event(move |event| {
+            // In the middle of a redefinition: the function has another body already, and its old code still.
+            if let (Some(tiered), beadwork::Event::AssumptionBroken { .. }) = (known.get(), event) {
+                let edge = tiered.hooks().back_edge(count, 0);
+                sink.lock().unwrap().push(matches!(edge, Edge::Native(_)));
+            }
+        })
+    });
+    let tiered = Arc::new(tiered);
+    tiered.redefine(count, other).unwrap();
+    let mut hooks = tiered.hooks();
+    for _ in 0..200_000 {
+        assert!(matches!(hooks.back_edge(count, 0), Edge::Continue));
+        tiered.engine().run_pending(usize::MAX);
+    }
+    assert!(tiered.engine().tier(tiered.beads()[0]).unwrap() > TierId::INTERPRETER);
+    assert!(itself.set(tiered.clone()).is_ok());
+    tiered.redefine(count, count).unwrap();
+    assert_eq!(*offered.lock().unwrap(), [false]);
+    // And afterwards it does.
+    let native = (0..200_000).any(|_| {
+        tiered.engine().run_pending(usize::MAX);
+        matches!(hooks.back_edge(count, 0), Edge::Native(_))
+    });
+    assert!(native);
 }

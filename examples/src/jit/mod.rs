@@ -249,7 +249,7 @@ impl Translation<'_, '_> {
         let numbers = function.blocks();
         let mut header_of = vec![None; function.code.len()];
         for (site, header) in function.loops.iter().map(|site| site.header.index()).enumerate() {
-            header_of[header] = Some(site as u64);
+            header_of[header] = Some(function.index.site(site as u64));
         }
         let first = self.block(Target(start as u16));
         self.calls.builder().ins().jump(first, &[]);

@@ -53,11 +53,12 @@ impl Frontend for BytecodeFrontend {
         self.include_hot_callees(unit);
         match unit.entry() {
             Entry::Function => {
-                unit.job().osr_sites().into_iter().for_each(|site| unit.add_loop_entry(site));
+                let sites = unit.job().osr_sites().into_iter();
+                sites.filter(|&site| function.loop_at(site).is_some()).for_each(|site| unit.add_loop_entry(site));
                 build(function, setting, unit)
             }
             Entry::Loop(site) => {
-                let Some(site) = usize::try_from(site).ok().and_then(|site| function.loops.get(site)) else {
+                let Some(site) = function.loop_at(site) else {
                     return Err(BuildError::failed(format_args!("function {} has no loop {site}", index.0)));
                 };
                 build_loop(function, site, setting, unit)

@@ -252,7 +252,8 @@ impl<'t, 'c, 'e> Translation<'t, 'c, 'e> {
                 self.b().position_at_end(block);
                 if let Some(site) = site_of(pc) {
                     let context = self.context.into();
-                    self.unit.count_iteration(site as u64, counting::ITERATIONS, &[context])?;
+                    let site = function.index.site(site as u64);
+                    self.unit.count_iteration(site, counting::ITERATIONS, &[context])?;
                 }
             }
             self.instruction(op)?;
