@@ -197,6 +197,7 @@ pub const RELAXED: &[(&str, &str)] = &[
     ("src/profile/records.rs cells", COUNTS),
     ("src/profile/records.rs count", COUNTS),
     ("src/profile/records.rs first", COUNTS),
+    ("src/profile/records.rs others", COUNTS),
     ("src/profile/records.rs len", "fenced: edge FAULT"),
     ("src/promotion.rs enabled", ADVICE),
     ("src/promotion.rs scale", ADVICE),
