@@ -103,7 +103,9 @@ impl Frontend for BytecodeFrontend {
         let site = match unit.entry() {
             Entry::Function => {
                 let sites = unit.job().osr_sites().into_iter();
-                sites.filter(|&site| function.loop_at(site).is_some()).for_each(|site| unit.add_loop_entry(site));
+                sites
+                    .filter(|&site| function.loop_at(site).is_some())
+                    .for_each(|site| unit.add_loop_entry(site));
                 unit.builder().func.signature = jit::signature(function.signature.params.len(), call_conv);
                 None
             }

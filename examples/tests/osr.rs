@@ -45,7 +45,8 @@ impl Calls for Watching {
         self.hooks.enter(callee)
     }
     fn back_edge(&mut self, function: FuncIndex, site: u16) -> Edge {
-        let before = self.engine.pin().osr_entry(self.beads[function.index()], function.site(site.into())).is_some();
+        let before =
+            self.engine.pin().osr_entry(self.beads[function.index()], function.site(site.into())).is_some();
         let edge = self.hooks.back_edge(function, site);
         let native = matches!(edge, Edge::Native(_));
         self.edges.push((function.0, site, before, native));

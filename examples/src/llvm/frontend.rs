@@ -54,7 +54,9 @@ impl Frontend for BytecodeFrontend {
         match unit.entry() {
             Entry::Function => {
                 let sites = unit.job().osr_sites().into_iter();
-                sites.filter(|&site| function.loop_at(site).is_some()).for_each(|site| unit.add_loop_entry(site));
+                sites
+                    .filter(|&site| function.loop_at(site).is_some())
+                    .for_each(|site| unit.add_loop_entry(site));
                 build(function, setting, unit)
             }
             Entry::Loop(site) => {
