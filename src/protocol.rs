@@ -74,7 +74,8 @@
 //! well if a worker may start. A worker reads the word, scans the lanes, and leaves by a compare-and-swap of the
 //! word it read. If the scan missed a push, the signal after that push changes the word after the scan began, so
 //! the worker's leave fails and it scans again. If the signal came before the word was read, reading it (Acquire)
-//! makes the push visible to the scan. Moving requests into a worker's own deque, and freeing a place in a limited lane
+//! makes the push visible to the scan. (Before it leaves, a worker looks at the word some more times; it relies on none of them.)
+//! Moving requests into a worker's own deque, and freeing a place in a limited lane
 //! that is not empty, are signalled in the same way. A worker that found no place in a lane, and whoever gives one back, each have a
 //! SeqCst fence between their store (the push before, the place) and their load (the place, what waits): one of them sees
 //! the other's, so the request is not left behind.
