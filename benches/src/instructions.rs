@@ -36,7 +36,7 @@ impl Rig {
 /// Runs an operation as often as it is told.
 type Path = fn(&mut Rig, u64);
 
-const PATHS: [(&str, Path); 15] = [
+const PATHS: &[(&str, Path)] = &[
     ("an empty loop", |_, n| repeat(n, || ())),
     ("dispatch, compiled", |rig, n| {
         rig.contender.install(&rig.bead, trivial_entry());
