@@ -123,7 +123,8 @@ struct AllLoops {
 impl Frontend for AllLoops {
     fn build(&self, unit: &mut FunctionUnit<'_, '_>) -> Result<(), BuildError> {
         let function = &self.program.functions()[unit.job().core()?.get()];
-        (0..function.loops.len() as u64).for_each(|site| unit.add_loop_entry(site));
+        let positions = 0..function.loops.len() as u64;
+        positions.for_each(|position| unit.add_loop_entry(function.index.site(position)));
         Frontend::build(&self.frontend, unit)
     }
 }
