@@ -205,6 +205,10 @@
 //! afterwards, with a SeqCst fence between, and drops what is queued if it is set. In the order of the fences one sees the
 //! other's store, so nothing stays queued on a closed engine.
 //!
+//! No compile begins after a shutdown has returned: a worker takes its seat, counted and under the lock of the seats, before it
+//! looks at `closed`; who closes drops what is queued from a seat of its own, under the same lock, before it looks who has one. Whoever
+//! has the lock second sees what the first did before.
+//!
 //! ## SETTLE
 //! Who waits for a compile announces itself, then (SeqCst fence) looks at the state word and parks; who changes the state looks
 //! for announcements afterwards, with a SeqCst fence between. So a change is seen by the look, or its maker wakes the waiter.

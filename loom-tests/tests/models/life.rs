@@ -5,7 +5,10 @@ use beadwork::{Bead, CompileError, Engine, ForkGate, TierId};
 use beadwork_loom_tests::*;
 use loom::cell::UnsafeCell;
 use loom::sync::Arc;
+use loom::sync::atomic::AtomicBool;
 use loom::thread;
+// Not the model's: nobody waits for it.
+use std::sync::atomic::{AtomicBool as Late, Ordering::SeqCst};
 use std::time::Duration;
 
 const T1: TierId = TierId::BASELINE;
@@ -81,6 +84,30 @@ fn nothing_stays_queued_on_an_engine_that_was_shut_down() {
             assert_eq!(engine.state(*bead).unwrap().pending, None);
             assert!(engine.promote(*bead, T1).is_err());
         },
+    );
+}
+
+#[test]
+fn no_compile_begins_after_a_shutdown_has_returned() {
+    both_ways(
+        || {
+            let (over, late) = (Arc::new(AtomicBool::new(false)), std::sync::Arc::new(Late::new(false)));
+            let seen = (over.clone(), late.clone());
+            let engine = engine(1, move |_| {
+                seen.1.fetch_or(seen.0.load(SeqCst), SeqCst);
+                Ok(at(1))
+            });
+            let bead = bead(&engine);
+            engine.promote(bead, T1).unwrap();
+            (engine, over, late)
+        },
+        |(engine, ..)| _ = engine.work_if_started(),
+        |(engine, over, _)| {
+            if engine.shutdown(Duration::ZERO).is_ok() {
+                over.store(true, SeqCst);
+            }
+        },
+        |(.., late)| assert!(!late.load(SeqCst), "a compile began afterwards"),
     );
 }
 
