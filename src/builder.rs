@@ -1,6 +1,7 @@
 //! Building an engine.
 
 use crate::clock::{self, Clock};
+use crate::contain::contain;
 use crate::counter::MAX_GRANT;
 use crate::deopt::{DeoptPolicy, Deopts, TieredDeopt};
 use crate::engine::Engine;
@@ -371,6 +372,10 @@ impl EngineBuilder {
             .tiers
             .into_iter()
             .map(|tier| TierParts {
+                half_life: contain(|| tier.policy.half_life()).unwrap_or_else(|message| {
+                    tracing::error!(target: "beadwork", message, "a policy panicked; nothing fades for it");
+                    None
+                }),
                 backend: tier.backend,
                 policy: tier.policy,
                 filter: tier.filter,

@@ -7,7 +7,7 @@ use crate::id::{Bead, Reason, TierId};
 use crate::osr::{ITERATIONS_PER_CALL, Spent, Standing};
 use crate::policy::{Activity, HalfLife, Scale, Verdict};
 use crate::queue::Lane;
-use crate::shared::{Shared, TierParts};
+use crate::shared::{Filter, Shared};
 use crate::snapshot::Given;
 use crate::state::{Pending, Requested, Snapshot};
 use crate::stats::read;
@@ -174,10 +174,13 @@ impl Shared {
     }
 
     /// Whether the tier's filter takes the function.
+    #[inline]
     pub(crate) fn admits(&self, bead: Bead, tier: TierId) -> bool {
-        let Some(filter) = self.tiers.get(tier.lane()).and_then(|parts| parts.filter.as_ref()) else {
-            return true;
-        };
+        let filter = self.tiers.get(tier.lane()).and_then(|parts| parts.filter.as_ref());
+        filter.is_none_or(|filter| self.passes(filter, bead, tier))
+    }
+
+    fn passes(&self, filter: &Filter, bead: Bead, tier: TierId) -> bool {
         let (index, no_fork) = (bead.index(), self.gate.enter());
         let info = &self.info;
         let candidate =
@@ -223,18 +226,14 @@ impl Shared {
 
     /// The calls, faded as the policy of the next tier wants it.
     fn heat(&self, bead: Bead, tier: TierId, calls: u32) -> u32 {
-        let half_life = |parts: &TierParts| {
-            contain(|| parts.policy.half_life()).unwrap_or_else(|message| {
-                tracing::error!(target: "beadwork", %bead, message, "a policy panicked");
-                None
-            })
-        };
         // Lanes are in order of tiers, so the next tier's lane is the one at this tier's number. Where that does not fade and a
         // higher one does, what is noted now says when its counts began.
         let above = self.tiers.get(usize::from(tier.get())..).unwrap_or_default();
-        let next = above.first().and_then(half_life);
+        let next = above.first().and_then(|parts| parts.half_life);
         let heat = &self.table.heat;
-        let faded = match next.or_else(|| if calls <= 1 { above.iter().find_map(half_life) } else { None }) {
+        let faded = match next
+            .or_else(|| if calls <= 1 { above.iter().find_map(|parts| parts.half_life) } else { None })
+        {
             None => calls,
             Some(HalfLife::Time(time)) => heat.update(bead.index(), calls, self.now(), clock::span(time)),
             Some(HalfLife::Ticks(ticks)) => heat.update(bead.index(), calls, self.ticks.load(Relaxed), ticks),

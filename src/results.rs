@@ -170,10 +170,14 @@ impl Shared {
     }
 
     /// Gives up compiles that have taken longer than their tier allows. Their results are dropped when they come.
+    #[inline]
     pub(crate) fn give_up_overdue(&self) {
-        if self.tiers.iter().all(|parts| parts.timeout.is_none()) {
-            return;
+        if self.tiers.iter().any(|parts| parts.timeout.is_some()) {
+            self.give_up();
         }
+    }
+
+    fn give_up(&self) {
         let (now, compiling) = (self.now(), {
             let _no_fork = self.gate.enter();
             self.drain.compiling()

@@ -25,7 +25,7 @@ use crate::info::{Info, OnInvalidate};
 use crate::moving::Moving;
 use crate::osr::Loops;
 use crate::owner::Owners;
-use crate::policy::Policy;
+use crate::policy::{HalfLife, Policy};
 use crate::reclaim::HandBack;
 use crate::snapshot::{self, Snapshots};
 #[cfg(all(unix, not(beadwork_loom)))]
@@ -53,6 +53,8 @@ pub(crate) type Listener = Arc<dyn Fn(&Event) + Send + Sync>;
 pub(crate) struct TierParts {
     pub(crate) backend: Arc<dyn Backend>,
     pub(crate) policy: Arc<dyn Policy>,
+    /// What the policy said when the engine was built.
+    pub(crate) half_life: Option<HalfLife>,
     pub(crate) filter: Option<Filter>,
     pub(crate) timeout: Option<Duration>,
     /// Its code counts its calls itself.

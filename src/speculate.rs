@@ -11,11 +11,15 @@ const LEAST_SHARE: u64 = 100;
 impl Shared {
     /// A policy has promoted a function: asks for its callees too, if the tier wants that. Those were not promoted by a policy, so
     /// this does not go on from them.
+    #[inline]
     pub(crate) fn speculate(&self, bead: Bead, tier: TierId, asked: Requested) {
         let most = self.tiers.get(tier.lane()).map_or(0, |parts| parts.callees);
-        if most == 0 || !matches!(asked, Requested::Queued(_) | Requested::Follows(_)) {
-            return;
+        if most > 0 && matches!(asked, Requested::Queued(_) | Requested::Follows(_)) {
+            self.ask_for_callees(bead, tier, most);
         }
+    }
+
+    fn ask_for_callees(&self, bead: Bead, tier: TierId, most: usize) {
         let Some(profile) = self.profile(bead) else { return };
         let callees = profile.callees();
         let all = callees.iter().fold(0u64, |sum, &(_, calls)| sum.saturating_add(calls));

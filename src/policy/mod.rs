@@ -60,8 +60,8 @@ pub trait Policy: Send + Sync + 'static {
     /// Promote now, or ask again when?
     fn decide(&self, activity: &Activity) -> Verdict;
 
-    /// How fast [`Activity::heat`] fades for this policy; not at all by default. Where the policies of several tiers
-    /// differ, that of the next tier up counts.
+    /// How fast [`Activity::heat`] fades for this policy; not at all by default. Asked once, when the engine is built. Where the
+    /// policies of several tiers differ, that of the next tier up counts.
     fn half_life(&self) -> Option<HalfLife> {
         None
     }
