@@ -43,12 +43,20 @@ fn a_backend_may_wait_for_another_compile_of_its_own_tier() {
     }
 }
 
-/// Threads of this process whose names begin like this.
+/// Threads of this process whose names begin like this, but for those that the kernel is putting away: they are still listed for a
+/// moment after somebody has joined them.
 #[cfg(target_os = "linux")]
 fn threads_called(name: &str) -> usize {
-    let comm = |task: std::fs::DirEntry| std::fs::read_to_string(task.path().join("comm")).ok();
+    const EXITING: u32 = 4;
+    let stat = |task: std::fs::DirEntry| std::fs::read_to_string(task.path().join("stat")).ok();
+    let called = |stat: &String| {
+        // Number, name in parentheses, state, five numbers, flags (proc_pid_stat(5)).
+        let (comm, rest) = stat.split_once('(').unwrap().1.rsplit_once(')').unwrap();
+        let flags: u32 = rest.split_whitespace().nth(6).unwrap().parse().unwrap();
+        comm.starts_with(name) && flags & EXITING == 0
+    };
     let tasks = std::fs::read_dir("/proc/self/task").unwrap();
-    tasks.filter_map(|task| comm(task.ok()?)).filter(|comm| comm.starts_with(name)).count()
+    tasks.filter_map(|task| stat(task.ok()?)).filter(called).count()
 }
 
 #[cfg(target_os = "linux")]
