@@ -74,6 +74,9 @@ impl Eq for Ranked {}
 /// The most second tokens a lane holds.
 const MAX_EXPRESS: usize = 4_096;
 
+/// Requests a run keeps room for when fewer wait.
+const KEPT: usize = 256;
+
 /// Milliseconds in which ranks do not change enough to put all in order anew.
 const RANKED_FOR: u32 = 50;
 
@@ -111,7 +114,9 @@ impl Order {
 
     fn rank_anew(&mut self, now: u32, rank: impl Fn(&Request) -> Rank) {
         (self.taken, self.ranked_at) = (0, now);
-        let mut all: Vec<_> = std::mem::take(&mut self.runs).into_iter().flatten().collect();
+        let mut runs = std::mem::take(&mut self.runs).into_iter();
+        let mut all = runs.next().unwrap_or_default();
+        runs.for_each(|run| all.extend(run));
         all.iter_mut().for_each(|entry| entry.rank = rank(&entry.request));
         self.add(all);
     }
@@ -123,6 +128,9 @@ impl Order {
         let taken = run.pop();
         if run.is_empty() {
             self.runs.remove(best);
+        } else if run.len() < run.capacity() / 4 && run.capacity() > KEPT {
+            // A burst of requests must not hold its memory until the last of it is taken.
+            run.shrink_to(2 * run.len());
         }
         taken.map(|best| best.request)
     }
