@@ -148,6 +148,33 @@ fn a_profile_is_the_same_after_it_was_saved_and_opened() {
 }
 
 #[test]
+fn a_profile_is_saved_whatever_killed_writers_left_and_however_many_save_at_once() {
+    let directory =
+        std::path::Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("profiles-{}", std::process::id()));
+    let _ = std::fs::remove_dir_all(&directory);
+    std::fs::create_dir_all(&directory).unwrap();
+    let path = directory.join("profile");
+    // By a process of the same number, as in containers: there every one is the first.
+    for left in [format!("profile.{}", std::process::id()), "profile.unfinished-1-2-3".to_string()] {
+        std::fs::write(directory.join(left), b"half of a prof").unwrap();
+    }
+    let unrelated = directory.join("profile.other");
+    std::fs::write(&unrelated, b"").unwrap();
+    let profile = first_run();
+    std::thread::scope(|scope| {
+        for _ in 0..8 {
+            scope.spawn(|| (0..20).for_each(|_| profile.save(&path).unwrap()));
+        }
+    });
+    profile.save(&path).unwrap();
+    assert_eq!(SavedProfile::open(&path, TAG).unwrap().as_bytes(), profile.as_bytes());
+    let unfinished = |file: std::fs::DirEntry| file.file_name().to_string_lossy().contains("unfinished");
+    assert!(!std::fs::read_dir(&directory).unwrap().any(|file| unfinished(file.unwrap())), "left behind");
+    assert!(unrelated.exists());
+    std::fs::remove_dir_all(&directory).unwrap();
+}
+
+#[test]
 fn a_damaged_strange_or_stale_profile_is_refused_with_the_reason() {
     let profile = first_run();
     let bytes = profile.as_bytes();

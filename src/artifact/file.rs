@@ -24,8 +24,6 @@ const ENDING: &str = "bead";
 #[derive(Debug)]
 pub struct FileStore {
     root: PathBuf,
-    /// Distinguishes the unfinished files of this process.
-    next: AtomicU64,
 }
 
 impl FileStore {
@@ -34,7 +32,7 @@ impl FileStore {
     /// # Errors
     /// Whatever keeps the directory from being made or read.
     pub fn open(root: impl Into<PathBuf>) -> io::Result<FileStore> {
-        let store = FileStore { root: root.into(), next: AtomicU64::new(0) };
+        let store = FileStore { root: root.into() };
         fs::create_dir_all(store.root.join(UNFINISHED))?;
         store.sweep()?;
         Ok(store)
@@ -46,14 +44,10 @@ impl FileStore {
     }
 
     fn sweep(&self) -> io::Result<()> {
-        for file in fs::read_dir(self.root.join(UNFINISHED))? {
-            let path = file?.path();
-            // A writer holds a lock on its file, which goes with the process. What goes meanwhile needs no care.
-            if File::open(&path).is_ok_and(|file| file.try_lock().is_ok()) {
-                let _ = fs::remove_file(&path);
-            }
-        }
-        Ok(())
+        fs::read_dir(self.root.join(UNFINISHED))?.try_for_each(|file| {
+            remove_if_abandoned(&file?.path());
+            Ok(())
+        })
     }
 
     /// Where an artifact lies: one of 256 directories, so that none gets too large.
@@ -67,10 +61,7 @@ impl FileStore {
 
     /// A file with these bytes that nobody knows of yet.
     fn write(&self, bytes: &[u8]) -> io::Result<Unfinished> {
-        let since = SystemTime::UNIX_EPOCH.elapsed().unwrap_or(Duration::ZERO).as_nanos();
-        // Relaxed: only has to differ.
-        let name = format!("{}-{since:x}-{}", std::process::id(), self.next.fetch_add(1, Relaxed));
-        write_file(self.root.join(UNFINISHED).join(name), bytes)
+        write_file(|| self.root.join(UNFINISHED).join(a_name_of_its_own()), bytes)
     }
 
     fn try_put(&self, key: ArtifactKey, bytes: &[u8], replace: bool) -> io::Result<Put> {
@@ -140,22 +131,66 @@ pub(crate) fn map_file(path: &Path) -> io::Result<Option<ArtifactBytes>> {
     Ok(Some(ArtifactBytes::new(map)))
 }
 
-/// Replaces a file in one step.
+/// Replaces a file in one step. Removes what writers of it that are no more have left beside it.
 pub(crate) fn replace_file(path: &Path, bytes: &[u8]) -> io::Result<()> {
     // A name without a directory lies in the current one.
     let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let mut name = path.file_name().ok_or(ErrorKind::InvalidInput)?.to_owned();
-    name.push(format!(".{}", std::process::id()));
-    let unfinished = write_file(directory.join(name), bytes)?;
+    let mut prefix = path.file_name().ok_or(ErrorKind::InvalidInput)?.to_owned();
+    prefix.push(format!(".{UNFINISHED}-"));
+    let name = || {
+        let mut name = prefix.clone();
+        name.push(a_name_of_its_own());
+        directory.join(name)
+    };
+    let unfinished = write_file(name, bytes)?;
     fs::rename(&unfinished.path, path)?;
-    sync(directory)
+    sync(directory)?;
+    // It is saved: what cannot be listed or removed now is tried again next time.
+    let abandoned =
+        |file: &fs::DirEntry| file.file_name().as_encoded_bytes().starts_with(prefix.as_encoded_bytes());
+    let files = fs::read_dir(directory).into_iter().flatten().flatten();
+    files.filter(abandoned).for_each(|file| remove_if_abandoned(&file.path()));
+    Ok(())
 }
 
-/// A file with these bytes that nobody knows of yet.
-fn write_file(path: PathBuf, bytes: &[u8]) -> io::Result<Unfinished> {
-    let file = OpenOptions::new().write(true).create_new(true).open(&path)?;
-    let mut unfinished = Unfinished { path, file };
-    unfinished.file.lock()?;
+/// A name that no other unfinished file has, of whatever process. (Process numbers are used again, in containers at once.)
+fn a_name_of_its_own() -> String {
+    static NEXT: AtomicU64 = AtomicU64::new(0);
+    let since = SystemTime::UNIX_EPOCH.elapsed().unwrap_or(Duration::ZERO).as_nanos();
+    // Relaxed: only has to differ.
+    format!("{}-{since:x}-{}", std::process::id(), NEXT.fetch_add(1, Relaxed))
+}
+
+/// Removes an unfinished file unless its writer is still there: a writer holds a lock on its file, which goes with the process.
+fn remove_if_abandoned(path: &Path) {
+    // What goes meanwhile needs no care. Locked until it is removed: a writer that has made it just now waits, and finds it gone.
+    if let Ok(file) = File::open(path)
+        && file.try_lock().is_ok()
+    {
+        let _ = fs::remove_file(path);
+    }
+}
+
+/// Whether the file has lost its name.
+fn is_removed(file: &File) -> io::Result<bool> {
+    #[cfg(unix)]
+    return Ok(std::os::unix::fs::MetadataExt::nlink(&file.metadata()?) == 0);
+    #[cfg(not(unix))]
+    return file.metadata().map(|_| false);
+}
+
+/// A file with these bytes that nobody knows of yet, under one of these names.
+fn write_file(name: impl Fn() -> PathBuf, bytes: &[u8]) -> io::Result<Unfinished> {
+    let mut unfinished = loop {
+        let path = name();
+        let file = OpenOptions::new().write(true).create_new(true).open(&path)?;
+        let unfinished = Unfinished { path, file };
+        unfinished.file.lock()?;
+        // If not, somebody took it for an abandoned one before it was locked.
+        if !is_removed(&unfinished.file)? {
+            break unfinished;
+        }
+    };
     unfinished.file.write_all(bytes)?;
     unfinished.file.sync_all()?;
     Ok(unfinished)
@@ -183,8 +218,7 @@ impl ArtifactStore for FileStore {
 
     fn put(&self, key: ArtifactKey, bytes: &[u8], replace: bool) -> io::Result<Put> {
         match self.try_put(key, bytes, replace) {
-            // Another process that opened the store took the file for an abandoned one, between its creation and its lock; or somebody
-            // removed the directory.
+            // Somebody removed the directory.
             Err(error) if error.kind() == ErrorKind::NotFound => self.try_put(key, bytes, replace),
             done => done,
         }
