@@ -9,13 +9,17 @@
 //! drains use, and take the best from there. Ranks change while requests wait, so they are put in order anew when half of
 //! them have been taken since the last time, and some time has passed.
 
-use crate::clock;
 use crate::column::Column;
 use crate::id::{Reason, TierId};
 use crate::sync::deque::{Injector, Steal, Stealer, Worker};
 use crate::sync::{AtomicBool, AtomicU16, AtomicUsize, Mutex, fence, lock};
 use crossbeam_utils::CachePadded;
+use order::Order;
 use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release, SeqCst};
+
+mod order;
+
+pub(crate) use order::Rank;
 
 /// A token in a lane.
 #[derive(Clone, Copy, Debug)]
@@ -35,106 +39,8 @@ pub(crate) struct Request {
 
 const _: () = assert!(size_of::<Request>() == 16);
 
-/// How urgent a request is; more is more urgent. Equals go in order of arrival.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
-pub(crate) struct Rank {
-    /// What cannot wait comes before what is merely hot.
-    pub(crate) class: u8,
-    /// Calls per second since it was asked for.
-    pub(crate) rate: u64,
-}
-
-/// A request that has its place.
-struct Ranked {
-    rank: Rank,
-    arrival: u64,
-    request: Request,
-}
-
-impl Ord for Ranked {
-    fn cmp(&self, other: &Ranked) -> std::cmp::Ordering {
-        self.rank.cmp(&other.rank).then(other.arrival.cmp(&self.arrival))
-    }
-}
-
-impl PartialOrd for Ranked {
-    fn partial_cmp(&self, other: &Ranked) -> Option<std::cmp::Ordering> {
-        Some(self.cmp(other))
-    }
-}
-
-impl PartialEq for Ranked {
-    fn eq(&self, other: &Ranked) -> bool {
-        self.cmp(other).is_eq()
-    }
-}
-
-impl Eq for Ranked {}
-
 /// The most second tokens a lane holds.
 const MAX_EXPRESS: usize = 4_096;
-
-/// Requests a run keeps room for when fewer wait.
-const KEPT: usize = 256;
-
-/// Milliseconds in which ranks do not change enough to put all in order anew.
-const RANKED_FOR: u32 = 50;
-
-/// Requests in order, in runs of which none is longer than half the one before it. What arrives together is sorted once and
-/// merged with runs of about its length, as in a merge sort; so a burst of requests costs each a few comparisons in a row, where
-/// a heap would walk through all its levels for each that is taken.
-#[derive(Default)]
-struct Order {
-    /// The best of each last. None is empty.
-    runs: Vec<Vec<Ranked>>,
-    arrivals: u64,
-    /// Taken since all were ranked, which was at that time, in milliseconds.
-    taken: usize,
-    ranked_at: u32,
-}
-
-impl Order {
-    fn len(&self) -> usize {
-        self.runs.iter().map(Vec::len).sum()
-    }
-
-    fn add(&mut self, mut run: Vec<Ranked>) {
-        if run.is_empty() {
-            return;
-        }
-        run.sort_unstable();
-        while let Some(mut longer) = self.runs.pop_if(|last| last.len() < 2 * run.len()) {
-            longer.append(&mut run);
-            // The stable sort finds the two runs.
-            longer.sort();
-            run = longer;
-        }
-        self.runs.push(run);
-    }
-
-    fn rank_anew(&mut self, now: u32, rank: impl Fn(&Request) -> Rank) {
-        (self.taken, self.ranked_at) = (0, now);
-        let mut runs = std::mem::take(&mut self.runs).into_iter();
-        let mut all = runs.next().unwrap_or_default();
-        runs.for_each(|run| all.extend(run));
-        all.iter_mut().for_each(|entry| entry.rank = rank(&entry.request));
-        self.add(all);
-    }
-
-    fn take(&mut self) -> Option<Request> {
-        let best = (0..self.runs.len()).max_by_key(|&run| self.runs[run].last())?;
-        self.taken += 1;
-        let run = &mut self.runs[best];
-        let taken = run.pop();
-        if run.is_empty() {
-            self.runs.remove(best);
-        } else if run.len() < run.capacity() / 4 && run.capacity() > KEPT {
-            // A burst of requests must not hold its memory until the last of it is taken.
-            run.shrink_to(2 * run.len());
-        }
-        taken.map(|best| best.request)
-    }
-}
 
 /// A token that goes first.
 struct Express {
@@ -233,15 +139,9 @@ impl Lane {
         rank: impl Fn(&Request) -> Rank,
     ) {
         let mut order = lock(&self.in_order);
-        let mut arrived = Vec::new();
-        while let Some(request) = until_settled(|| self.injector.steal()) {
-            order.arrivals += 1;
-            arrived.push(Ranked { rank: rank(&request), arrival: order.arrivals, request });
-        }
-        order.add(arrived);
-        if order.taken > order.len() / 2 && clock::since(now, order.ranked_at) >= RANKED_FOR {
-            order.rank_anew(now, rank);
-        }
+        let arrived = std::iter::from_fn(|| until_settled(|| self.injector.steal()));
+        order.add(arrived, &rank);
+        order.renew(now, &rank);
         for _ in 0..most {
             let Some(best) = order.take() else { break };
             if batch.len() < room { batch.push(best) } else { own.push(best) }
