@@ -55,7 +55,7 @@ pub struct Remembered {
     pub calls: u32,
     /// Bailouts of its code, faded likewise.
     pub bailouts: u32,
-    /// The highest tier it ran at when a run ended; [`TierId::INTERPRETER`] if it has not been hot for some runs.
+    /// The highest tier it ran at when a run ended, in all the runs it is remembered from.
     pub tier: TierId,
 }
 

@@ -293,10 +293,11 @@ impl Archive {
         Ok(all)
     }
 
-    /// Forgets all artifacts, and those of compiles that began before this returns. One that is being written just now may be seen for a moment.
+    /// Forgets all artifacts, and those of compiles that began before this was called. One that is being written just now may be seen
+    /// for a moment.
     ///
     /// # Errors
-    /// The first that could not be removed, once all others have been.
+    /// Whatever keeps them from being listed, and nothing is removed; or the first that could not be removed, once all others have been.
     pub fn clear(&self) -> std::io::Result<()> {
         // Compiles that began before are known by the older number.
         self.0.cleared.fetch_add(1, Relaxed);

@@ -67,7 +67,7 @@ pub enum Refusal {
         /// The name: of a runtime symbol, or of what belongs to a function.
         symbol: String,
     },
-    /// It has no native entry into a loop that is wanted. The compile that follows replaces it.
+    /// It has no native entry into a loop that is wanted. The compile that follows replaces it if that has entries into more loops.
     #[error("it has no entry into loop {site}")]
     MissingLoop {
         /// The loop.

@@ -39,7 +39,7 @@ pub trait ArtifactStore: Send + Sync + 'static {
     /// Forgets everything that was kept when this was called.
     ///
     /// # Errors
-    /// The first that could not be removed, once all others have been.
+    /// Whatever keeps them from being listed, and nothing is removed; or the first that could not be removed, once all others have been.
     fn clear(&self) -> io::Result<()> {
         let mut all = Vec::new();
         self.keys(&mut |key| all.push(key))?;
