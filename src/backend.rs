@@ -33,10 +33,31 @@ pub trait Backend: Send + Sync + 'static {
         std::any::type_name::<Self>()
     }
 
-    /// Bytes of memory the backend holds for code and its data, in whole pages; `None` if it does not know. Whoever keeps a budget
-    /// of bytes asks after each batch.
-    fn held_bytes(&self) -> Option<u64> {
+    /// The memory in which the backend places code and its data; `None` if it does not know. Whoever keeps a budget of bytes asks
+    /// after each batch.
+    fn memory(&self) -> Option<CodeMemory> {
         None
+    }
+}
+
+/// Memory for code, as a [`Backend`] tells of it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub struct CodeMemory {
+    /// Tells it from other memory of the process. Backends that share some give the same number.
+    pub id: u64,
+    /// Bytes that are held, in whole pages.
+    pub held_bytes: u64,
+    /// Of these, bytes with code and data in them, whosever it is.
+    pub live_bytes: u64,
+    /// Pieces of code there: as many as there were installs of code that is not freed yet, if nobody else places code there.
+    pub live_blocks: u64,
+}
+
+impl CodeMemory {
+    /// Memory with that number, so many bytes of pages, so many of code, and so many pieces of that.
+    pub fn new(id: u64, held_bytes: u64, live_bytes: u64, live_blocks: u64) -> CodeMemory {
+        CodeMemory { id, held_bytes, live_bytes, live_blocks }
     }
 }
 
@@ -47,8 +68,8 @@ impl<B: Backend + ?Sized> Backend for Arc<B> {
     fn name(&self) -> &str {
         (**self).name()
     }
-    fn held_bytes(&self) -> Option<u64> {
-        (**self).held_bytes()
+    fn memory(&self) -> Option<CodeMemory> {
+        (**self).memory()
     }
 }
 
@@ -258,7 +279,7 @@ impl<'e> Job<'e> {
 
     /// The version the code will have when it is installed; a bailout of it names this.
     pub fn version(&self) -> u32 {
-        self.ticket.version.saturating_add(1)
+        self.ticket.code_version()
     }
 
     /// The loops for which native entries were asked for, most iterations first; with [`Reason::Osr`] at least one. A

@@ -1,5 +1,7 @@
 //! Building an engine.
 
+#[cfg(all(feature = "resident", not(beadwork_loom)))]
+use crate::backend::Backend;
 use crate::clock::{self, Clock};
 use crate::contain::contain;
 use crate::counter::MAX_GRANT;
@@ -121,6 +123,18 @@ impl EngineBuilder {
     #[must_use]
     pub fn tier(mut self, tier: Tier) -> Self {
         self.tiers.push(tier);
+        self
+    }
+
+    /// Puts something around the backends of the tiers given so far.
+    #[cfg(all(feature = "resident", not(beadwork_loom)))]
+    pub(crate) fn around_backends(
+        mut self,
+        mut around: impl FnMut(Arc<dyn Backend>) -> Arc<dyn Backend>,
+    ) -> Self {
+        for tier in &mut self.tiers {
+            tier.backend = around(tier.backend.clone());
+        }
         self
     }
 

@@ -43,6 +43,8 @@ pub enum Event {
         bead: Bead,
         /// The tier it was compiled for.
         tier: TierId,
+        /// The version its code would have had; see [`Job::version`](crate::Job::version).
+        version: u32,
         /// Why.
         error: CompileError,
         /// Failures of this function at this tier so far.
@@ -66,6 +68,8 @@ pub enum Event {
         bead: Bead,
         /// The tier it was compiled for.
         tier: TierId,
+        /// The version its code would have had.
+        version: u32,
     },
     /// The result of a compile was dropped because something it relied on is broken. No failure: the function counts from zero
     /// again. Comes in place of [`Discarded`](Event::Discarded).
@@ -74,6 +78,8 @@ pub enum Event {
         bead: Bead,
         /// The tier it was compiled for.
         tier: TierId,
+        /// The version its code would have had.
+        version: u32,
         /// What it relied on; the first of them, if there are several. One that the VM never made stands for a function whose body
         /// was to be [contained](crate::Job::include) and that was redefined.
         assumption: Assumption,

@@ -157,7 +157,7 @@ pub use artifact::{
     Manifest, MemoryStore, Put, Recipe, RecipeKey, Refusal, SaveError,
 };
 pub use assumption::Assumption;
-pub use backend::{Backend, FnBackend, Job, Outcome, Slot};
+pub use backend::{Backend, CodeMemory, FnBackend, Job, Outcome, Slot};
 pub use bisect::{Bisect, Bisected};
 pub use builder::{
     DEFAULT_CAPACITY, DEFAULT_CLOSE_TIMEOUT, DEFAULT_COLD_AFTER, DEFAULT_FAULT_LIMIT, DEFAULT_RETIRED_LIMIT,

@@ -75,6 +75,7 @@ mod entry;
 mod error;
 mod flights;
 mod held;
+mod looks;
 mod lookup;
 mod mutator;
 mod near;
@@ -84,6 +85,7 @@ mod source;
 mod tier;
 mod turnstile;
 mod unit;
+mod wishes;
 
 pub use artifacts::{ArtifactCounts, Artifacts, Prepared};
 pub use builder::{

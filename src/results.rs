@@ -124,7 +124,8 @@ impl Shared {
     }
 
     pub(crate) fn failed(&self, ticket: Ticket, error: CompileError) -> Outcome {
-        let (bead, tier, now) = (ticket.bead, ticket.tier, self.now());
+        let (bead, tier, version) = (ticket.bead, ticket.tier, ticket.code_version());
+        let now = self.now();
         let (ended, pushed) = {
             let _no_fork = self.gate.enter();
             // First: who waits and finds the compile ended looks for the reason.
@@ -142,7 +143,7 @@ impl Shared {
         self.resumed(bead, requeue, pushed);
         if ended == Ended::Superseded {
             add(&self.counters.discarded, 1);
-            self.emit(&Event::Discarded { bead, tier });
+            self.emit(&Event::Discarded { bead, tier, version });
             return Outcome::Discarded;
         }
         let calls = self.table.budgets.calls(bead.index());
@@ -156,7 +157,7 @@ impl Shared {
         let (failures, retry_after) = (noted.failures, noted.retry_after);
         self.dispose((noted.replaced, gone));
         add(&self.counters.failed, 1);
-        self.emit(&Event::Failed { bead, tier, error: error.clone(), failures, retry_after });
+        self.emit(&Event::Failed { bead, tier, version, error: error.clone(), failures, retry_after });
         self.changed(bead);
         // Code of that tier that is there already, and was to be compiled anew for a loop, goes on.
         let runs = self.table.live(bead).is_ok_and(|now| now.tier >= tier);

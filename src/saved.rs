@@ -47,6 +47,19 @@ struct Record {
     reserved: [u8; 7],
 }
 
+impl Record {
+    /// What was known, faded already, and what this run has found.
+    fn merged(self, new: Record) -> Record {
+        Record {
+            calls: self.calls.saturating_add(new.calls),
+            bailouts: self.bailouts.saturating_add(new.bailouts),
+            // A short run does not make it cold.
+            tier: if new.calls < self.calls { self.tier.max(new.tier) } else { new.tier },
+            ..new
+        }
+    }
+}
+
 /// What a profile knows of a function.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[non_exhaustive]
@@ -55,7 +68,8 @@ pub struct Remembered {
     pub calls: u32,
     /// Bailouts of its code, faded likewise.
     pub bailouts: u32,
-    /// The highest tier it ran at when a run ended, in all the runs it is remembered from.
+    /// The tier it ran at when a run ended: the last one in which it was called at least as often as what is remembered of those before, or
+    /// a higher one since. So a short run does not make it cold, and one that says otherwise does.
     pub tier: TierId,
 }
 
@@ -264,17 +278,17 @@ impl Engine {
         });
         now.sort_unstable_by_key(|record| (record.key, Reverse((record.tier, record.calls))));
         now.dedup_by_key(|record| record.key);
-        for new in now {
-            match records.binary_search_by_key(&new.key, |record| record.key) {
-                Ok(at) => {
-                    let old = &mut records[at];
-                    old.calls = old.calls.saturating_add(new.calls);
-                    old.bailouts = old.bailouts.saturating_add(new.bailouts);
-                    // A short run does not make it cold.
-                    old.tier = old.tier.max(new.tier);
-                }
-                Err(at) => records.insert(at, new),
-            }
+        // Both are in order, and so is what they come to, whatever of it is new.
+        let (mut old, mut new) = (records.into_iter().peekable(), now.into_iter().peekable());
+        let mut records = Vec::with_capacity(old.len().max(new.len()));
+        loop {
+            let key = |record: Option<&Record>| record.map_or(u64::MAX, |record| record.key);
+            let (before, here) = (key(old.peek()), key(new.peek()));
+            records.extend(match (old.next_if(|_| before <= here), new.next_if(|_| here <= before)) {
+                (Some(old), Some(new)) => Some(old.merged(new)),
+                (Some(one), None) | (None, Some(one)) => Some(one),
+                (None, None) => break,
+            });
         }
         records.retain(|record| record.calls >= FORGOTTEN || record.tier > 0 && record.calls > 0);
         SavedProfile::of(before.tag(), &records)

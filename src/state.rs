@@ -32,6 +32,13 @@ pub(crate) struct Ticket {
     pub(crate) tier: TierId,
 }
 
+impl Ticket {
+    /// The version the code gets, if it is installed.
+    pub(crate) fn code_version(self) -> u32 {
+        self.version.saturating_add(1)
+    }
+}
+
 /// What became of a request.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[must_use = "`Queued` obliges the caller to put a token into the lane"]

@@ -234,3 +234,136 @@ fn c6_what_is_being_prepared_when_artifacts_are_cleared_is_not_kept() {
     assert_eq!(cache.clear_all().unwrap(), 2);
     assert!(kept.keys().is_empty() && m.get(&1).is_none());
 }
+
+#[test]
+fn c7_what_is_prepared_while_it_waits_or_is_compiled_to_run_is_kept_all_the_same() {
+    // Waiting, on a cache without threads.
+    let (seen, kept) = (Seen::default(), Kept::default());
+    let waiting = cache(&seen, &kept).build().unwrap();
+    waiting.compile(&1, &source(1)).unwrap();
+    waiting.prepare(&1, &source(1)).unwrap();
+    // What is prepared runs, too, so this changes nothing.
+    waiting.compile(&1, &source(1)).unwrap();
+    waiting.drain(LONG).unwrap();
+    assert_eq!((kept.keys(), seen.keys().len()), (vec![1], 0));
+
+    // Being compiled.
+    let (seen, kept) = (Seen::default(), Kept::default());
+    let (inside, go) = (Latch::default(), Latch::default());
+    let (entered, may_go) = (inside.clone(), go.clone());
+    let tier = seen.tier_by(3, move |_, _| {
+        entered.open();
+        may_go.wait();
+        Ok(code())
+    });
+    let engine = Engine::builder().workers(1).capacity(64);
+    let cache = CodeCache::builder(tier).engine(engine).artifacts(kept.clone()).build().unwrap();
+    cache.compile(&1, &source(1)).unwrap();
+    inside.wait();
+    cache.prepare(&1, &source(1)).unwrap();
+    go.open();
+    cache.drain(LONG).unwrap();
+    assert_eq!((kept.keys(), seen.keys()), (vec![1], vec![1]));
+    assert_eq!(cache.stats().kept, 1);
+    assert_eq!(origin(&cache.mutator(), 1), Some(Origin::Compiled));
+}
+
+#[test]
+fn c6_c7_what_is_prepared_again_after_a_clear_is_kept() {
+    for running in [false, true] {
+        let (seen, kept) = (Seen::default(), Kept::default());
+        let (inside, go) = (Latch::default(), Latch::default());
+        *kept.0.hold.lock().unwrap() = running.then(|| (inside.clone(), go.clone()));
+        let engine = Engine::builder().workers(1).capacity(64);
+        let cache = CodeCache::builder(seen.tier(3)).engine(engine).artifacts(kept.clone()).build().unwrap();
+        let paused = if running { None } else { Some(cache.pause()) };
+        cache.prepare(&1, &source(1)).unwrap();
+        if running {
+            inside.wait();
+        }
+        cache.clear_persisted().unwrap();
+        cache.prepare(&1, &source(1)).unwrap();
+        go.open();
+        drop(paused);
+        cache.drain(LONG).unwrap();
+        assert_eq!(kept.keys(), [1], "running: {running}");
+    }
+}
+
+#[test]
+fn c7_a_prepare_that_meets_the_same_one_makes_no_second_artifact() {
+    let (seen, kept) = (Seen::default(), Kept::default());
+    let (inside, go) = (Latch::default(), Latch::default());
+    *kept.0.hold.lock().unwrap() = Some((inside.clone(), go.clone()));
+    let engine = Engine::builder().workers(1).capacity(64);
+    let cache = CodeCache::builder(seen.tier(3)).engine(engine).artifacts(kept.clone()).build().unwrap();
+    cache.prepare(&1, &source(1)).unwrap();
+    inside.wait();
+    cache.prepare(&1, &source(1)).unwrap();
+    go.open();
+    cache.drain(LONG).unwrap();
+    assert_eq!((kept.0.prepared.load(SeqCst), cache.stats().dispatched), (1, 1));
+}
+
+#[test]
+fn c4_c7_a_key_asked_for_while_its_broken_artifact_waits_to_be_loaded_is_compiled() {
+    for ask in 0..4 {
+        let (seen, kept) = (Seen::default(), Kept::with([1]));
+        kept.0.broken.lock().unwrap().insert(1);
+        let cache = cache(&seen, &kept).build().unwrap();
+        let m = cache.mutator();
+        assert_eq!(cache.preload().unwrap(), 1);
+        match ask {
+            0 => cache.compile(&1, &source(1)).unwrap(),
+            1 => cache.compile_sync(&1, &source(1), LONG).unwrap(),
+            2 => cache.prepare(&1, &source(1)).unwrap(),
+            _ => assert!(m.lookup_blocking(&1, &source(1), LONG).code().is_some()),
+        }
+        cache.drain(LONG).unwrap();
+        assert_eq!(origin(&m, 1), Some(Origin::Compiled), "ask {ask}");
+        let stats = cache.stats();
+        assert_eq!((stats.keys, stats.resident, stats.failed), (1, 1, 0), "ask {ask}");
+        // It does not linger: what is cleared afterwards stays so.
+        cache.clear_resident();
+        cache.drain(LONG).unwrap();
+        assert_eq!((cache.stats().keys, cache.stats().queued), (0, 0));
+    }
+}
+
+#[test]
+fn c9_keys_with_artifacts_are_not_asked_for_beyond_the_limit_either() {
+    let (seen, kept) = (Seen::default(), Kept::with(0..100));
+    let cache = cache(&seen, &kept).pending_limit(10).build().unwrap();
+    let m = cache.mutator();
+    (0..100).for_each(|key| assert_eq!(origin(&m, key), None));
+    assert_eq!((cache.stats().queued, cache.stats().turned_away), (10, 90));
+    cache.drain(LONG).unwrap();
+    // None of the others has lost its first lookup to that.
+    while cache.stats().resident < 100 {
+        let before = cache.stats().resident;
+        (0..100).for_each(|key| _ = origin(&m, key));
+        cache.drain(LONG).unwrap();
+        assert!(cache.stats().resident >= 100.min(before + 10));
+    }
+    assert_eq!((cache.stats().loaded, seen.keys().len()), (100, 0));
+}
+
+#[test]
+fn c1_code_that_runs_keeps_its_origin_until_the_new_is_there() {
+    let (seen, kept) = (Seen::default(), Kept::with([1]));
+    let (inside, go) = (Latch::default(), Latch::default());
+    *kept.0.hold.lock().unwrap() = Some((inside.clone(), go.clone()));
+    let engine = Engine::builder().workers(1).capacity(64);
+    let cache = CodeCache::builder(seen.tier(3)).engine(engine).artifacts(kept.clone()).build().unwrap();
+    cache.compile_sync(&1, &source(1), LONG).unwrap();
+    let m = cache.mutator();
+    assert_eq!(origin(&m, 1), Some(Origin::Loaded));
+    cache.clear_persisted().unwrap();
+    cache.prepare(&1, &source(1)).unwrap();
+    inside.wait();
+    let _go = Finally(|| go.open());
+    assert_eq!(origin(&m, 1), Some(Origin::Loaded), "it is being made anew");
+    go.open();
+    cache.drain(LONG).unwrap();
+    assert_eq!(origin(&m, 1), Some(Origin::Compiled));
+}

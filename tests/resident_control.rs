@@ -239,3 +239,42 @@ fn c13_a_quiet_cache_frees_everything_when_it_is_dropped() {
         assert_eq!(seen.alive.count(), 0);
     }
 }
+
+#[test]
+fn c10_c11_an_attempt_that_is_given_up_and_comes_back_late_ends_no_newer_one() {
+    // Each compile of the key waits at a gate of its own.
+    let gates: Arc<Vec<(Latch, Latch)>> = Arc::new((0..2).map(|_| Default::default()).collect());
+    let (seen, time, heard) = (Seen::default(), Time::default(), Arc::new(Mutex::new(Vec::new())));
+    let (held, tries, alive) = (gates.clone(), AtomicUsize::new(0), seen.alive.clone());
+    let tier = seen.tier_by(1_000, move |_, _| {
+        let (inside, go) = &held[tries.fetch_add(1, SeqCst)];
+        inside.open();
+        go.wait();
+        Ok(alive.code())
+    });
+    let hears = heard.clone();
+    let cache = CodeCache::<Key>::builder(tier.timeout(Duration::from_secs(1)))
+        .engine(Engine::builder().workers(2).capacity(64).clock(time.clock()))
+        .on_completion(move |done| hears.lock().unwrap().push(format!("{:?}", done.outcome)))
+        .build()
+        .unwrap();
+    let _go = Finally(|| gates.iter().for_each(|(_, go)| go.open()));
+    cache.compile(&1, &source(1)).unwrap();
+    gates[0].0.wait();
+    time.set(10_000);
+    // Its time is over, which whoever waits finds out.
+    let waited = cache.compile_sync(&1, &source(1), LONG);
+    assert!(matches!(waited, Err(CacheError::Compile(CompileError::TimedOut { .. }))), "{waited:?}");
+    cache.compile(&1, &source(1)).unwrap();
+    gates[1].0.wait();
+    gates[0].1.open();
+    eventually("the first comes back", || cache.engine().stats().discarded == 1);
+    eventually("and is heard of", || cache.stats().in_flight <= 1);
+    gates[1].1.open();
+    cache.drain(LONG).unwrap();
+    let stats = cache.stats();
+    assert_eq!((stats.dispatched, stats.succeeded, stats.failed, stats.in_flight), (2, 1, 1, 0), "{stats}");
+    assert_eq!((stats.resident, stats.code_bytes), (1, 16), "{stats}");
+    let heard = heard.lock().unwrap();
+    assert!(heard.len() == 2 && heard[1].starts_with("Installed"), "{heard:?}");
+}

@@ -45,8 +45,10 @@ impl Backend for Places {
         }
     }
 
-    fn held_bytes(&self) -> Option<u64> {
-        Some(self.arena.stats().resident_bytes as u64)
+    fn memory(&self) -> Option<CodeMemory> {
+        let stats = self.arena.stats();
+        let (held, live) = (stats.resident_bytes as u64, stats.live_bytes as u64);
+        Some(CodeMemory::new(self.arena.id(), held, live, stats.live_blocks as u64))
     }
 }
 
@@ -105,7 +107,7 @@ fn c8_the_budget_is_kept_in_pages_that_are_really_held() {
         cache.compile(&key, &source(key)).unwrap();
         if key % BATCH as u64 == 0 {
             cache.drain(LONG).unwrap();
-            let held = places.held_bytes().unwrap();
+            let held = places.memory().unwrap().held_bytes;
             assert!(held <= BUDGET + ONE_BATCH, "{held} bytes after key {key}; {}", cache.stats());
         }
         m.safepoint();
@@ -114,4 +116,38 @@ fn c8_the_budget_is_kept_in_pages_that_are_really_held() {
     assert!(stats.evicted > 30_000, "{stats}");
     // No more than that had to go.
     assert!(stats.code_bytes > BUDGET / 2, "{stats}");
+}
+
+#[test]
+fn c8_caches_that_share_pages_have_budgets_of_their_own() {
+    const BUDGET: u64 = 1 << 20;
+    let places = Arc::new(Places::new());
+    let build = |budget| {
+        let engine = Engine::builder().inline().capacity(1 << 15);
+        let builder = CodeCache::<Key>::builder(Tier::new(places.clone())).engine(engine);
+        builder.byte_budget(budget).build().unwrap()
+    };
+    let (large, small) = (build(1 << 30), build(BUDGET));
+    let fill = |cache: &CodeCache<Key>, keys: std::ops::Range<u64>| {
+        let mut m = cache.mutator();
+        for key in keys {
+            cache.compile(&key, &source(key)).unwrap();
+            if key % 32 == 0 {
+                cache.drain(LONG).unwrap();
+            }
+            m.safepoint();
+        }
+        cache.drain(LONG).unwrap();
+    };
+    // More than twice the budget of the other.
+    fill(&large, 0..25_000);
+    fill(&small, 0..2_000);
+    let stats = small.stats();
+    assert_eq!((stats.resident, stats.evicted), (2_000, 0), "{stats}");
+    let held = stats.held_bytes.unwrap();
+    assert!((stats.code_bytes * 3 / 4..=stats.code_bytes * 5 / 4).contains(&held), "{stats}");
+    fill(&small, 2_000..20_000);
+    let stats = small.stats();
+    assert!(stats.evicted > 5_000 && stats.code_bytes <= BUDGET, "{stats}");
+    assert_eq!(large.stats().resident, 25_000);
 }

@@ -118,6 +118,45 @@ fn runs_are_merged_and_what_is_not_called_any_more_fades_away() {
 }
 
 #[test]
+fn d12_a_function_that_stays_less_hot_than_it_was_is_asked_for_at_the_tier_it_has_now() {
+    let mut profile = first_run();
+    let tiers = (0..20).map(|_| {
+        let run = run();
+        run.call(0, 300);
+        profile = run.engine.remember(&profile);
+        profile.get(1).unwrap().tier.get()
+    });
+    let tiers: Vec<_> = tiers.collect();
+    assert_eq!((tiers[0], tiers[19]), (2, 1), "one run is no reason: {tiers:?}");
+    assert!(tiers.is_sorted_by(|one, next| one >= next), "{tiers:?}");
+}
+
+#[test]
+fn d12_a_profile_of_many_functions_is_merged_in_order_in_one_pass() {
+    let tier = || Tier::new(FnBackend::new(|_: &mut Job<'_>| Ok(CompiledCode::new(body as *const u8))));
+    let remember = |before: &SavedProfile, keys: &[u64]| {
+        let engine = Engine::builder().inline().capacity(1 << 19).tier(tier()).build().unwrap();
+        let m = engine.mutator();
+        for &key in keys {
+            let bead = engine.register_with(Core::ZERO, &BeadInfo::new().key(key)).unwrap();
+            (0..20).for_each(|_| _ = m.dispatch(bead));
+        }
+        engine.remember(before)
+    };
+    // As many again, each between two of those that are known: inserting one by one would move 30 GB.
+    const MANY: u64 = 50_000;
+    let even: Vec<_> = (1..MANY).map(|n| 2 * n).chain([u64::MAX]).collect();
+    let odd: Vec<_> = (0..MANY).rev().map(|n| 2 * n + 1).chain([4, u64::MAX]).collect();
+    let first = remember(&SavedProfile::empty(TAG), &even);
+    let both = remember(&first, &odd);
+    assert_eq!((first.len() as u64, both.len() as u64), (MANY, MANY + 1 + 1), "the others have faded");
+    let calls = |key| both.get(key).map(|known| known.calls);
+    assert_eq!([calls(1), calls(2), calls(3), calls(4)], [Some(20), None, Some(20), Some(30)]);
+    assert_eq!([calls(2 * MANY - 1), calls(u64::MAX)], [Some(20), Some(30)]);
+    SavedProfile::from_bytes(both.as_bytes(), TAG).unwrap();
+}
+
+#[test]
 fn a_function_that_comes_later_is_recalled_by_itself() {
     let profile = first_run();
     let run = run();

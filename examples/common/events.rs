@@ -20,12 +20,14 @@ pub(crate) fn describe(event: &Event) -> (Option<Bead>, String) {
             let took = compile_time.as_secs_f64() * 1e6;
             (Some(*bead), format!("installed at {tier}: {bytes} bytes, compiled in {took:.0} µs"))
         }
-        Event::Failed { bead, tier, error, failures, retry_after } => {
+        Event::Failed { bead, tier, error, failures, retry_after, .. } => {
             let text = format!("failed at {tier}, time {failures}: {error}; again after {retry_after} calls");
             (Some(*bead), text)
         }
         Event::GaveUp { bead, tier, error } => (Some(*bead), format!("given up for {tier}: {error}")),
-        Event::Discarded { bead, tier } => (Some(*bead), format!("code for {tier} came too late: discarded")),
+        Event::Discarded { bead, tier, .. } => {
+            (Some(*bead), format!("code for {tier} came too late: discarded"))
+        }
         Event::Cooled { bead, tier } => (Some(*bead), format!("cooled while it waited for {tier}: dropped")),
         Event::Invalidated { bead } => (Some(*bead), "its code was taken back".to_owned()),
         Event::Removed { bead } => (Some(*bead), "removed".to_owned()),

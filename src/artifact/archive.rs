@@ -25,7 +25,37 @@ struct Inner {
     saving: AtomicBool,
     /// How often it was cleared.
     cleared: AtomicU64,
+    refused: Refused,
     counters: Counters,
+}
+
+/// Artifacts that were refused lately: the compile that follows is to replace them. A few bits of each, in places that others may take: a
+/// refusal and the compile that follows it are close together, and what is forgotten is refused again. No lock, which a forked
+/// child might find held.
+struct Refused([AtomicU64; 256]);
+
+impl Refused {
+    fn place(&self, key: ArtifactKey) -> (&AtomicU64, u64) {
+        let bytes = key.to_bytes();
+        let mark = bytes.first_chunk().map_or(0, |bytes| u64::from_le_bytes(*bytes)) | 1;
+        (&self.0[usize::from(bytes[31])], mark)
+    }
+
+    // Relaxed, all three: advice, written and read by the thread that compiles.
+    fn note(&self, key: ArtifactKey) {
+        let (place, mark) = self.place(key);
+        place.store(mark, Relaxed);
+    }
+
+    fn has(&self, key: ArtifactKey) -> bool {
+        let (place, mark) = self.place(key);
+        place.load(Relaxed) == mark
+    }
+
+    fn forget(&self, key: ArtifactKey) {
+        let (place, mark) = self.place(key);
+        let _ = place.compare_exchange(mark, 0, Relaxed, Relaxed);
+    }
 }
 
 /// Relaxed everywhere: each is a sum.
@@ -71,7 +101,7 @@ pub struct ArchiveStats {
     pub object: u64,
     /// Compiles that were saved.
     pub saved: u64,
-    /// Compiles that were not, since there was an artifact already that is as good.
+    /// Compiles that were not, since there was an artifact already that is as good, or the same.
     pub kept: u64,
     /// Compiles that could not be saved.
     pub unsavable: u64,
@@ -138,6 +168,7 @@ impl Archive {
             tag: tag.into(),
             saving: AtomicBool::new(false),
             cleared: AtomicU64::new(0),
+            refused: Refused([const { AtomicU64::new(0) }; 256]),
             counters: Counters::default(),
         }))
     }
@@ -195,8 +226,10 @@ impl Archive {
         self.count(&self.0.counters.loaded);
     }
 
-    /// Notes that an artifact could not be used, and tells of it as a warning.
+    /// Notes that an artifact could not be used, and tells of it as a warning. The compile that follows replaces it, if it is
+    /// [saved](Archive::save).
     pub fn refused(&self, key: ArtifactKey, refusal: &Refusal) {
+        self.0.refused.note(key);
         if let Some(counter) = self.0.counters.refused.get(refusal.kind()) {
             self.count(counter);
         }
@@ -210,7 +243,9 @@ impl Archive {
     }
 
     /// Saves a compile that began when [`edition`](Archive::edition) was this, unless the store was cleared since. An artifact that is
-    /// there already stays, unless it is damaged or has fewer loop entries.
+    /// there already stays, unless it is damaged, cannot be read, has fewer loop entries, or was [refused](Archive::refused) just now for
+    /// what it refers to or lacks. It stays in any case if this compile came to the same object and loop entries: that would be
+    /// refused as well.
     ///
     /// # Errors
     /// [`SaveError`], counted and told as a warning.
@@ -237,17 +272,24 @@ impl Archive {
             .map_err(|error| SaveError::Object { function: function(), reason: error.to_string() })?;
         let failed =
             |error: std::io::Error| SaveError::Store { function: function(), reason: error.to_string() };
+        let was_refused = self.0.refused.has(key);
         let replace = match self.look(key, &manifest.recipe) {
             Ok(None) => false,
-            Ok(Some(old)) if old.manifest().sites.len() >= manifest.sites.len() => return Ok(Put::Kept),
+            Ok(Some(old)) if old.object() == object && old.manifest().sites == manifest.sites => {
+                return Ok(Put::Kept);
+            }
+            Ok(Some(old)) if !was_refused && old.manifest().sites.len() >= manifest.sites.len() => {
+                return Ok(Put::Kept);
+            }
             Ok(Some(_)) => true,
             // Of no use to anybody who looks there.
-            Err(refusal) => !matches!(refusal, Refusal::Unreadable { .. }),
+            Err(_) => true,
         };
         if edition != self.edition() {
             return Err(SaveError::Cleared { function: function() });
         }
         let put = store.put(key, &bytes, replace).map_err(failed)?;
+        self.0.refused.forget(key);
         if edition != self.edition() {
             // Cleared just now, perhaps before this was there to be removed.
             store.remove(key).map_err(failed)?;

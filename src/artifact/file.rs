@@ -21,9 +21,14 @@ const ENDING: &str = "bead";
 /// Processes may share the directory, whatever becomes of them: a file is whole or not there. It has to be one where only trusted
 /// users can write, since artifacts are not signed, and since a file that is shortened while it is mapped ends the process that
 /// reads it (`SIGBUS`). It should be on a local file system.
+///
+/// What was [stored](Put::Stored) is there also after a crash of the machine: the file, its name and its directories were synchronised. What
+/// was removed may be back then.
 #[derive(Debug)]
 pub struct FileStore {
     root: PathBuf,
+    /// Directories whose names this has synchronised, a bit for each: who found one there may have found it before its maker did that.
+    lasting: [AtomicU64; 4],
 }
 
 impl FileStore {
@@ -32,8 +37,8 @@ impl FileStore {
     /// # Errors
     /// Whatever keeps the directory from being made or read.
     pub fn open(root: impl Into<PathBuf>) -> io::Result<FileStore> {
-        let store = FileStore { root: root.into() };
-        fs::create_dir_all(store.root.join(UNFINISHED))?;
+        let store = FileStore { root: root.into(), lasting: Default::default() };
+        make_directory(&store.root.join(UNFINISHED))?;
         store.sweep()?;
         Ok(store)
     }
@@ -69,10 +74,15 @@ impl FileStore {
         if !replace && path.try_exists()? {
             return Ok(Put::Kept);
         }
+        let first = usize::from(key.to_bytes()[0]);
+        let (lasting, bit) = (&self.lasting[first / 64], 1 << (first % 64));
         if !directory.try_exists()? {
-            fs::create_dir_all(&directory)?;
+            make_directory(&directory)?;
+        } else if lasting.load(Relaxed) & bit == 0 {
             sync(&self.root)?;
         }
+        // Relaxed: who does not see it does it again.
+        lasting.fetch_or(bit, Relaxed);
         let unfinished = self.write(bytes)?;
         let named = match replace {
             true => fs::rename(&unfinished.path, &path),
@@ -104,6 +114,19 @@ impl Drop for Unfinished {
     }
 }
 
+/// Makes a directory, and those it is in; their names last.
+fn make_directory(path: &Path) -> io::Result<()> {
+    let is_missing = |directory: &&Path| !directory.as_os_str().is_empty() && !directory.exists();
+    let missing: Vec<_> = path.ancestors().take_while(is_missing).collect();
+    fs::create_dir_all(path)?;
+    missing.into_iter().try_for_each(|directory| sync(parent(directory)))
+}
+
+/// The directory that something is in; a name without one lies in the current one.
+fn parent(path: &Path) -> &Path {
+    path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}
+
 /// Makes the names in a directory last.
 fn sync(directory: &Path) -> io::Result<()> {
     File::open(directory)?.sync_all()
@@ -133,8 +156,7 @@ pub(crate) fn map_file(path: &Path) -> io::Result<Option<ArtifactBytes>> {
 
 /// Replaces a file in one step. Removes what writers of it that are no more have left beside it.
 pub(crate) fn replace_file(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    // A name without a directory lies in the current one.
-    let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let directory = parent(path);
     let mut prefix = path.file_name().ok_or(ErrorKind::InvalidInput)?.to_owned();
     prefix.push(format!(".{UNFINISHED}-"));
     let name = || {

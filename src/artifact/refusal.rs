@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-/// Why an artifact was refused. Nothing of it was run; the function is compiled as if there were none.
+/// Why an artifact was refused. Nothing of it was run; the function is compiled as if there were none, and what that comes to
+/// [replaces](super::Archive::save) it.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Refusal {
@@ -67,7 +68,7 @@ pub enum Refusal {
         /// The name: of a runtime symbol, or of what belongs to a function.
         symbol: String,
     },
-    /// It has no native entry into a loop that is wanted. The compile that follows replaces it if that has entries into more loops.
+    /// It has no native entry into a loop that is wanted.
     #[error("it has no entry into loop {site}")]
     MissingLoop {
         /// The loop.

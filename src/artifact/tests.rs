@@ -193,3 +193,51 @@ fn what_was_compiled_before_a_clear_is_not_saved_after_it() {
     assert!(artifacts.has(content("fib"), &recipe()));
     assert_eq!(artifacts.stats().unsavable, 1);
 }
+
+/// Cannot read what it keeps.
+#[derive(Clone, Default)]
+struct Blind(MemoryStore);
+
+impl ArtifactStore for Blind {
+    fn get(&self, _: ArtifactKey) -> std::io::Result<Option<ArtifactBytes>> {
+        Err(std::io::Error::other("a bad block"))
+    }
+    fn put(&self, key: ArtifactKey, bytes: &[u8], replace: bool) -> std::io::Result<Put> {
+        self.0.put(key, bytes, replace)
+    }
+    fn remove(&self, key: ArtifactKey) -> std::io::Result<bool> {
+        self.0.remove(key)
+    }
+    fn keys(&self, visit: &mut dyn FnMut(ArtifactKey)) -> std::io::Result<()> {
+        self.0.keys(visit)
+    }
+}
+
+#[test]
+fn c7_what_was_refused_is_replaced_by_the_compile_that_follows_unless_that_comes_to_the_same() {
+    let store = MemoryStore::new();
+    let artifacts = Archive::new(store.clone());
+    let key = manifest("fib").key();
+    let save = |object: &[u8]| artifacts.save(artifacts.edition(), &manifest("fib"), object);
+    for refusal in [
+        Refusal::MissingSymbol { symbol: "gone".to_owned() },
+        Refusal::Object { reason: "a relocation nobody knows".to_owned() },
+        Refusal::MissingLoop { site: 8 },
+    ] {
+        let _ = store.put(key, &packed("fib"), true).unwrap();
+        assert_eq!(save(b"new"), Ok(Put::Kept), "nobody refused it");
+        artifacts.refused(key, &refusal);
+        assert_eq!(save(&object("fib")), Ok(Put::Kept), "it is the same");
+        assert_eq!(save(b"new"), Ok(Put::Stored), "{refusal}");
+        assert_eq!(save(b"newer"), Ok(Put::Kept), "that is as good as any");
+        let found = artifacts.find(content("fib"), &recipe(), &[]).unwrap().unwrap();
+        assert_eq!(found.object(), b"new");
+    }
+    let blind = Blind::default();
+    let _ = blind.0.put(key, &packed("fib"), true).unwrap();
+    let artifacts = Archive::new(blind.clone());
+    let refused = artifacts.find(content("fib"), &recipe(), &[]).unwrap_err();
+    assert!(matches!(refused, Refusal::Unreadable { .. }), "{refused}");
+    assert_eq!(artifacts.save(artifacts.edition(), &manifest("fib"), b"new"), Ok(Put::Stored));
+    assert!(blind.0.get(key).unwrap().unwrap().ends_with(b"new"));
+}

@@ -186,11 +186,11 @@ impl Shared {
 
     /// Counts a result that came too late, and tells why.
     pub(crate) fn say_discarded(&self, ticket: Ticket, broken: Option<Assumption>) {
-        let (bead, tier) = (ticket.bead, ticket.tier);
+        let (bead, tier, version) = (ticket.bead, ticket.tier, ticket.code_version());
         add(&self.counters.discarded, 1);
         match broken {
-            Some(assumption) => self.emit(&Event::AssumedInVain { bead, tier, assumption }),
-            None => self.emit(&Event::Discarded { bead, tier }),
+            Some(assumption) => self.emit(&Event::AssumedInVain { bead, tier, version, assumption }),
+            None => self.emit(&Event::Discarded { bead, tier, version }),
         }
     }
 }

@@ -139,7 +139,7 @@ impl Writer<'_> {
             }
             Event::Installed { bead, tier, compile_time, .. } => self.ended(bead, tier, at, compile_time),
             Event::Failed { bead, tier, .. }
-            | Event::Discarded { bead, tier }
+            | Event::Discarded { bead, tier, .. }
             | Event::AssumedInVain { bead, tier, .. }
             | Event::Cooled { bead, tier } => self.ended(bead, tier, at, Duration::ZERO),
             _ => (),

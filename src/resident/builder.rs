@@ -8,6 +8,7 @@ use super::dump::Dump;
 use super::error::CacheBuildError;
 use super::tier::CacheTier;
 use super::unit::CacheKey;
+use crate::backend::Backend;
 use crate::builder::EngineBuilder;
 use crate::clock;
 use crate::engine::Engine;
@@ -81,7 +82,8 @@ impl<K: CacheKey> CodeCacheBuilder<K> {
     }
 
     /// The engine below, for what is its business: workers or none, thread names, clock, capacity, listeners. Tiers it was given
-    /// come above the cache's own; their backends find key and source by [`Unit::of`](super::Unit::of) as well.
+    /// come above the cache's own; their backends find key and source by [`Unit::of`](super::Unit::of) as well, and what they make counts
+    /// as the cache's, in its budget and its figures. Artifacts are of the cache's own tier only.
     #[must_use]
     pub fn engine(mut self, engine: EngineBuilder) -> Self {
         self.engine = engine;
@@ -113,8 +115,8 @@ impl<K: CacheKey> CodeCacheBuilder<K> {
     }
 
     /// How many requests may wait; [`DEFAULT_PENDING_LIMIT`] if not given, 0 means 1. While as many do, hot keys are not asked for, and
-    /// their counts stand still, so that sources of requests take bounded memory; each next lookup tries again. What is asked for
-    /// by name is not refused.
+    /// their counts stand still, so that sources of requests take bounded memory; each next lookup tries again, and looks for its artifact
+    /// then. What is asked for by name is not refused.
     #[must_use]
     pub fn pending_limit(mut self, requests: usize) -> Self {
         self.settings.pending_limit = requests.max(1);
@@ -122,7 +124,8 @@ impl<K: CacheKey> CodeCacheBuilder<K> {
     }
 
     /// Bytes of code the cache keeps; [`DEFAULT_BYTE_BUDGET`] if not given. Counted in the pages the backend holds, if it
-    /// [says](crate::Backend::held_bytes), or else as stated by it. After each batch of compiles the keys least recently used are
+    /// [says](crate::Backend::memory), or else as stated by it; of pages that other caches and engines use, too, it is the part that
+    /// this cache's code has of all code there. After each batch of compiles the keys least recently used are
     /// dropped until the budget is kept; a sixteenth of it at a time, so that this is seldom. Their pages are given back, or used by
     /// other code, when every mutator has passed a safepoint.
     #[must_use]
@@ -131,7 +134,9 @@ impl<K: CacheKey> CodeCacheBuilder<K> {
         self
     }
 
-    /// How long code is kept that is not used; [`DEFAULT_IDLE_AFTER`] if not given, `None` for ever.
+    /// How long code is kept that is not used; [`DEFAULT_IDLE_AFTER`] if not given, `None` for ever. A hit does not read the clock: it
+    /// notes that the key was used since the cache last did. So code goes once the cache has looked at the clock twice, at least so far
+    /// apart, and the key was not used in between; never sooner, and as much later as those looks come late.
     #[must_use]
     pub fn idle_after(mut self, time: Option<Duration>) -> Self {
         self.settings.idle = time.map(clock::span);
@@ -201,14 +206,20 @@ impl<K: CacheKey> CodeCacheBuilder<K> {
     /// # Errors
     /// [`CacheBuildError`].
     pub fn build(self) -> Result<CodeCache<K>, CacheBuildError> {
-        let backend = self.tier.backend.clone();
-        let held = backend.clone();
-        let inside = Arc::new(Cache::new(self.settings, self.artifacts, move || held.held_bytes()));
         let mut tier = self.tier;
-        tier.backend = Arc::new(CacheTier { cache: inside.clone(), backend });
+        let inside = Arc::new(Cache::new(self.settings, self.artifacts));
+        let around = |backend: Arc<dyn Backend>, above| -> Arc<dyn Backend> {
+            Arc::new(CacheTier { cache: inside.clone(), backend, above })
+        };
+        let mut backends = vec![tier.backend.clone()];
+        tier.backend = around(tier.backend, false);
+        let engine = self.engine.around_backends(|backend| {
+            backends.push(backend.clone());
+            around(backend, true)
+        });
+        inside.uses(backends);
         let hears = inside.clone();
-        let engine = self
-            .engine
+        let engine = engine
             .tier_below(tier)
             .accept_snapshots()
             // Only lookups know sources.

@@ -10,10 +10,13 @@ use super::counts::{AllCounts, CacheStats, Counters};
 use super::entry::{ByKey, Entry, Keyed, Node};
 use super::error::CacheError;
 use super::flights::Flights;
-use super::held::{Held, excess, excess_pages};
+use super::held::{Held, excess, excess_pages, is_shared, share};
+use super::looks::Looks;
 use super::ring::{Ring, Standing};
 use super::turnstile::Turnstile;
 use super::unit::CacheKey;
+use super::wishes::Wishes;
+use crate::backend::{Backend, CodeMemory};
 use crate::clock;
 use crate::contain::contain;
 use crate::drain::Crew;
@@ -39,8 +42,8 @@ pub(super) type OnCompletion<K> = Arc<dyn Fn(&Completion<'_, K>) + Send + Sync>;
 pub(super) struct Cache<K> {
     pub(super) settings: Settings<K>,
     pub(super) artifacts: Option<Arc<dyn Artifacts<K>>>,
-    /// Bytes of the pages the backend holds.
-    pages: Box<dyn Fn() -> Option<u64> + Send + Sync>,
+    /// Of all tiers; set when the engine is built.
+    backends: OnceLock<Vec<Arc<dyn Backend>>>,
     /// Set when the engine is built.
     engine: OnceLock<Weak<Shared>>,
     hasher: RandomState,
@@ -49,33 +52,34 @@ pub(super) struct Cache<K> {
     ring: Mutex<Ring<K>>,
     held: Mutex<Held<K>>,
     pub(super) flights: Flights<K>,
+    pub(super) wishes: Wishes<K>,
     pub(super) counts: AllCounts,
     pub(super) counters: Counters,
     pub(super) turnstile: Turnstile,
     /// Milliseconds of the engine's clock when somebody last looked. Read by every hit, written now and then.
     now: CachePadded<AtomicU32>,
+    /// All that moves `now` does so under this lock. None where code may be idle for ever.
+    looks: Option<Mutex<Looks>>,
     swept: AtomicU32,
     /// Bytes of pages when the budget was looked at last.
     pages_seen: AtomicU64,
 }
 
 impl<K: CacheKey> Cache<K> {
-    pub(super) fn new(
-        settings: Settings<K>,
-        artifacts: Option<Arc<dyn Artifacts<K>>>,
-        pages: impl Fn() -> Option<u64> + Send + Sync + 'static,
-    ) -> Cache<K> {
+    pub(super) fn new(settings: Settings<K>, artifacts: Option<Arc<dyn Artifacts<K>>>) -> Cache<K> {
         let hasher = RandomState::default();
         Cache {
+            looks: settings.idle.map(|idle| Mutex::new(Looks::new(idle))),
             settings,
             artifacts,
-            pages: Box::new(pages),
+            backends: OnceLock::new(),
             engine: OnceLock::new(),
             map: papaya::HashMap::with_hasher(hasher.clone()),
             hasher,
             ring: Mutex::new(Ring::new()),
             held: Mutex::new(Held::new()),
             flights: Flights::new(),
+            wishes: Wishes::new(),
             counts: AllCounts::default(),
             counters: Counters::default(),
             turnstile: Turnstile::default(),
@@ -85,9 +89,21 @@ impl<K: CacheKey> Cache<K> {
         }
     }
 
+    /// Said once: what compiles for it.
+    pub(super) fn uses(&self, backends: Vec<Arc<dyn Backend>>) {
+        let _ = self.backends.set(backends);
+    }
+
     /// Said once, when the engine is built.
     pub(super) fn belongs_to(&self, engine: &Shared) {
         let _ = self.engine.set(engine.me.clone());
+        let now = engine.now();
+        if let Some(looks) = &self.looks {
+            let _no_fork = engine.gate.enter();
+            lock(looks).note(now);
+        }
+        self.now.store(now, Relaxed);
+        self.swept.store(now, Relaxed);
     }
 
     /// The engine's inside; none at its end.
@@ -109,13 +125,32 @@ impl<K: CacheKey> Cache<K> {
     /// Looks at the clock, and for keys that were not used for long if it is time to.
     pub(super) fn look_at_clock(&self, shared: &Shared) {
         let now = shared.now();
-        self.now.store(now, Relaxed);
+        self.note_look(shared, now);
         let swept = self.swept.load(Relaxed);
         if self.settings.idle.is_some()
             && clock::since(now, swept) >= self.settings.sweep
             && self.swept.compare_exchange(swept, now, Relaxed, Relaxed).is_ok()
         {
             self.sweep(shared);
+        }
+    }
+
+    /// Has uses be noted by this time from now on.
+    fn note_look(&self, shared: &Shared, now: u32) {
+        let Some(looks) = &self.looks else {
+            self.now.store(now, Relaxed);
+            return;
+        };
+        // Most who look within a millisecond find that another has.
+        if self.now() == now {
+            return;
+        }
+        let _no_fork = shared.gate.enter();
+        let mut looks = lock(looks);
+        // Not if another thread was here with a later time.
+        if now.wrapping_sub(self.now()).cast_signed() > 0 {
+            looks.note(now);
+            self.now.store(now, Relaxed);
         }
     }
 
@@ -165,17 +200,13 @@ impl<K: CacheKey> Cache<K> {
                 None => {
                     map.insert(Node::new(&entry, now), ());
                     // Before the new key is among them: it has had no chance to be called.
-                    let room = self.settings.cold_limit.saturating_sub(1);
-                    // Two, so that a ring that has outgrown its limit comes back to it.
-                    let mut old = || ring.age_out(room, |entry| standing(shared, entry.bead));
-                    let old = [old(), old()];
+                    let old = self.age_out(shared, &mut ring, self.settings.cold_limit.saturating_sub(1));
                     ring.add(&entry);
                     (None, old)
                 }
             }
         };
-        let aged_out = old.iter().flatten().filter(|old| self.forget(shared, old)).count();
-        add(&self.counters.aged_out, aged_out as u64);
+        self.forget_old(shared, &old);
         match there {
             None => Ok((entry, true)),
             Some(there) => {
@@ -213,24 +244,48 @@ impl<K: CacheKey> Cache<K> {
     /// As `sweep`, now, and not again until it is time.
     pub(super) fn sweep_now(&self, shared: &Shared) -> usize {
         let now = shared.now();
-        self.now.store(now, Relaxed);
+        self.note_look(shared, now);
         self.swept.store(now, Relaxed);
         self.sweep(shared)
     }
 
     /// Drops code that was not used for long; answers how many keys.
     fn sweep(&self, shared: &Shared) -> usize {
-        let Some(idle) = self.settings.idle else { return 0 };
+        let Some(looks) = &self.looks else { return 0 };
         let victims = {
             let _no_fork = shared.gate.enter();
-            lock(&self.held).idle(idle, self.idle_times())
+            let beyond = lock(looks).idle_beyond(self.now());
+            beyond.map(|beyond| lock(&self.held).idle(beyond, self.idle_times()))
         };
-        self.evict(shared, &victims)
+        self.evict(shared, &victims.unwrap_or_default())
+    }
+
+    /// Bytes of the pages that this cache's code has, of those the backends tell of. `None` if one of them does not: pages are no measure
+    /// then. Calls foreign code.
+    fn pages(&self, shared: &Shared) -> Option<u64> {
+        let mut memories: Vec<CodeMemory> = Vec::new();
+        for backend in self.backends.get()? {
+            let memory = contain(|| backend.memory()).ok().flatten()?;
+            if memories.iter().all(|other| other.id != memory.id) {
+                memories.push(memory);
+            }
+        }
+        let sum = |of: fn(&CodeMemory) -> u64| memories.iter().map(of).sum::<u64>();
+        let blocks = {
+            let _no_fork = shared.gate.enter();
+            let held = lock(&self.held).len();
+            held + shared.table.grace.waiting().0 + shared.table.kept.holds().0
+        };
+        let held = sum(|memory| memory.held_bytes);
+        if !is_shared(blocks as u64, sum(|memory| memory.live_blocks)) {
+            return Some(held);
+        }
+        Some(share(held, read(&shared.counters.code_bytes), sum(|memory| memory.live_bytes)))
     }
 
     /// Drops the code least recently used, if there is more than the budget allows.
     pub(super) fn keep_budget(&self, shared: &Shared) {
-        let pages = (self.pages)();
+        let pages = self.pages(shared);
         let victims = {
             let _no_fork = shared.gate.enter();
             let held = lock(&self.held);
@@ -248,7 +303,7 @@ impl<K: CacheKey> Cache<K> {
         self.evict(shared, &victims);
     }
 
-    /// For how many milliseconds a key was not used, by any thread.
+    /// For how many milliseconds no use of a key was noted, by any thread.
     fn idle_times(&self) -> impl Fn(&Keyed<K>) -> u32 {
         let (map, now) = (self.map.pin(), self.now());
         move |entry| {
@@ -284,26 +339,46 @@ impl<K: CacheKey> Cache<K> {
         let mut held = lock(&self.held);
         // Looked at within the lock: whoever comes last sees the last change.
         let state = shared.table.live(bead).ok();
+        let bytes = || shared.table.code_bytes(bead) as u64;
         let lost = match (state, entry) {
-            (Some(state), Some(entry)) if state.tier != TierId::INTERPRETER => {
-                held.set(entry, shared.table.code_bytes(bead) as u64);
+            (Some(state), _) if state.tier != TierId::INTERPRETER => {
+                match entry {
+                    Some(entry) => held.set(entry, bytes()),
+                    // Other code than it had, perhaps: that of a lower tier, or what the VM installed.
+                    None => held.resize(bead, bytes()),
+                }
                 None
             }
-            (Some(state), None) if state.tier != TierId::INTERPRETER => None,
             _ => held.clear(bead),
         };
         drop(held);
+        let mut old = [None, None];
         if let (Some(lost), Some(_)) = (&lost, state) {
             // It lives on without code.
-            lock(&self.ring).add(lost);
+            let mut ring = lock(&self.ring);
+            ring.add(lost);
+            old = self.age_out(shared, &mut ring, self.settings.cold_limit.max(1));
         }
         drop(_no_fork);
         drop(lost);
+        self.forget_old(shared, &old);
+    }
+
+    /// Takes what has to go out of the ring, if there are more than so many.
+    fn age_out(&self, shared: &Shared, ring: &mut Ring<K>, limit: usize) -> [Option<Keyed<K>>; 2] {
+        // Two, so that a ring that has outgrown its limit comes back to it.
+        let mut old = || ring.age_out(limit, |entry| standing(shared, entry.bead));
+        [old(), old()]
+    }
+
+    fn forget_old(&self, shared: &Shared, old: &[Option<Keyed<K>>]) {
+        let aged_out = old.iter().flatten().filter(|old| self.forget(shared, old)).count();
+        add(&self.counters.aged_out, aged_out as u64);
     }
 
     pub(super) fn stats(&self, shared: &Shared) -> CacheStats {
         // Foreign code, and so before the section.
-        let held_bytes = (self.pages)();
+        let held_bytes = self.pages(shared);
         let artifacts = self.artifacts.as_deref().map(|artifacts| contain(|| artifacts.counts()));
         let ArtifactCounts { persisted, refused } = artifacts.and_then(Result::ok).unwrap_or_default();
         let in_flight = self.flights.len(shared) as u64;

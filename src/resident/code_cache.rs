@@ -6,6 +6,7 @@ use super::counts::CacheStats;
 use super::entry::{Keyed, Mark};
 use super::error::CacheError;
 use super::mutator::CacheMutator;
+use super::notes::Once;
 use super::source::Source;
 use super::unit::{CacheKey, Purpose};
 use crate::contain::contain;
@@ -18,7 +19,7 @@ use std::fmt;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Code by the content it was compiled from. See the [module](super).
 ///
@@ -79,9 +80,21 @@ impl<K: CacheKey> CodeCache<K> {
     /// # Errors
     /// [`CacheError`]; among others if the cache is disabled.
     pub fn compile(&self, key: &K, source: impl Source) -> Result<(), CacheError> {
-        let entry = self.entry(key, source.size())?;
-        let note = self.inside().note(&entry, source, self.inside().purpose());
-        Ok(self.0.engine.promote_with(entry.bead, TIER, note)?)
+        let (inside, size, source) = (self.inside(), source.size(), Once::new(source));
+        loop {
+            let entry = self.entry(key, size)?;
+            let note = || inside.unit(&entry, &source, inside.purpose());
+            let asked = self.0.engine.promote_with(entry.bead, TIER, note);
+            if !entry.is(Mark::PRELOADING) {
+                return Ok(asked?);
+            }
+            // Perhaps what is asked for is only an artifact, and the key is forgotten if that cannot be used.
+            let insists = |unit| inside.wishes.put(self.shared(), &entry, unit);
+            match contain(note).ok().flatten() {
+                Some(unit) if !insists(&unit) => _ = inside.forget(self.shared(), &entry),
+                _ => return Ok(asked?),
+            }
+        }
     }
 
     /// Has a key compiled, before all that is merely hot, and waits for it, at most `timeout`. Threads that ask for the same key
@@ -90,30 +103,58 @@ impl<K: CacheKey> CodeCache<K> {
     /// # Errors
     /// [`CacheError::Compile`] with the compiler's reason, or another that says why there is no code.
     pub fn compile_sync(&self, key: &K, source: impl Source, timeout: Duration) -> Result<(), CacheError> {
-        let size = source.size();
-        let entry = self.entry(key, size)?;
-        let note = self.inside().note(&entry, source, self.inside().purpose());
-        match self.0.engine.compile_now_with(entry.bead, TIER, timeout, note) {
-            Ok(_) => Ok(()),
-            Err(CompileNowError::Superseded(_)) if entry.is(Mark::INELIGIBLE) => {
-                Err(self.inside().ineligible(size))
-            }
-            Err(error) => Err(error.into()),
+        let (inside, size, source) = (self.inside(), source.size(), Once::new(source));
+        let start = Instant::now();
+        loop {
+            let entry = self.entry(key, size)?;
+            let note = || inside.unit(&entry, &source, inside.purpose());
+            let left = timeout.saturating_sub(start.elapsed());
+            return match self.0.engine.compile_now_with(entry.bead, TIER, left, note) {
+                Ok(_) => Ok(()),
+                // There was only an artifact asked for, and it cannot be used.
+                Err(_) if entry.is(Mark::DOOMED) => {
+                    inside.forget(self.shared(), &entry);
+                    continue;
+                }
+                Err(CompileNowError::Superseded(_)) if entry.is(Mark::INELIGIBLE) => {
+                    Err(inside.ineligible(size))
+                }
+                Err(error) => Err(error.into()),
+            };
         }
     }
 
     /// Has an artifact of a key made, and its code installed with it; returns at once. If there is an artifact already, that is linked.
-    /// Code the key has runs until then.
+    /// Code the key has runs until then. If the key waits for a compile, that becomes this one, and one that is running is followed
+    /// by it. The source is fetched in any case.
     ///
     /// # Errors
-    /// [`CacheError::NoArtifacts`], and as [`compile`](CodeCache::compile).
+    /// [`CacheError::NoArtifacts`], [`CacheError::Optimized`], and as [`compile`](CodeCache::compile).
     pub fn prepare(&self, key: &K, source: impl Source) -> Result<(), CacheError> {
         if self.inside().artifacts.is_none() {
             return Err(CacheError::NoArtifacts);
         }
-        let entry = self.entry(key, source.size())?;
-        let note = self.inside().note(&entry, source, Purpose::Prepare);
-        Ok(self.0.engine.recompile_with(entry.bead, TIER, note)?)
+        let (inside, shared, size) = (self.inside(), self.shared(), source.size());
+        let source = Once::new(source);
+        loop {
+            let entry = self.entry(key, size)?;
+            let unit = contain(|| inside.unit(&entry, &source, Purpose::Prepare)).ok().flatten();
+            let Some(unit) = unit else { return Err(inside.ineligible(size)) };
+            // Before it is asked for: an attempt that is under way looks for it when it ends.
+            if !inside.wishes.put(shared, &entry, &unit) {
+                inside.forget(shared, &entry);
+                continue;
+            }
+            let asked = self.0.engine.recompile_with(entry.bead, TIER, || Some(unit.clone()));
+            let is_above = shared.table.live(entry.bead).is_ok_and(|now| now.tier > TIER);
+            let result = match asked {
+                Ok(()) if is_above => Err(CacheError::Optimized),
+                Ok(()) => return Ok(()),
+                Err(error) => Err(error.into()),
+            };
+            inside.wishes.take_back(shared, entry.bead, &unit);
+            return result;
+        }
     }
 
     /// [Prepares](CodeCache::prepare) many keys; answers those that were refused, by their position, each with its reason.
@@ -127,19 +168,39 @@ impl<K: CacheKey> CodeCache<K> {
     }
 
     /// Has every artifact there is linked; answers how many were asked for, and returns at once. Those that cannot be used are
-    /// reported by whoever keeps them.
+    /// reported by whoever keeps them; how many could not be asked for (since the cache is disabled, say) is logged.
     ///
     /// # Errors
     /// The keys cannot be listed. Nothing was asked for then.
     pub fn preload(&self) -> io::Result<usize> {
-        let Some(artifacts) = self.inside().artifacts.as_deref() else { return Ok(0) };
-        let keys = contain(|| artifacts.keys()).unwrap_or_else(|message| Err(io::Error::other(message)))?;
-        let asked = keys.into_iter().filter(|key| {
-            let Ok((entry, _)) = self.inside().admit(&self.0.engine, key, None) else { return false };
-            let note = || self.inside().unit_of(&entry, None, Purpose::Preload);
-            self.0.engine.promote_with(entry.bead, TIER, note).is_ok()
-        });
-        Ok(asked.count())
+        Ok(self.preload_all(self.artifact_keys()?))
+    }
+
+    fn artifact_keys(&self) -> io::Result<Vec<K>> {
+        let Some(artifacts) = self.inside().artifacts.as_deref() else { return Ok(Vec::new()) };
+        contain(|| artifacts.keys()).unwrap_or_else(|message| Err(io::Error::other(message)))
+    }
+
+    fn preload_all(&self, keys: Vec<K>) -> usize {
+        let (mut asked, mut failed) = (0, None);
+        for key in &keys {
+            match self.preload_one(key) {
+                Ok(()) => asked += 1,
+                Err(error) => failed = Some(error),
+            }
+        }
+        if let Some(error) = failed {
+            tracing::warn!(target: "beadwork", keys = keys.len() - asked, %error, "artifacts were not asked for");
+        }
+        asked
+    }
+
+    fn preload_one(&self, key: &K) -> Result<(), CacheError> {
+        let (entry, _) = self.inside().admit(&self.0.engine, key, None)?;
+        // Before it is asked for, so that who asks for the key and finds this request sees it.
+        entry.mark(Mark::PRELOADING, true);
+        let note = || self.inside().unit_of(&entry, None, Purpose::Preload);
+        Ok(self.0.engine.promote_with(entry.bead, TIER, note)?)
     }
 
     /// Waits until nothing is queued and nothing is being compiled.
@@ -188,16 +249,15 @@ impl<K: CacheKey> CodeCache<K> {
     /// next one.
     ///
     /// # Errors
-    /// The cache was to [preload](CodeCacheBuilder::preload) and the artifacts cannot be listed: it stays disabled. Try again.
+    /// The cache was to [preload](CodeCacheBuilder::preload) and the artifacts cannot be listed: it stays as it is. Try again.
     pub fn set_enabled(&self, enabled: bool) -> io::Result<()> {
-        self.0.engine.set_enabled(enabled);
         // Relaxed: whoever takes it does it, and it publishes nothing.
-        if enabled && self.0.to_preload.swap(false, Relaxed) {
-            self.preload().inspect_err(|_| {
-                self.0.engine.set_enabled(false);
-                self.0.to_preload.store(true, Relaxed);
-            })?;
-        }
+        let preloads = enabled && self.0.to_preload.swap(false, Relaxed);
+        // Listed first, so that a failure changes nothing, for nobody.
+        let keys = if preloads { self.artifact_keys() } else { Ok(Vec::new()) };
+        let keys = keys.inspect_err(|_| self.0.to_preload.store(true, Relaxed))?;
+        self.0.engine.set_enabled(enabled);
+        self.preload_all(keys);
         Ok(())
     }
 
@@ -234,7 +294,8 @@ impl<K: CacheKey> CodeCache<K> {
     }
 
     /// Drops code that was not used for as long as [`idle_after`](CodeCacheBuilder::idle_after) says; answers how many keys. Lookups
-    /// and compiles do it every now and then; this is for VMs that have gone quiet.
+    /// and compiles do it every now and then; this is for VMs that have gone quiet, which call it every now and then: it looks at the
+    /// clock, and only between two looks is it certain what was not used.
     pub fn sweep(&self) -> usize {
         self.inside().sweep_now(self.shared())
     }

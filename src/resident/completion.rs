@@ -2,6 +2,7 @@
 
 use super::unit::Purpose;
 use crate::error::CompileError;
+use crate::id::TierId;
 use std::time::Duration;
 
 /// Where code came from.
@@ -19,6 +20,8 @@ pub enum Origin {
 pub struct Completion<'c, K> {
     /// The key.
     pub key: &'c K,
+    /// The tier; the cache's own is [`TierId::BASELINE`].
+    pub tier: TierId,
     /// What it was for.
     pub purpose: Purpose,
     /// Where the code came from, or would have.

@@ -88,9 +88,9 @@ pub struct CacheStats {
     pub evicted: u64,
     /// Keys without code that were forgotten to make room for others.
     pub aged_out: u64,
-    /// Misses of keys that were hot, and not asked for because too many were waiting; each next lookup tries again.
+    /// Lookups that were not counted towards a compile, because too many requests were waiting; each next one tries again.
     pub turned_away: u64,
-    /// Attempts handed to workers: compiles and loads.
+    /// Attempts handed to workers: compiles and loads, of all tiers.
     pub dispatched: u64,
     /// Attempts whose code was installed.
     pub succeeded: u64,
@@ -120,7 +120,7 @@ pub struct CacheStats {
     pub code_bytes: u64,
     /// Bytes of code whose keys are gone and that threads may still be in.
     pub retired_bytes: u64,
-    /// Bytes of the pages the backend holds for code and data, if it says so.
+    /// Bytes of pages for that, if the backends say so; of pages that others use, too, the part that is this cache's.
     pub held_bytes: Option<u64>,
 }
 

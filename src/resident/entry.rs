@@ -60,6 +60,8 @@ impl Hit {
 pub(super) struct Mark(u8);
 
 impl Mark {
+    /// It was looked for among the artifacts that are known.
+    pub(super) const LOOKED_FOR: Mark = Mark(1);
     /// Its last compile failed.
     pub(super) const FAILED: Mark = Mark(2);
     /// Its source was fetched, and is empty or too large.
@@ -68,6 +70,11 @@ impl Mark {
     pub(super) const IN_RING: Mark = Mark(8);
     /// It was looked up since the ring's hand passed.
     pub(super) const CALLED: Mark = Mark(16);
+    /// Its artifact was asked for, and nothing but that: there may be a request of it without a source.
+    pub(super) const PRELOADING: Mark = Mark(32);
+    /// It is about to be forgotten, since it was asked for only to be loaded, and cannot be. Changed under the lock of
+    /// [wishes](super::wishes).
+    pub(super) const DOOMED: Mark = Mark(64);
 }
 
 impl<K> Entry<K> {

@@ -33,6 +33,11 @@ pub enum CacheError {
     /// The wait ended without code for another reason.
     #[error(transparent)]
     Wait(CompileNowError),
+    /// An artifact was to be made of a key that runs code of a higher tier than the cache's own, of which there are none.
+    #[error(
+        "the key runs code of a higher tier, and artifacts are of the cache's own; clear it, and prepare it before it is hot"
+    )]
+    Optimized,
     /// There is nothing to keep artifacts in.
     #[error("this cache keeps no artifacts; give CodeCacheBuilder::artifacts")]
     NoArtifacts,

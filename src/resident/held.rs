@@ -35,6 +35,14 @@ impl<K> Held<K> {
         self.bytes = self.bytes + bytes - before.map_or(0, |(_, bytes)| bytes);
     }
 
+    /// Notes that code a key has is of another size now.
+    pub(super) fn resize(&mut self, bead: Bead, bytes: u64) {
+        if let Some((_, size)) = self.all.get_mut(&bead) {
+            self.bytes = self.bytes + bytes - *size;
+            *size = bytes;
+        }
+    }
+
     /// Notes that a function has no code; answers its key's entry, if it had some.
     pub(super) fn clear(&mut self, bead: Bead) -> Option<Keyed<K>> {
         let (entry, bytes) = self.all.remove(&bead)?;
@@ -59,10 +67,10 @@ impl<K> Held<K> {
         chosen.map(|(_, entry, _)| entry.clone()).collect()
     }
 
-    /// The keys that were not used for `long` milliseconds.
-    pub(super) fn idle(&self, long: u32, idle: impl Fn(&Keyed<K>) -> u32) -> Vec<Keyed<K>> {
+    /// The keys whose last use was noted more than so many milliseconds ago.
+    pub(super) fn idle(&self, beyond: u32, idle: impl Fn(&Keyed<K>) -> u32) -> Vec<Keyed<K>> {
         let entries = self.all.values().map(|(entry, _)| entry);
-        entries.filter(|entry| idle(entry) >= long).cloned().collect()
+        entries.filter(|entry| idle(entry) > beyond).cloned().collect()
     }
 }
 
@@ -80,6 +88,17 @@ pub(super) fn excess(budget: u64, live: u64) -> u64 {
 pub(super) fn excess_pages(budget: u64, held: u64, seen: u64, retired: u64) -> u64 {
     let full = held > budget || (held > budget - budget / MARGIN && held > seen);
     if full { (budget / ROOM).max(held.saturating_sub(budget)).saturating_sub(retired) } else { 0 }
+}
+
+/// Whether code that is not of this cache lies in its memory, of whose `live` pieces of code so many are `ours`. Some are on their way in or
+/// out, and nobody's for a moment.
+pub(super) fn is_shared(ours: u64, live: u64) -> bool {
+    live > ours + ours / 128 + 128
+}
+
+/// The part of `held` bytes of pages that is due to `ours` of `live` bytes of code in them.
+pub(super) fn share(held: u64, ours: u64, live: u64) -> u64 {
+    (u128::from(held) * u128::from(ours.min(live)) / u128::from(live.max(1))) as u64
 }
 
 #[cfg(test)]
@@ -110,7 +129,8 @@ mod tests {
         assert_eq!(keys(held.oldest(150, at(60))), [1, 2]);
         assert_eq!(keys(held.oldest(100, at(60))), [1]);
         assert!(held.oldest(0, at(60)).is_empty());
-        assert_eq!(keys(held.idle(30, at(60))), [1, 2]);
+        assert_eq!(keys(held.idle(29, at(60))), [1, 2]);
+        assert_eq!(keys(held.idle(30, at(60))), [1]);
     }
 
     #[test]
@@ -129,6 +149,16 @@ mod tests {
             [excess(1_600, 1_600), excess(1_600, 1_601), excess(1_600, 2_000), excess(0, 10)],
             [0, 100, 400, 10]
         );
+    }
+
+    #[test]
+    fn c8_pages_that_others_use_too_count_by_the_part_of_the_code_in_them() {
+        assert_eq!(
+            [share(4_096, 500, 1_000), share(4_096, 0, 1_000), share(4_096, 1_001, 1_000)],
+            [2_048, 0, 4_096]
+        );
+        assert_eq!([share(u64::MAX, u64::MAX, u64::MAX), share(1, 0, 0)], [u64::MAX, 0]);
+        assert!(!is_shared(0, 32) && !is_shared(100_000, 100_500) && is_shared(100_000, 101_000));
     }
 
     #[test]

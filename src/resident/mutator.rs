@@ -234,6 +234,10 @@ impl<K: CacheKey> CacheMutator<K> {
     /// Counts a call of code, for the tiers above.
     #[cold]
     fn count_code(&self, entry: &Keyed<K>, source: impl Source) {
+        if self.is_full() {
+            add(&self.inside().counters.turned_away, 1);
+            return;
+        }
         let note = self.inside().note(entry, source, Purpose::Run);
         let _ = self.mutator.dispatch_with(entry.bead, note);
     }
@@ -259,7 +263,7 @@ impl<K: CacheKey> CacheMutator<K> {
         entry.mark(Mark::CALLED, !fresh);
         cache.look_at_clock(shared);
         let failed = entry.is(Mark::FAILED);
-        self.count(&entry, fresh, source);
+        self.count(&entry, source);
         Lookup::Interpret(if failed { Interpret::Failed } else { Interpret::NotReady })
     }
 
@@ -275,23 +279,25 @@ impl<K: CacheKey> CacheMutator<K> {
     }
 
     /// Counts a key without code, and has it compiled if it is hot or has an artifact.
-    fn count(&self, entry: &Keyed<K>, fresh: bool, source: impl Source) {
+    fn count(&self, entry: &Keyed<K>, source: impl Source) {
         let cache = self.inside();
+        if self.is_full() {
+            // Neither counted nor looked for, so that the next lookup finds out again.
+            add(&cache.counters.turned_away, 1);
+            return;
+        }
         let note = cache.note(entry, source, cache.purpose());
-        if fresh && cache.has_artifact(&entry.key) {
+        if !entry.mark(Mark::LOOKED_FOR, true) && cache.has_artifact(&entry.key) {
             // If it is refused, its policy asks.
             let _ = self.cache.engine().promote_with(entry.bead, TIER, note);
-        } else if self.lane_is_full() {
-            // Not counted, so that the next lookup finds out again.
-            add(&cache.counters.turned_away, 1);
         } else {
             let _ = self.mutator.dispatch_with(entry.bead, note);
         }
     }
 
-    fn lane_is_full(&self) -> bool {
-        let lane = self.shared().drain.lanes.get(TIER);
-        lane.is_some_and(|lane| lane.len() >= self.inside().settings.pending_limit)
+    /// Whether so many requests wait that nothing more is asked for by lookups.
+    fn is_full(&self) -> bool {
+        self.shared().drain.queued() >= self.inside().settings.pending_limit
     }
 
     #[cold]

@@ -28,18 +28,23 @@ impl<K: CacheKey> Cache<K> {
         source: impl Source + 'n,
         purpose: Purpose,
     ) -> impl Fn() -> Option<Arc<Unit<K>>> + 'n {
-        let (source, unit) = (Cell::new(Some(source)), OnceCell::new());
-        move || unit.get_or_init(|| self.unit(entry, source.take()?, purpose)).clone()
+        let (source, unit) = (Once::new(source), OnceCell::new());
+        move || unit.get_or_init(|| self.unit(entry, &source, purpose)).clone()
     }
 
     /// Fetches a source; nothing if it is not eligible after all.
-    fn unit(&self, entry: &Keyed<K>, source: impl Source, purpose: Purpose) -> Option<Arc<Unit<K>>> {
-        let source = source.fetch();
-        if !self.is_eligible(Some(source.len())) {
+    pub(super) fn unit(
+        &self,
+        entry: &Keyed<K>,
+        source: &Once<impl Source>,
+        purpose: Purpose,
+    ) -> Option<Arc<Unit<K>>> {
+        let bytes = source.bytes()?;
+        if !self.is_eligible(Some(bytes.len())) {
             entry.mark(Mark::INELIGIBLE, true);
             return None;
         }
-        self.unit_of(entry, Some(source), purpose)
+        self.unit_of(entry, Some(bytes), purpose)
     }
 
     pub(super) fn unit_of(
@@ -53,5 +58,25 @@ impl<K: CacheKey> Cache<K> {
         let asked = Asked { entry: entry.clone(), number };
         let dump = self.settings.dump.as_ref().and_then(|dump| dump.folder(&entry.key));
         Some(Arc::new(Unit::asked(entry.key.clone(), source, purpose, dump, asked)))
+    }
+}
+
+/// A source that is fetched at most once, when it is needed.
+pub(super) struct Once<S> {
+    source: Cell<Option<S>>,
+    bytes: OnceCell<Arc<[u8]>>,
+}
+
+impl<S: Source> Once<S> {
+    pub(super) fn new(source: S) -> Once<S> {
+        Once { source: Cell::new(Some(source)), bytes: OnceCell::new() }
+    }
+
+    /// `None` if it panicked before.
+    fn bytes(&self) -> Option<Arc<[u8]>> {
+        if let Some(source) = self.source.take() {
+            let _ = self.bytes.set(source.fetch());
+        }
+        self.bytes.get().cloned()
     }
 }

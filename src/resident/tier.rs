@@ -1,26 +1,31 @@
-//! The cache's tier: artifacts first, then the backend; and what is heard of both.
+//! The tiers of a cache: artifacts first, then the backend; and what is heard of both.
 
 use super::artifacts::{Artifacts, Prepared};
-use super::cache::Cache;
+use super::cache::{Cache, TIER};
 use super::completion::{Attempt, Completion, Origin};
 use super::entry::Mark;
 use super::flights::Flight;
 use super::unit::{CacheKey, Purpose, Unit};
-use crate::backend::{Backend, Job};
+use crate::backend::{Backend, CodeMemory, Job};
 use crate::code::CompiledCode;
 use crate::contain::contain;
 use crate::error::CompileError;
 use crate::event::Event;
-use crate::id::Bead;
+use crate::id::{Bead, Reason, TierId};
 use crate::shared::Shared;
+use crate::snapshot;
+use crate::state::{Pending, Requested};
 use crate::stats::add;
+use crate::sync::wait_a_little;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-/// The backend of a cache's tier, around that of the VM.
+/// The backend of one of a cache's tiers, around that of the VM.
 pub(super) struct CacheTier<K> {
     pub(super) cache: Arc<Cache<K>>,
     pub(super) backend: Arc<dyn Backend>,
+    /// It is one above the cache's own: it has no artifacts, but what it makes is counted and bounded alike.
+    pub(super) above: bool,
 }
 
 impl<K: CacheKey> Backend for CacheTier<K> {
@@ -46,8 +51,8 @@ impl<K: CacheKey> Backend for CacheTier<K> {
         self.backend.name()
     }
 
-    fn held_bytes(&self) -> Option<u64> {
-        self.backend.held_bytes()
+    fn memory(&self) -> Option<CodeMemory> {
+        self.backend.memory()
     }
 }
 
@@ -55,13 +60,32 @@ impl<K: CacheKey> CacheTier<K> {
     /// Begins an attempt; answers its result if the backend is not needed for it.
     fn begin(&self, shared: &Shared, job: &mut Job<'_>) -> Option<Result<CompiledCode, CompileError>> {
         let cache = &*self.cache;
-        let unit = match Unit::<K>::shared(job) {
+        let (bead, tier, version) = (job.bead(), job.tier(), job.version());
+        if !self.above
+            && let Some(wish) = cache.wishes.take(shared, bead)
+        {
+            let asked = Unit::<K>::shared(job);
+            // What is prepared runs, too.
+            if !asked.is_some_and(|unit| (unit.purpose(), wish.purpose()) == (Purpose::Prepare, Purpose::Run))
+            {
+                job.give_snapshot(Some(Box::new(wish)));
+            }
+        }
+        let mut unit = match Unit::<K>::shared(job) {
             Some(unit) => unit.clone(),
+            // The VM asked for it by itself. If the key has code already, its size is looked at all the same.
+            None if self.above => return None,
             None => return Some(Err(CompileError::Withdrawn("no lookup asked for it"))),
         };
         let entry = unit.of.as_ref()?.entry.clone();
-        let flight =
-            Flight { unit: unit.clone(), entry: entry.clone(), loaded: false, begun: Instant::now() };
+        let flight = Flight {
+            unit: unit.clone(),
+            entry: entry.clone(),
+            tier,
+            version,
+            loaded: false,
+            begun: Instant::now(),
+        };
         if cache.flights.begin(shared, flight).is_none() {
             add(&cache.counters.dispatched, 1);
         }
@@ -71,23 +95,38 @@ impl<K: CacheKey> CacheTier<K> {
         if let Some(dump) = &cache.settings.dump {
             dump.write_source(&unit);
         }
+        let is_first = shared.table.live(bead).is_ok_and(|now| now.tier == TierId::INTERPRETER);
+        let note_origin = |loaded| {
+            // Code that runs keeps its own until the new is there.
+            if is_first {
+                cache.note_origin(shared, &entry, loaded);
+            }
+        };
+        if self.above {
+            note_origin(false);
+            return None;
+        }
         let loaded = cache.artifacts.as_deref().and_then(|artifacts| load(artifacts, &unit, job).transpose());
         if let Some(loaded) = loaded {
-            cache.note_origin(shared, &entry, loaded.is_ok());
-            cache.flights.is_loaded(shared, entry.bead);
+            note_origin(loaded.is_ok());
+            cache.flights.amend(shared, bead, version, |flight| flight.loaded = true);
             return Some(loaded);
         }
-        cache.note_origin(shared, &entry, false);
-        match unit.purpose() {
-            Purpose::Run => None,
-            Purpose::Prepare => Some(match cache.artifacts.as_deref() {
-                Some(artifacts) => self.prepare(shared, artifacts, &unit, job),
-                None => Err(CompileError::failed("this cache keeps no artifacts")),
-            }),
-            Purpose::Preload => {
+        if unit.purpose() == Purpose::Preload {
+            let Some(wish) = cache.wishes.doom(shared, &entry) else {
                 cache.forget(shared, &entry);
-                Some(Err(CompileError::Withdrawn("its artifact cannot be used")))
-            }
+                return Some(Err(CompileError::Withdrawn("its artifact cannot be used")));
+            };
+            // Somebody has asked for it since, with its source.
+            unit = wish.clone();
+            job.give_snapshot(Some(Box::new(wish)));
+            cache.flights.amend(shared, bead, version, |flight| flight.unit = unit.clone());
+        }
+        note_origin(false);
+        match (unit.purpose(), cache.artifacts.as_deref()) {
+            (Purpose::Prepare, Some(artifacts)) => Some(self.prepare(shared, artifacts, &unit, job)),
+            (Purpose::Prepare, None) => Some(Err(CompileError::failed("this cache keeps no artifacts"))),
+            (Purpose::Run | Purpose::Preload, _) => None,
         }
     }
 
@@ -142,22 +181,40 @@ impl<K: CacheKey> Cache<K> {
     pub(super) fn hear(&self, event: &Event) {
         let Some(shared) = self.engine() else { return };
         match event {
-            &Event::Installed { bead, bytes, compile_time, .. } => {
-                self.landed(&shared, bead, Attempt::Installed { bytes }, Some(compile_time));
+            &Event::Installed { bead, version, bytes, compile_time, .. } => {
+                self.landed(&shared, (bead, version), Attempt::Installed { bytes }, Some(compile_time));
             }
-            Event::Failed { bead, error, .. } => self.landed(&shared, *bead, Attempt::Failed(error), None),
-            &Event::Discarded { bead, .. } | &Event::AssumedInVain { bead, .. } => {
-                self.landed(&shared, bead, Attempt::Discarded, None);
+            Event::Failed { bead, version, error, .. } => {
+                self.landed(&shared, (*bead, *version), Attempt::Failed(error), None);
             }
-            &Event::Invalidated { bead } | &Event::Removed { bead } | &Event::Deoptimized { bead, .. } => {
+            &Event::Discarded { bead, version, .. } | &Event::AssumedInVain { bead, version, .. } => {
+                self.landed(&shared, (bead, version), Attempt::Discarded, None);
+            }
+            &Event::Removed { bead } => {
+                drop(self.wishes.take(&shared, bead));
+                self.settle(&shared, bead, None);
+            }
+            &Event::Invalidated { bead } | &Event::Deoptimized { bead, .. } => {
                 self.settle(&shared, bead, None);
             }
             _ => (),
         }
     }
 
-    fn landed(&self, shared: &Shared, bead: Bead, outcome: Attempt<'_>, took: Option<Duration>) {
-        let Some(flight) = self.flights.end(shared, bead) else { return };
+    fn landed(
+        &self,
+        shared: &Shared,
+        (bead, version): (Bead, u32),
+        outcome: Attempt<'_>,
+        took: Option<Duration>,
+    ) {
+        let installed = matches!(outcome, Attempt::Installed { .. });
+        let Some(flight) = self.flights.end(shared, bead, version) else {
+            if installed {
+                self.settle(shared, bead, None);
+            }
+            return;
+        };
         let entry = &flight.entry;
         let counters = &self.counters;
         match outcome {
@@ -165,6 +222,10 @@ impl<K: CacheKey> Cache<K> {
                 add(&counters.succeeded, 1);
                 add(&counters.loaded, u64::from(flight.loaded));
                 entry.mark(Mark::FAILED, false);
+                entry.mark(Mark::PRELOADING, false);
+                if entry.hit.is_loaded() != flight.loaded && shared.table.code_version(bead) == version {
+                    self.note_origin(shared, entry, flight.loaded);
+                }
                 entry.hit.touch(self.now());
                 self.settle(shared, bead, Some(entry));
             }
@@ -174,9 +235,11 @@ impl<K: CacheKey> Cache<K> {
             }
             Attempt::Discarded => add(&counters.discarded, 1),
         }
+        self.follow(shared, &flight, installed);
         let Some(tell) = &self.settings.on_completion else { return };
         let completion = Completion {
             key: &entry.key,
+            tier: flight.tier,
             purpose: flight.unit.purpose(),
             origin: if flight.loaded { Origin::Loaded } else { Origin::Compiled },
             outcome,
@@ -186,5 +249,32 @@ impl<K: CacheKey> Cache<K> {
         if let Err(message) = contain(|| tell(&completion)) {
             tracing::error!(target: "beadwork", message, "an on_completion callback panicked");
         }
+    }
+
+    /// Has an attempt that has ended followed by one of what somebody wished for meanwhile.
+    fn follow(&self, shared: &Shared, ended: &Flight<K>, installed: bool) {
+        let bead = ended.entry.bead;
+        let Some(wish) = self.wishes.get(shared, bead) else { return };
+        let number = |unit: &Unit<K>| unit.of.as_ref().map(|asked| asked.number);
+        let prepared = ended.unit.purpose() == Purpose::Prepare && number(&ended.unit) == number(&wish);
+        if installed && (wish.purpose() == Purpose::Run || prepared) {
+            self.wishes.take_back(shared, bead, &wish);
+            return;
+        }
+        let given = || snapshot::of(Some(wish.clone()));
+        let mut rounds = 0;
+        let asked = loop {
+            let Ok(now) = shared.table.live(bead) else { break Requested::Stale };
+            let calls = shared.table.budgets.calls(bead.index());
+            match shared.request_anew(bead, TIER, Reason::Asked, calls, Some(now.version), Some(&given)) {
+                Requested::Busy => wait_a_little(&mut rounds),
+                // There is a request, which takes the wish; or else code of a higher tier.
+                Requested::Already if now.pending == Pending::None => break Requested::Already,
+                Requested::Queued(_) | Requested::Follows(_) | Requested::Already => return,
+                refused => break refused,
+            }
+        };
+        tracing::warn!(target: "beadwork", %bead, ?asked, "a key was not compiled again as it was asked for meanwhile");
+        self.wishes.take_back(shared, bead, &wish);
     }
 }

@@ -2,6 +2,7 @@
 
 use crate::gate::Gate;
 use crate::sync::lock;
+use std::collections::BTreeMap;
 use std::sync::Mutex;
 use std::thread::Thread;
 
@@ -13,7 +14,8 @@ pub(super) struct Turnstile(Mutex<State>);
 #[derive(Default)]
 struct State {
     number: u64,
-    inside: usize,
+    /// Those inside, by the number they were let in with. Who clears waits for older ones only, so others may pass meanwhile.
+    inside: BTreeMap<u64, usize>,
     /// The process those inside are threads of: a forked child has none of them.
     process: u32,
     waiting: Vec<Thread>,
@@ -26,7 +28,7 @@ impl Turnstile {
         let _no_fork = gate.enter();
         let mut state = lock(&self.0);
         if state.process != process {
-            (state.process, state.inside) = (process, 0);
+            (state.process, state.inside) = (process, BTreeMap::new());
         }
         look(&mut state)
     }
@@ -39,11 +41,16 @@ impl Turnstile {
     /// Writes, unless the number has turned over since. `None` if it has.
     pub(super) fn pass<R>(&self, gate: &Gate, number: u64, write: impl FnOnce() -> R) -> Option<R> {
         /// Leaves even if `write` unwinds.
-        struct Inside<'t>(&'t Turnstile, &'t Gate);
+        struct Inside<'t>(&'t Turnstile, &'t Gate, u64);
         impl Drop for Inside<'_> {
             fn drop(&mut self) {
                 let waiting = self.0.look(self.1, |state| {
-                    state.inside = state.inside.saturating_sub(1);
+                    if let Some(count) = state.inside.get_mut(&self.2) {
+                        *count -= 1;
+                        if *count == 0 {
+                            state.inside.remove(&self.2);
+                        }
+                    }
                     std::mem::take(&mut state.waiting)
                 });
                 waiting.iter().for_each(Thread::unpark);
@@ -51,24 +58,32 @@ impl Turnstile {
         }
         let passes = self.look(gate, |state| {
             let passes = state.number == number;
-            state.inside += usize::from(passes);
+            if passes {
+                *state.inside.entry(number).or_default() += 1;
+            }
             passes
         });
         passes.then(|| {
-            let _inside = Inside(self, gate);
+            let _inside = Inside(self, gate, number);
             write()
         })
     }
 
-    /// Turns the number over, and waits for those inside.
+    /// Turns the number over, and waits for those inside that came in before.
     pub(super) fn turn_over(&self, gate: &Gate) {
-        self.look(gate, |state| state.number += 1);
-        let is_empty = |state: &mut State| {
-            // Noted before it is looked at again, so that who leaves wakes this thread.
-            state.waiting.push(std::thread::current());
-            state.inside == 0
+        let number = self.look(gate, |state| {
+            state.number += 1;
+            state.number
+        });
+        let is_past = |state: &mut State| {
+            let is_past = state.inside.first_key_value().is_none_or(|(&oldest, _)| oldest >= number);
+            if !is_past {
+                // Noted in the same look, so that who leaves wakes this thread.
+                state.waiting.push(std::thread::current());
+            }
+            is_past
         };
-        while !self.look(gate, is_empty) {
+        while !self.look(gate, is_past) {
             std::thread::park();
         }
     }
@@ -100,6 +115,36 @@ mod tests {
         });
         assert_eq!(turnstile.pass(&gate, before, || ()), None);
         assert_eq!(turnstile.pass(&gate, turnstile.number(&gate), || 7), Some(7));
+    }
+
+    #[test]
+    fn c6_a_clear_waits_for_nobody_who_came_after_it() {
+        let (turnstile, gate) = (Turnstile::default(), Gate::new());
+        let (later, came_later) = std::sync::mpsc::channel();
+        let (begun, begin) = std::sync::mpsc::channel();
+        std::thread::scope(|scope| {
+            let (turnstile, gate) = (&turnstile, &gate);
+            scope.spawn(move || {
+                turnstile.pass(gate, 0, || {
+                    begun.send(()).unwrap();
+                    came_later.recv().unwrap();
+                })
+            });
+            begin.recv().unwrap();
+            let clear = scope.spawn(|| turnstile.turn_over(gate));
+            while turnstile.number(gate) == 0 {
+                std::thread::yield_now();
+            }
+            let start = std::time::Instant::now();
+            let ended = turnstile.pass(gate, 1, || {
+                later.send(()).unwrap();
+                while !clear.is_finished() && start.elapsed().as_secs() < 60 {
+                    std::thread::yield_now();
+                }
+                clear.is_finished()
+            });
+            assert_eq!(ended, Some(true));
+        });
     }
 
     #[test]

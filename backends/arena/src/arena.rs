@@ -46,6 +46,11 @@ impl Shared {
 }
 
 impl Arena {
+    /// A number that tells this arena from the others that exist; its handles have the same.
+    pub fn id(&self) -> u64 {
+        Arc::as_ptr(&self.shared).addr() as u64
+    }
+
     /// An arena with default options: dual-mapped 64 MiB regions without limit, unwinding on, no names for profilers and debuggers.
     pub fn builder() -> ArenaBuilder {
         ArenaBuilder::default()

@@ -149,17 +149,25 @@ fn translate(event: &Event) -> (bw_event, Option<String>) {
             nanos: u64::try_from(compile_time.as_nanos()).unwrap_or(u64::MAX),
             ..of(Kind::Installed, bead, tier.get())
         },
-        Event::Failed { bead, tier, error, failures, .. } => {
-            let told = bw_event { value: (*failures).into(), ..of(Kind::Failed, bead, tier.get()) };
+        Event::Failed { bead, tier, version, error, failures, .. } => {
+            let told = bw_event {
+                value: (*failures).into(),
+                version: *version,
+                ..of(Kind::Failed, bead, tier.get())
+            };
             return (told, Some(error.to_string()));
         }
         Event::GaveUp { bead, tier, error } => {
             return (of(Kind::GaveUp, bead, tier.get()), Some(error.to_string()));
         }
-        Event::Discarded { bead, tier } => of(Kind::Discarded, bead, tier.get()),
-        Event::AssumedInVain { bead, tier, assumption } => {
-            bw_event { assumption: assumption.get(), ..of(Kind::AssumedInVain, bead, tier.get()) }
+        Event::Discarded { bead, tier, version } => {
+            bw_event { version: *version, ..of(Kind::Discarded, bead, tier.get()) }
         }
+        Event::AssumedInVain { bead, tier, version, assumption } => bw_event {
+            version: *version,
+            assumption: assumption.get(),
+            ..of(Kind::AssumedInVain, bead, tier.get())
+        },
         Event::AssumptionBroken { assumption, functions } => bw_event {
             kind: Kind::AssumptionBroken,
             assumption: assumption.get(),

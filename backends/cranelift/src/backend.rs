@@ -6,7 +6,7 @@ use crate::frontend::Frontend;
 use crate::libcalls;
 use crate::stage::{Hears, Scratch, stage, with_scratch};
 use crate::stats::{Counters, CraneliftStats};
-use beadwork::{Backend, Bead, CompileError, CompiledCode, Job};
+use beadwork::{Backend, Bead, CodeMemory, CompileError, CompiledCode, Job};
 use beadwork_arena::Arena;
 use beadwork_object::{Begun, Keeper, Keeps, Known, Placer, Placing, Staged};
 use cranelift_codegen::isa::TargetIsa;
@@ -189,8 +189,8 @@ impl<F: Frontend> Backend for CraneliftBackend<F> {
         &self.name
     }
 
-    fn held_bytes(&self) -> Option<u64> {
-        Some(self.arena().stats().resident_bytes as u64)
+    fn memory(&self) -> Option<CodeMemory> {
+        Some(beadwork_object::memory(self.arena()))
     }
 }
 

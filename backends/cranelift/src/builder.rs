@@ -152,7 +152,12 @@ impl CraneliftBuilder {
         let (bits, frame) = (self.pass_callee_bits, self.max_frame_bytes);
         let flags = isa.flags().to_string().replace('\n', " ");
         Recipe {
-            backend: format!("cranelift {}", cranelift_codegen::VERSION),
+            // Ours decides what is asked of Cranelift.
+            backend: format!(
+                "cranelift {}; beadwork-cranelift {}",
+                cranelift_codegen::VERSION,
+                env!("CARGO_PKG_VERSION")
+            ),
             options: format!("{flags}; callee bits {bits}; frame limit {frame:?}"),
             target: isa.triple().to_string(),
             features: features.join(" "),

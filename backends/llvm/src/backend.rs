@@ -6,7 +6,7 @@ use crate::frontend::Frontend;
 use crate::stage::{Hears, known, stage};
 use crate::stats::{Counters, LlvmStats};
 use crate::worker::{Worker, with_worker};
-use beadwork::{Backend, Bead, CompileError, CompiledCode, Job};
+use beadwork::{Backend, Bead, CodeMemory, CompileError, CompiledCode, Job};
 use beadwork_arena::Arena;
 use beadwork_object::{Begun, Keeper, Keeps, Known, Placer, Placing, Staged};
 use std::fmt;
@@ -231,8 +231,8 @@ impl<F: Frontend> Backend for LlvmBackend<F> {
         &self.name
     }
 
-    fn held_bytes(&self) -> Option<u64> {
-        Some(self.arena().stats().resident_bytes as u64)
+    fn memory(&self) -> Option<CodeMemory> {
+        Some(beadwork_object::memory(self.arena()))
     }
 }
 

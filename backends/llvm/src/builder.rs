@@ -194,7 +194,8 @@ impl LlvmBuilder {
         let (triple, level) = (default_triple(), self.level.unwrap_or_else(|| self.passes.level()));
         let (bits, frame) = (self.pass_callee_bits, self.max_frame_bytes);
         let recipe = || Recipe {
-            backend: format!("llvm {}", version()),
+            // Ours decides what is asked of LLVM.
+            backend: format!("llvm {}; beadwork-llvm {}", version(), env!("CARGO_PKG_VERSION")),
             options: format!(
                 "{}; {level:?}; callee bits {bits}; frame limit {frame:?}",
                 self.passes.pipeline()

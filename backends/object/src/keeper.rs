@@ -59,11 +59,15 @@ fn loop_symbol(site: u64) -> String {
 }
 
 impl Keeper {
-    /// For a backend that compiles by `recipe`. The archive's tag is added to it.
+    /// For a backend that compiles by `recipe`. The archive's tag is added to it, and the version of this crate, which decides what
+    /// names in objects mean. So an artifact is of no use to a later version of the backends.
     pub fn new(archive: Archive, recipe: Recipe) -> Keeper {
         let tag = archive.tag();
-        let with =
-            |counts| Recipe { options: format!("{}; {counts}; {tag}", recipe.options), ..recipe.clone() };
+        let with = |counts| Recipe {
+            backend: format!("{}; beadwork-object {}", recipe.backend, env!("CARGO_PKG_VERSION")),
+            options: format!("{}; {counts}; {tag}", recipe.options),
+            ..recipe.clone()
+        };
         let recipes = [with("does not count"), with("counts itself")].map(|recipe| {
             let key = recipe.key();
             (recipe, key)

@@ -33,4 +33,4 @@ pub use keeps::Keeps;
 pub use kept::{KeptCode, KeptCodeError, KeptKey};
 pub use link::{Layout, LinkError, Linked, Outside, link};
 pub use part::{ITSELF, Part};
-pub use place::{ArenaReclaim, PlacementError, Placer, Placing, Staged};
+pub use place::{ArenaReclaim, PlacementError, Placer, Placing, Staged, memory};

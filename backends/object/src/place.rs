@@ -1,7 +1,7 @@
 //! Places what was compiled, and finishes the jobs it was compiled for.
 
 use crate::part::Part;
-use beadwork::{Bead, CodeOwner, CompileError, CompiledCode, Job, Reclaim, TierId};
+use beadwork::{Bead, CodeMemory, CodeOwner, CompileError, CompiledCode, Job, Reclaim, TierId};
 use beadwork_arena::{Arena, ArenaError, BlockToken, CodeGroup, Function};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -201,6 +201,13 @@ impl Placer {
 fn refused(function: &Staged, error: ArenaError, tells: &impl Placing) -> CompileError {
     tells.failed();
     CompileError::because(PlacementError { function: function.function.name.clone(), error })
+}
+
+/// What an arena's memory is, as an engine is [told](beadwork::Backend::memory) of it.
+pub fn memory(arena: &Arena) -> CodeMemory {
+    let stats = arena.stats();
+    let (held, live) = (stats.resident_bytes as u64, stats.live_bytes as u64);
+    CodeMemory::new(arena.id(), held, live, stats.live_blocks as u64)
 }
 
 /// Lets an engine free blocks of an arena by token, many at once.
