@@ -73,6 +73,14 @@ pub struct Remembered {
     pub tier: TierId,
 }
 
+impl Remembered {
+    /// How many calls a function that bailed out before is left to itself.
+    pub(crate) fn delay(&self) -> u32 {
+        let doublings = self.bailouts.saturating_sub(1).min(MAX_DOUBLINGS - 1);
+        DEOPT_REENTRY_CALLS << doublings
+    }
+}
+
 /// What earlier runs learned. Cheap to clone.
 #[derive(Clone)]
 pub struct SavedProfile {
@@ -261,6 +269,15 @@ impl Engine {
     /// hottest counts. Costs a [walk](Engine::walk).
     #[must_use]
     pub fn remember(&self, before: &SavedProfile) -> SavedProfile {
+        self.remember_by(before, |_, calls| calls)
+    }
+
+    /// The same; `calls_of` answers the calls of a function in this run, given those that were counted.
+    pub(crate) fn remember_by(
+        &self,
+        before: &SavedProfile,
+        calls_of: impl Fn(Bead, u32) -> u32,
+    ) -> SavedProfile {
         let mut records: Vec<Record> = before.records().to_vec();
         for record in &mut records {
             (record.calls, record.bailouts) = (record.calls / 2, record.bailouts / 2);
@@ -271,6 +288,7 @@ impl Engine {
             else {
                 return;
             };
+            let calls = calls_of(bead, calls);
             if key != 0 && (calls > 0 || tier > TierId::INTERPRETER) {
                 let bailouts = self.deopts(bead).map_or(0, |history| history.bailouts);
                 now.push(Record { key, calls, bailouts, tier: tier.get(), reserved: [0; 7] });
@@ -323,8 +341,7 @@ impl Engine {
 
     fn apply(&self, bead: Bead, known: Remembered, done: &mut Recalled) {
         if known.bailouts > 0 {
-            let doublings = (known.bailouts - 1).min(MAX_DOUBLINGS - 1);
-            self.shared().ask_after(bead, DEOPT_REENTRY_CALLS << doublings);
+            self.shared().ask_after(bead, known.delay());
             done.delayed += 1;
         } else if known.tier > TierId::INTERPRETER {
             // An engine of fewer tiers gives it the highest there is.

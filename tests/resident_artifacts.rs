@@ -63,8 +63,8 @@ impl Artifacts<Key> for Kept {
             if kept.0.full.load(SeqCst) {
                 return Err(io::Error::other("no room"));
             }
-            kept.0.keys.lock().unwrap().insert(key);
-            Ok(())
+            let fresh = kept.0.keys.lock().unwrap().insert(key);
+            Ok(if fresh { Put::Stored } else { Put::Kept })
         };
         Ok(Prepared::new(code(), keep))
     }
@@ -366,4 +366,22 @@ fn c1_code_that_runs_keeps_its_origin_until_the_new_is_there() {
     go.open();
     cache.drain(LONG).unwrap();
     assert_eq!(origin(&m, 1), Some(Origin::Compiled));
+}
+
+#[test]
+fn c11_only_what_this_cache_wrote_counts_as_kept() {
+    let (seen, kept) = (Seen::default(), Kept::default());
+    let (inside, go) = (Latch::default(), Latch::default());
+    *kept.0.hold.lock().unwrap() = Some((inside.clone(), go.clone()));
+    let engine = Engine::builder().workers(1).capacity(64);
+    let cache = CodeCache::builder(seen.tier(3)).engine(engine).artifacts(kept.clone()).build().unwrap();
+    cache.prepare(&1, &source(1)).unwrap();
+    inside.wait();
+    // By another process, meanwhile.
+    kept.0.keys.lock().unwrap().insert(1);
+    go.open();
+    cache.drain(LONG).unwrap();
+    cache.prepare(&2, &source(2)).unwrap();
+    cache.drain(LONG).unwrap();
+    assert_eq!((cache.stats().kept, cache.stats().not_kept, cache.stats().succeeded), (1, 0, 2));
 }

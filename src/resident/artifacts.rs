@@ -1,6 +1,7 @@
 //! Code kept across processes, as a cache sees it.
 
 use super::unit::Unit;
+use crate::artifact::Put;
 use crate::backend::Job;
 use crate::code::CompiledCode;
 use crate::error::CompileError;
@@ -67,13 +68,13 @@ impl ArtifactCounts {
 /// Code compiled ahead of time and linked, with its artifact, which is not kept yet.
 pub struct Prepared {
     pub(super) code: CompiledCode,
-    pub(super) keep: Box<dyn FnOnce() -> io::Result<()> + Send>,
+    pub(super) keep: Box<dyn FnOnce() -> io::Result<Put> + Send>,
 }
 
 impl Prepared {
-    /// `keep` writes the artifact. It is not called if the artifacts were cleared since the compile was asked for; if it fails, the
+    /// `keep` writes the artifact, and answers whether it did: there may be one already that is as good. It is not called if the artifacts were cleared since the compile was asked for; if it fails, the
     /// code runs all the same.
-    pub fn new(code: CompiledCode, keep: impl FnOnce() -> io::Result<()> + Send + 'static) -> Prepared {
+    pub fn new(code: CompiledCode, keep: impl FnOnce() -> io::Result<Put> + Send + 'static) -> Prepared {
         Prepared { code, keep: Box::new(keep) }
     }
 
@@ -82,7 +83,7 @@ impl Prepared {
     /// # Errors
     /// The artifact could not be written.
     pub fn keep(self) -> io::Result<CompiledCode> {
-        (self.keep)().map(|()| self.code)
+        (self.keep)().map(|_| self.code)
     }
 }
 

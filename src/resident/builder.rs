@@ -13,6 +13,7 @@ use crate::builder::EngineBuilder;
 use crate::clock;
 use crate::engine::Engine;
 use crate::event::Event;
+use crate::saved::SavedProfile;
 use crate::tier::Tier;
 use std::fmt;
 use std::path::PathBuf;
@@ -51,6 +52,17 @@ pub(super) struct Settings<K> {
     pub(super) aot: bool,
     pub(super) on_completion: Option<OnCompletion<K>>,
     pub(super) dump: Option<Dump<K>>,
+    pub(super) name: Option<Name<K>>,
+    pub(super) profile: Option<Profile<K>>,
+}
+
+/// What people call a key.
+pub(super) type Name<K> = Arc<dyn Fn(&K) -> String + Send + Sync>;
+
+/// What earlier runs learned, and what they called the keys.
+pub(super) struct Profile<K> {
+    pub(super) before: SavedProfile,
+    pub(super) number: Box<dyn Fn(&K) -> u64 + Send + Sync>,
 }
 
 /// Configures a [`CodeCache`]; made by [`CodeCache::builder`].
@@ -76,6 +88,8 @@ impl<K: CacheKey> CodeCacheBuilder<K> {
             aot: false,
             on_completion: None,
             dump: None,
+            name: None,
+            profile: None,
         };
         let (engine, enabled, preload, artifacts) = (Engine::builder(), true, false, None);
         CodeCacheBuilder { tier, engine, enabled, preload, artifacts, settings }
@@ -188,16 +202,44 @@ impl<K: CacheKey> CodeCacheBuilder<K> {
         self
     }
 
+    /// Names keys for people: in logs and reports, for profilers and debuggers, in what backends dump and what their artifacts say of
+    /// themselves. Without, they are called as the [bead](crate::Bead) of the moment prints. Costs a call of `name`, a string and a lock for
+    /// each new key. A panic in it is contained, and the key has no name then.
+    #[must_use]
+    pub fn names(mut self, name: impl Fn(&K) -> String + Send + Sync + 'static) -> Self {
+        self.settings.name = Some(Arc::new(name));
+        self
+    }
+
+    /// Starts from what earlier runs [remembered](CodeCache::remember), and has this one be remembered, too: a key that was hot is asked
+    /// for at its first lookup, at the tier it had; one whose code bailed out counts for longer than usual, as
+    /// [`Engine::recall`](crate::Engine::recall) has it. `number` gives the number by which a key is remembered, the same in every run; part
+    /// of the key will do if that is a hash. 0 means that it is not. Two keys with one number are taken for the same.
+    ///
+    /// Give an [empty](SavedProfile::empty) profile in the first run.
+    #[must_use]
+    pub fn profile(
+        mut self,
+        before: SavedProfile,
+        number: impl Fn(&K) -> u64 + Send + Sync + 'static,
+    ) -> Self {
+        self.settings.profile = Some(Profile { before, number: Box::new(number) });
+        self
+    }
+
     /// Writes the source of whatever is compiled to `source.bin` in a folder of `root` that `name` names for the key; the backend may
-    /// write more beside it ([`Unit::dump_dir`](super::Unit::dump_dir)). In the names, what is neither letter nor digit becomes
-    /// an underscore. What cannot be written is logged.
+    /// write more beside it ([`Unit::dump_dir`](super::Unit::dump_dir)). In the names of folders, what is neither letter nor digit becomes
+    /// an underscore. What cannot be written is logged. Keys are [named](CodeCacheBuilder::names) so elsewhere, too, unless they have other
+    /// names there.
     #[must_use]
     pub fn dump(
         mut self,
         root: impl Into<PathBuf>,
         name: impl Fn(&K) -> String + Send + Sync + 'static,
     ) -> Self {
-        self.settings.dump = Some(Dump { root: root.into(), name: Box::new(name) });
+        let name: Name<K> = Arc::new(name);
+        self.settings.name.get_or_insert_with(|| name.clone());
+        self.settings.dump = Some(Dump { root: root.into(), name });
         self
     }
 

@@ -23,6 +23,7 @@ use crate::drain::Crew;
 use crate::engine::Engine;
 use crate::id::{Bead, Core, TierId};
 use crate::info::BeadInfo;
+use crate::saved::Remembered;
 use crate::shared::Shared;
 use crate::state::Pending;
 use crate::stats::{add, read};
@@ -190,7 +191,11 @@ impl<K: CacheKey> Cache<K> {
         }
         let (key, now) = (key.clone(), self.now());
         let size = size.and_then(|size| u32::try_from(size).ok()).unwrap_or(0);
-        let bead = engine.register_with(Core::ZERO, &BeadInfo::new().size(size))?;
+        // Foreign code, and so before any lock.
+        let name = self.settings.name.as_ref().and_then(|name| contain(|| name(&key)).ok());
+        let number = self.settings.profile.as_ref().and_then(|of| contain(|| (of.number)(&key)).ok());
+        let info = BeadInfo { name: name.as_deref(), ..BeadInfo::new() };
+        let bead = engine.register_with(Core::ZERO, &info.key(number.unwrap_or(0)).size(size))?;
         let entry = Keyed::new(Entry::new(key, bead, now));
         let (there, old) = {
             let _no_fork = shared.gate.enter();
@@ -214,6 +219,12 @@ impl<K: CacheKey> Cache<K> {
                 Ok((there, false))
             }
         }
+    }
+
+    /// What earlier runs knew of a key.
+    pub(super) fn remembered(&self, shared: &Shared, entry: &Keyed<K>) -> Option<Remembered> {
+        let profile = self.settings.profile.as_ref()?;
+        shared.info.key(entry.bead.index()).and_then(|number| profile.before.get(number))
     }
 
     // ---- keys go

@@ -12,7 +12,9 @@ use super::unit::{CacheKey, Purpose};
 use crate::contain::contain;
 use crate::engine::{Engine, PauseGuard};
 use crate::error::{CompileNowError, DrainTimeout, PromoteError};
+use crate::id::{Bead, TierId};
 use crate::lease::Lease;
+use crate::saved::SavedProfile;
 use crate::shared::Shared;
 use crate::tier::Tier;
 use std::fmt;
@@ -234,6 +236,22 @@ impl<K: CacheKey> CodeCache<K> {
     /// A snapshot of what the cache did and holds. Costs some locks.
     pub fn stats(&self) -> CacheStats {
         self.inside().stats(self.shared())
+    }
+
+    /// What this run has learned so far of the keys there are, and what is left of what earlier ones did; to be
+    /// [saved](SavedProfile::save), and given to [`CodeCacheBuilder::profile`] in the next one. Costs a walk over all keys.
+    ///
+    /// A key that has code counts as called as often as before: hits are not counted, but code that is not used goes. `None` if the
+    /// cache was given no profile, not even an empty one.
+    pub fn remember(&self) -> Option<SavedProfile> {
+        let before = &self.inside().settings.profile.as_ref()?.before;
+        let shared = self.shared();
+        let calls_of = |bead: Bead, calls: u32| {
+            let has_code = shared.table.live(bead).is_ok_and(|now| now.tier != TierId::INTERPRETER);
+            let known = shared.info.key(bead.index()).filter(|_| has_code).and_then(|key| before.get(key));
+            known.map_or(calls, |known| calls.max(known.calls.div_ceil(2)))
+        };
+        Some(self.0.engine.remember_by(before, calls_of))
     }
 
     // ---- control

@@ -96,11 +96,11 @@ pub struct CacheStats {
     pub succeeded: u64,
     /// Attempts that gave no code.
     pub failed: u64,
-    /// Attempts whose result was not wanted any more, or that lacked a source.
+    /// Attempts whose result was not wanted any more. Each attempt ends as one of these three.
     pub discarded: u64,
     /// Of those that succeeded, the ones that linked an artifact.
     pub loaded: u64,
-    /// Artifacts written.
+    /// Artifacts written. Not those that another process wrote first.
     pub kept: u64,
     /// Artifacts that could not be written, or were cleared while they were made.
     pub not_kept: u64,

@@ -1,12 +1,13 @@
 //! The dump folder: what was compiled, for people to look at.
 
+use super::builder::Name;
 use super::unit::Unit;
 use crate::contain::contain;
 use std::path::{Path, PathBuf};
 
 pub(super) struct Dump<K> {
     pub(super) root: PathBuf,
-    pub(super) name: Box<dyn Fn(&K) -> String + Send + Sync>,
+    pub(super) name: Name<K>,
 }
 
 impl<K> Dump<K> {

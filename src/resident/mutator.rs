@@ -11,7 +11,7 @@ use super::near::Near;
 use super::source::Source;
 use super::unit::{CacheKey, Purpose};
 use crate::code::Code;
-use crate::id::Bead;
+use crate::id::{Bead, TierId};
 use crate::mutator::Mutator;
 use crate::shared::Shared;
 use crate::stats::add;
@@ -137,9 +137,12 @@ impl<K: CacheKey> CacheMutator<K> {
         }
     }
 
-    /// As [`get`](CacheMutator::get), and counts a hit or a miss.
+    /// As [`get`](CacheMutator::get), and counts a hit or a miss. Finds and counts nothing while the cache is disabled.
     #[inline]
     pub fn get_tracked(&self, key: &K) -> Option<Code<'_>> {
+        if !self.cache.is_enabled() {
+            return None;
+        }
         match self.find(key, uncounted) {
             Found::Code(code, origin) => self.hit(code, origin).code(),
             Found::Cold(_) | Found::Unknown => {
@@ -287,12 +290,27 @@ impl<K: CacheKey> CacheMutator<K> {
             return;
         }
         let note = cache.note(entry, source, cache.purpose());
-        if !entry.mark(Mark::LOOKED_FOR, true) && cache.has_artifact(&entry.key) {
-            // If it is refused, its policy asks.
-            let _ = self.cache.engine().promote_with(entry.bead, TIER, note);
+        let tier = if entry.mark(Mark::LOOKED_FOR, true) { None } else { self.tier_at_first(entry) };
+        if let Some(tier) = tier {
+            // If an artifact is refused, or a compile fails, its policy asks.
+            let _ = self.cache.engine().promote_with(entry.bead, tier, note);
         } else {
             let _ = self.mutator.dispatch_with(entry.bead, note);
         }
+    }
+
+    /// The tier a key is asked for at its first lookup, if it is.
+    fn tier_at_first(&self, entry: &Keyed<K>) -> Option<TierId> {
+        let (cache, shared) = (self.inside(), self.shared());
+        let known = cache.remembered(shared, entry);
+        if let Some(known) = known.filter(|known| known.bailouts > 0) {
+            shared.ask_after(entry.bead, known.delay());
+            return None;
+        }
+        let remembered = known.map_or(TierId::INTERPRETER, |known| known.tier.min(shared.drain.lanes.top()));
+        // What an artifact holds is the first tier's code, and is there sooner.
+        let tier = if cache.has_artifact(&entry.key) { TIER } else { remembered };
+        (tier != TierId::INTERPRETER).then_some(tier)
     }
 
     /// Whether so many requests wait that nothing more is asked for by lookups.

@@ -6,6 +6,7 @@ use super::completion::{Attempt, Completion, Origin};
 use super::entry::Mark;
 use super::flights::Flight;
 use super::unit::{CacheKey, Purpose, Unit};
+use crate::artifact::Put;
 use crate::backend::{Backend, CodeMemory, Job};
 use crate::code::CompiledCode;
 use crate::contain::contain;
@@ -145,7 +146,9 @@ impl<K: CacheKey> CacheTier<K> {
         let kept = contain(|| self.cache.turnstile.pass(&shared.gate, number, keep));
         let counters = &self.cache.counters;
         match kept {
-            Ok(Some(Ok(()))) => add(&counters.kept, 1),
+            Ok(Some(Ok(Put::Stored))) => add(&counters.kept, 1),
+            // Another process was first.
+            Ok(Some(Ok(Put::Kept))) => (),
             other => {
                 add(&counters.not_kept, 1);
                 match other {

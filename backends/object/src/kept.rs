@@ -141,9 +141,9 @@ impl<K: KeptKey, B: Keeps> Artifacts<K> for KeptCode<K, B> {
         let (code, staged) = self.backend.compile_to_keep(job)?;
         let (keeper, known) = (self.keeper.clone(), self.known.clone());
         Ok(Prepared::new(code, move || {
-            let _ = keeper.save(&begun, &staged).map_err(io::Error::other)?;
+            let put = keeper.save(&begun, &staged).map_err(io::Error::other)?;
             known.pin().insert(keeper.artifact_key(&begun));
-            Ok(())
+            Ok(put)
         }))
     }
 
