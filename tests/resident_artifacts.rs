@@ -385,3 +385,21 @@ fn c11_only_what_this_cache_wrote_counts_as_kept() {
     cache.drain(LONG).unwrap();
     assert_eq!((cache.stats().kept, cache.stats().not_kept, cache.stats().succeeded), (1, 0, 2));
 }
+
+#[test]
+fn c7_a_key_that_runs_code_of_a_higher_tier_is_not_prepared_and_the_answer_says_so() {
+    let (seen, kept) = (Seen::default(), Kept::default());
+    let above = FnBackend::new(|job: &mut Job<'_>| Unit::<Key>::of(job).map(|_| code()));
+    let engine = inline_engine().tier(Tier::new(above).policy(Threshold::new(5)));
+    let cache = CodeCache::builder(seen.tier(3)).engine(engine).artifacts(kept.clone()).build().unwrap();
+    let m = cache.mutator();
+    for _ in 0..10 {
+        let _ = look(&m, 1);
+        cache.drain(LONG).unwrap();
+    }
+    assert_eq!(cache.prepare(&1, &source(1)), Err(CacheError::Optimized));
+    cache.clear_resident();
+    cache.prepare(&1, &source(1)).unwrap();
+    cache.drain(LONG).unwrap();
+    assert_eq!((kept.keys(), cache.stats().kept), (vec![1], 1));
+}

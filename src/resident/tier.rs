@@ -259,7 +259,9 @@ impl<K: CacheKey> Cache<K> {
         let bead = ended.entry.bead;
         let Some(wish) = self.wishes.get(shared, bead) else { return };
         let number = |unit: &Unit<K>| unit.of.as_ref().map(|asked| asked.number);
-        let prepared = ended.unit.purpose() == Purpose::Prepare && number(&ended.unit) == number(&wish);
+        let prepared = ended.tier == TIER
+            && ended.unit.purpose() == Purpose::Prepare
+            && number(&ended.unit) == number(&wish);
         if installed && (wish.purpose() == Purpose::Run || prepared) {
             self.wishes.take_back(shared, bead, &wish);
             return;
