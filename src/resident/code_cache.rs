@@ -87,15 +87,20 @@ impl<K: CacheKey> CodeCache<K> {
             let entry = self.entry(key, size)?;
             let note = || inside.unit(&entry, &source, inside.purpose());
             let asked = self.0.engine.promote_with(entry.bead, TIER, note);
-            if !entry.is(Mark::PRELOADING) {
+            if !entry.is(Mark::PRELOADING) || !matches!(asked, Ok(()) | Err(PromoteError::Stale(_))) {
                 return Ok(asked?);
             }
             // Perhaps what is asked for is only an artifact, and the key is forgotten if that cannot be used.
-            let insists = |unit| inside.wishes.put(self.shared(), &entry, unit);
-            match contain(note).ok().flatten() {
-                Some(unit) if !insists(&unit) => _ = inside.forget(self.shared(), &entry),
-                _ => return Ok(asked?),
+            let Some(unit) = contain(note).ok().flatten() else { return Ok(asked?) };
+            let shared = self.shared();
+            if inside.wishes.put(shared, &entry, &unit) {
+                if shared.table.live(entry.bead).is_err() {
+                    // Cleared meanwhile, and then nobody else forgets the wish.
+                    inside.wishes.take_back(shared, entry.bead, &unit);
+                }
+                return Ok(asked?);
             }
+            inside.forget(shared, &entry);
         }
     }
 
