@@ -16,6 +16,7 @@ use crate::id::{Bead, TierId};
 use crate::lease::Lease;
 use crate::saved::SavedProfile;
 use crate::shared::Shared;
+use crate::state::Pending;
 use crate::tier::Tier;
 use std::fmt;
 use std::io;
@@ -94,8 +95,8 @@ impl<K: CacheKey> CodeCache<K> {
             let Some(unit) = contain(note).ok().flatten() else { return Ok(asked?) };
             let shared = self.shared();
             if inside.wishes.put(shared, &entry, &unit) {
-                if shared.table.live(entry.bead).is_err() {
-                    // Cleared meanwhile, and then nobody else forgets the wish.
+                if !shared.table.live(entry.bead).is_ok_and(|now| now.pending != Pending::None) {
+                    // It has code, or was cleared meanwhile: nothing takes the wish.
                     inside.wishes.take_back(shared, entry.bead, &unit);
                 }
                 return Ok(asked?);
