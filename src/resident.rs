@@ -49,6 +49,7 @@
 //! * [`Source`]: the bytes, borrowed or to be fetched; asked for when a compile is requested, and never on a hit.
 //! * [`Artifacts`]: code kept across processes, asked before anything is compiled. `beadwork-object` has it for every backend that
 //!   makes objects (`KeptCode`).
+//! * [`CodeCacheBuilder::profile`]: what earlier runs found hot is asked for at the first lookup; [`CodeCache::remember`] for the next run.
 //! * [`Completion`]: what came of each attempt, for whoever [wants to hear](CodeCacheBuilder::on_completion).
 //!
 //! # What is bounded
