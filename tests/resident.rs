@@ -388,9 +388,12 @@ fn c10_keys_have_the_names_the_vm_gives_them_wherever_people_see_them() {
     assert_eq!(listed, [name(1).unwrap().into(), name(3).unwrap().into()]);
 }
 
+/// Keys and tiers.
+type Asked = Arc<Mutex<Vec<(Key, u8)>>>;
+
 /// A cache of two tiers, entered at 3 and at 300 calls, with a profile; and what it asked for.
-fn remembering(before: &SavedProfile) -> (CodeCache<Key>, Arc<Mutex<Vec<(Key, u8)>>>) {
-    let asked = Arc::new(Mutex::new(Vec::new()));
+fn remembering(before: &SavedProfile) -> (CodeCache<Key>, Asked) {
+    let asked = Asked::default();
     let hears = asked.clone();
     let above = FnBackend::new(|job: &mut Job<'_>| Unit::<Key>::of(job).map(|_| code()));
     let engine = inline_engine().tier(Tier::new(above).policy(Threshold::new(300)));

@@ -8,6 +8,7 @@ use beadwork_cranelift::types::I64;
 use beadwork_cranelift::{
     CraneliftBackend, FunctionUnit, InstBuilder, KeptCode, KeptCodeError, KeptKey, OptLevel,
 };
+use beadwork_object::Keeps;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
@@ -398,4 +399,15 @@ fn keys_come_back_as_they_were_and_other_labels_are_none() {
     same(vec![0u8, 255]);
     same("naïve".to_owned());
     assert_eq!((u64::from_label(b"1234567"), String::from_label(b"\xff")), (None, None));
+}
+
+#[test]
+fn c7_artifacts_are_of_no_use_to_another_version_of_what_generates_code() {
+    let archive = Archive::new(MemoryStore::new());
+    let backend = crate::rig::options().archive(archive).build(build).unwrap();
+    let recipe = backend.keeper().unwrap().recipe(false);
+    for generator in ["cranelift ", "beadwork-cranelift ", "beadwork-object "] {
+        let version = recipe.backend.split("; ").find_map(|named| named.strip_prefix(generator));
+        assert!(version.is_some_and(|version| version.starts_with(char::is_numeric)), "{}", recipe.backend);
+    }
 }
