@@ -4,4 +4,4 @@
 use beadwork_checks::{Op, run};
 use libfuzzer_sys::fuzz_target;
 
-fuzz_target!(|operations: Vec<Op>| run(&operations));
+fuzz_target!(|operations: Vec<Op>| drop(run(&operations)));

@@ -12,15 +12,15 @@ mod op;
 mod rig;
 
 pub use op::{Compile, Made, Op, Proposal, What};
-pub use rig::Rig;
+pub use rig::{Done, Rig};
 
-/// Runs the operations; panics where engine and model differ.
-pub fn run(operations: &[Op]) {
+/// Runs the operations; panics where engine and model differ. Answers how many there were, those within compiles included.
+pub fn run(operations: &[Op]) -> Done {
     let rig = Rig::start();
     for operation in operations {
         rig.apply(operation);
     }
-    rig.end();
+    rig.end()
 }
 
 /// A number from the environment.

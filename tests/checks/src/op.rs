@@ -23,7 +23,7 @@ pub enum Op {
     },
     Dispatch {
         of: u8,
-        calls: u8,
+        calls: u16,
     },
     BackEdge {
         of: u8,

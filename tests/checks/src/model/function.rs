@@ -65,8 +65,12 @@ pub(crate) struct Function {
     pub(crate) silent: bool,
     /// Of all its loops.
     pub(crate) iterations: u32,
-    /// Nothing but calls since it was registered.
+    /// Nothing but calls and loops since it was registered.
     pub(crate) undisturbed: bool,
+    /// Calls until the policies are asked: 1 or less means with the next one.
+    pub(crate) ask_in: u32,
+    /// The call before which a bailout has no tier asked for.
+    pub(crate) paused_until: u32,
     /// The lowest version it can have now.
     pub(crate) version: u32,
 }
@@ -93,6 +97,8 @@ impl Function {
             silent: false,
             iterations: 0,
             undisturbed: true,
+            ask_in: 0,
+            paused_until: 0,
             version: 0,
         }
     }
@@ -119,10 +125,16 @@ impl Function {
         self.code.take().is_some()
     }
 
-    /// Whether a failure at the tier keeps policies from asking for it.
-    pub(crate) fn is_pausing(&self, tier: u8) -> bool {
+    /// Counts from zero, and the next call asks.
+    pub(crate) fn start_over(&mut self) {
+        (self.calls, self.ask_in) = (0, 0);
+    }
+
+    /// Calls until a policy may have the tier asked for after `calls`: it failed there, or bailed out.
+    pub(crate) fn pause(&self, tier: u8, calls: u32) -> u32 {
         let (failures, at) = self.faults[usize::from(tier) - 1];
-        let since = self.calls.checked_sub(at).unwrap_or(self.calls);
-        failures > 0 && since < beadwork::RETRY_AFTER_CALLS << (failures - 1)
+        let since = calls.checked_sub(at).unwrap_or(calls);
+        let pause = failures.checked_sub(1).map_or(0, |doublings| beadwork::RETRY_AFTER_CALLS << doublings);
+        pause.saturating_sub(since).max(self.paused_until.saturating_sub(calls))
     }
 }

@@ -11,6 +11,12 @@ pub(crate) const TIERS: u8 = 3;
 /// Calls at which each is entered.
 pub(crate) const THRESHOLDS: [u32; TIERS as usize] = [6, 30, 120];
 
+/// Calls until a function is looked at again that waits for its compile, or while nothing is promoted.
+const RECHECK: u32 = 1_000;
+
+/// The same where a tier it is hot enough for is switched off or barred.
+const RECHECK_BARRED: u32 = 10_000;
+
 /// Failures at a tier after which it is given up.
 pub(crate) const FAULT_LIMIT: u32 = 3;
 
@@ -95,6 +101,46 @@ impl Model {
         Some(Asked::Queued)
     }
 
+    /// A dispatch: counted where a higher tier can come, and at the end of a budget the policies are asked.
+    pub(crate) fn call(&mut self, bead: Bead) {
+        let Some(function) = self.get(bead) else { return };
+        if function.tier >= TIERS {
+            return;
+        }
+        function.calls += 1;
+        if function.ask_in > 1 {
+            function.ask_in -= 1;
+        } else {
+            self.consult(bead);
+        }
+    }
+
+    /// The policies are asked: the highest tier that is allowed, hot and not paused is asked for.
+    pub(crate) fn consult(&mut self, bead: Bead) {
+        let (disabled, off) = (self.disabled, self.tiers_off);
+        let Some(function) = self.get(bead) else { return };
+        if disabled {
+            function.ask_in = RECHECK;
+            return;
+        }
+        let above = function.tier.max(function.pending.target().unwrap_or(0));
+        let mut wait = if function.pending == Pending::None { u32::MAX } else { RECHECK };
+        for tier in (above + 1..=TIERS).rev() {
+            let missing = THRESHOLDS[usize::from(tier) - 1].saturating_sub(function.calls);
+            let pause = function.pause(tier, function.calls);
+            if tier > function.highest() || off[usize::from(tier) - 1] {
+                wait = wait.min(RECHECK_BARRED);
+            } else if missing > 0 || pause > 0 {
+                wait = wait.min(if missing > 0 { missing } else { pause });
+            } else {
+                function.ask_in = wait.min(RECHECK);
+                assert_eq!(self.ask(bead, tier), Some(Asked::Queued));
+                return;
+            }
+        }
+        function.ask_in = wait;
+    }
+
     fn took_code(&mut self, bead: Bead) {
         self.deliveries.push(Delivered::Invalidated(bead));
         self.told.0 += usize::from(self.get(bead).is_some_and(|function| !function.silent));
@@ -104,7 +150,7 @@ impl Model {
         let function = self.get(bead)?;
         let pending = function.pending != Pending::None;
         function.cancel();
-        function.calls = 0;
+        function.start_over();
         let code = function.clear_code();
         if code {
             self.took_code(bead);
@@ -139,7 +185,7 @@ impl Model {
             return Some(());
         }
         function.cancel();
-        function.calls = 0;
+        function.start_over();
         function.clear_code();
         if wanted {
             function.pending = Pending::Queued(tier);
@@ -240,7 +286,7 @@ impl Model {
         }
         let Some(function) = self.get(bead) else { return false };
         function.abandon(tier);
-        function.calls = 0;
+        function.start_over();
         true
     }
 
@@ -279,7 +325,7 @@ impl Model {
             if compiles && !runs {
                 let tier = function.compiling;
                 function.abandon(tier);
-                function.calls = 0;
+                function.start_over();
             }
             self.pieces = pieces;
             if runs {
@@ -318,9 +364,10 @@ impl Model {
             }
             _ => (false, None),
         };
+        function.paused_until = if let Recovery::Pause { calls } = proposal { calls } else { 0 };
         let back = function.kept.filter(|_| returns && function.highest() >= 1);
         function.cancel();
-        function.calls = 0;
+        function.start_over();
         function.clear_code();
         function.undisturbed = false;
         if let Some(piece) = back {

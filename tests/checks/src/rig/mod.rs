@@ -63,6 +63,9 @@ struct Inner {
     /// Submitted closures that are neither run nor dropped.
     shots: Arc<AtomicUsize>,
     shots_made: Cell<usize>,
+    /// Operations that were executed.
+    operations: Cell<u64>,
+    dispatches: Cell<u64>,
 }
 
 /// Proposes what the operation says.
@@ -119,6 +122,8 @@ impl Rig {
             heard: Arc::default(),
             shots: Arc::default(),
             shots_made: Cell::new(0),
+            operations: Cell::new(0),
+            dispatches: Cell::new(0),
         });
         CURRENT.set(Some(inner.clone()));
         Rig(inner)
@@ -129,9 +134,10 @@ impl Rig {
         self.0.apply(op);
     }
 
-    /// Ends the engine: everything is freed, once.
-    pub fn end(self) {
+    /// Ends the engine: everything is freed, once, and no index has got lost.
+    pub fn end(self) -> Done {
         let inner = self.0.clone();
+        inner.fill();
         inner.leases.take();
         inner.pauses.take();
         inner.m.take();
@@ -140,7 +146,16 @@ impl Rig {
         drop(inner.engine);
         assert!(inner.freed.lock().unwrap().iter().all(|&times| times == 1), "each piece is freed once");
         assert_eq!(inner.shots.load(Relaxed), 0, "closures are dropped with their engine");
+        Done { operations: inner.operations.get(), dispatches: inner.dispatches.get() }
     }
+}
+
+/// What was executed: operations that are left out because they would make no sense there are not counted.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Done {
+    pub operations: u64,
+    /// Within them.
+    pub dispatches: u64,
 }
 
 impl Drop for Rig {

@@ -8,48 +8,50 @@ use beadwork::Bead;
 /// Iterations of all loops of a function; from 8,000 on an entry that was no good is used again, which the model leaves out.
 const MOST_ITERATIONS: u32 = 7_000;
 
+/// Iterations without a break after which a loop's first question has been asked, whatever other loops ran before.
+const LONG_LOOP: u32 = 64;
+
 impl Inner {
-    pub(super) fn dispatch(&self, of: u8, calls: u8) {
-        let Some(bead) = self.pick(of) else { return };
+    pub(super) fn dispatch(&self, of: u8, calls: u16) {
+        let Some(bead) = self.pick(of) else { return self.nothing_done() };
+        let m = self.m.borrow();
+        let Some(m) = m.as_ref() else { return self.nothing_done() };
         for _ in 0..calls {
-            let m = self.m.borrow();
-            let Some(m) = m.as_ref() else { return };
+            self.dispatches.set(self.dispatches.get() + 1);
             let code = m.dispatch(bead).map(|code| code.addr());
-            let expected = self.with(bead, |function| {
-                function.calls += u32::from(function.tier < TIERS);
-                function.code.map(entry)
-            });
-            assert_eq!(code, expected.flatten());
-            if expected.is_some() {
-                self.adopt(bead, None);
-            }
+            self.model.borrow_mut().call(bead);
+            let known = self.with(bead, |function| (function.code, function.pending));
+            assert_eq!(code, known.and_then(|(code, _)| code).map(entry));
+            let pending = self.engine.state(bead).ok().map(|state| shown(&state));
+            let (calls, wanted) =
+                (self.with(bead, |function| function.calls), known.map(|(_, wanted)| wanted));
+            assert_eq!(pending, wanted, "what {bead} waits for after {calls:?} calls");
         }
     }
 
-    /// A policy may have asked for a compile: whether it was right to, or to leave it.
-    fn adopt(&self, bead: Bead, iterations: Option<u32>) {
+    /// An iteration of a loop may have had a compile asked for: whether it was right to, or to leave it. When exactly loops are
+    /// told of is left open, since loops push each other out of a mutator's places.
+    fn adopt(&self, bead: Bead, iterations: u32, in_a_row: u32) {
         let pending = shown(&self.engine.state(bead).expect("it is live"));
         let mut model = self.model.borrow_mut();
         let (disabled, off) = (model.disabled, model.tiers_off);
         let Some(function) = model.get(bead) else { return };
         function.undisturbed &= !disabled && off == [false; TIERS as usize];
-        let calls = function.calls + iterations.unwrap_or(0) / beadwork::ITERATIONS_PER_CALL;
-        let first = function.tier == 0 && calls == THRESHOLDS[0] && !function.is_pausing(1);
-        let due = function.undisturbed && iterations.is_none() && first;
-        assert!(!due || pending == Pending::Queued(1), "{bead} is hot at {calls} calls and {pending:?}");
+        let due = function.undisturbed && function.tier == 0 && in_a_row >= LONG_LOOP;
+        assert!(!due || pending != Pending::None, "a loop of {bead} runs long, and nothing is asked for");
         if pending == function.pending {
             return;
         }
+        let calls = function.calls + iterations / beadwork::ITERATIONS_PER_CALL;
         let Some(target) = pending.target() else {
-            panic!("a call of {bead} cancelled {:?}", function.pending)
+            panic!("a loop of {bead} cancelled {:?}", function.pending)
         };
         let may = |tier: u8| {
-            let above = if iterations.is_some() { tier >= function.tier } else { tier > function.tier };
-            above
+            tier >= function.tier
                 && tier <= function.highest()
                 && !off[usize::from(tier) - 1]
                 && calls >= THRESHOLDS[usize::from(tier) - 1]
-                && !function.is_pausing(tier)
+                && function.pause(tier, calls) == 0
         };
         assert!(!disabled && may(target), "{bead} is asked for at {target} by {calls} calls: {function:?}");
         assert!(function.pending.target().is_none_or(|before| before < target));
@@ -64,9 +66,9 @@ impl Inner {
             function.iterations > MOST_ITERATIONS
         });
         if used_up == Some(true) {
-            return;
+            return self.nothing_done();
         }
-        for _ in 0..times {
+        for in_a_row in 1..=u32::from(times) {
             let m = self.m.borrow();
             let Some(m) = m.as_ref() else { return };
             let found = m.back_edge(bead, site).map(|code| code.addr());
@@ -80,7 +82,7 @@ impl Inner {
             let iterations = model.get(bead).map(|function| function.iterations);
             drop(model);
             if let Some(iterations) = iterations {
-                self.adopt(bead, Some(iterations));
+                self.adopt(bead, iterations, in_a_row);
             }
         }
     }

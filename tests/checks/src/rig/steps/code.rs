@@ -120,7 +120,7 @@ impl Inner {
         let (assumption, number) = {
             let model = self.model.borrow();
             if model.assumptions.is_empty() {
-                return;
+                return self.nothing_done();
             }
             let number = usize::from(number) % model.assumptions.len();
             (model.assumptions[number].0, number)

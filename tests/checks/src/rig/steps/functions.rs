@@ -16,7 +16,8 @@ impl Inner {
             Some(group) => info.group(group),
             None => info,
         };
-        let Ok(bead) = self.engine.register_with(Core::new(7), &info) else { return self.is_full(1) };
+        let registered = self.with_room(1, || self.engine.register_with(Core::new(7), &info).ok());
+        let Some(bead) = registered else { return };
         self.registered(bead, 7);
         let mut model = self.model.borrow_mut();
         if let Some((_, members)) = model.groups.last_mut().filter(|_| grouped) {
@@ -27,7 +28,8 @@ impl Inner {
 
     pub(super) fn register_many(&self, count: u8) {
         let cores = (0..usize::from(count)).map(Core::new);
-        let Ok(beads) = self.engine.register_many(cores) else { return self.is_full(count.into()) };
+        let registered = self.with_room(count.into(), || self.engine.register_many(cores.clone()).ok());
+        let Some(beads) = registered else { return };
         assert_eq!(beads.len(), usize::from(count));
         for (core, bead) in beads.iter().enumerate() {
             self.registered(bead, core);
@@ -48,10 +50,39 @@ impl Inner {
         model.live.push(Function::new(bead, core));
     }
 
-    fn is_full(&self, wanted: usize) {
-        let model = self.model.borrow();
-        let taken = model.live.len() + model.gone.len() + wanted;
-        assert!(taken > self.engine.capacity() as usize, "there was room");
+    /// Registers; refused, it is tried again when every thread has been at a safepoint. From then on there is room but for what
+    /// is live and what has a slot, whose index is never used again.
+    fn with_room<T>(&self, wanted: usize, register: impl Fn() -> Option<T>) -> Option<T> {
+        register().or_else(|| {
+            self.safepoint();
+            self.engine.reclaim();
+            let registered = register();
+            let taken = self.taken() + wanted;
+            let room = self.engine.capacity() as usize;
+            assert_eq!(registered.is_some(), taken <= room, "{taken} are taken with these, of {room}");
+            registered
+        })
+    }
+
+    /// Indices that cannot be used.
+    fn taken(&self) -> usize {
+        let mut model = self.model.borrow_mut();
+        let mut slotted: Vec<Bead> = self.slots.borrow().iter().map(|(bead, _)| *bead).collect();
+        slotted.retain(|&bead| model.get(bead).is_none());
+        slotted.sort_by_key(|bead| bead.index());
+        slotted.dedup();
+        model.live.len() + slotted.len()
+    }
+
+    /// Registers until there is no room.
+    pub(in crate::rig) fn fill(&self) {
+        while self.taken() <= self.engine.capacity() as usize {
+            let before = self.taken();
+            self.register(false);
+            if self.taken() == before {
+                return;
+            }
+        }
     }
 
     pub(super) fn remove(&self, bead: Bead) {
@@ -64,7 +95,7 @@ impl Inner {
         let (group, members) = {
             let mut model = self.model.borrow_mut();
             if model.groups.is_empty() {
-                return;
+                return self.nothing_done();
             }
             let at = usize::from(group) % model.groups.len();
             model.groups.swap_remove(at)
@@ -84,7 +115,7 @@ impl Inner {
     pub(super) fn slot(&self, bead: Bead) {
         let mut slots = self.slots.borrow_mut();
         if slots.len() >= MOST_SLOTS && slots.iter().all(|(slotted, _)| *slotted != bead) {
-            return;
+            return self.nothing_done();
         }
         let slot = self.engine.slot(bead);
         let known = self.with(bead, |function| function.slotted = true);

@@ -17,6 +17,7 @@ impl Inner {
     }
 
     fn step(&self, op: &Op) {
+        self.operations.set(self.operations.get() + 1);
         match *op {
             Op::Register { grouped } => self.register(grouped),
             Op::RegisterMany(count) => self.register_many(count % 6),
@@ -73,11 +74,15 @@ impl Inner {
                 let cap = cap % (TIERS + 1);
                 let known = self.model.borrow_mut().restrict(bead, |function| function.cap = cap);
                 assert_eq!(self.engine.set_tier_cap(bead, tier(cap)).is_ok(), known.is_some());
+                self.with(bead, |function| function.ask_in = 1);
             }),
             Op::Blacklist { of, on } => self.on(of, |bead| {
                 let known = self.model.borrow_mut().restrict(bead, |function| function.blacklisted = on);
                 let done = if on { self.engine.blacklist(bead) } else { self.engine.unblacklist(bead) };
                 assert_eq!(done.is_ok(), known.is_some());
+                if !on {
+                    self.with(bead, |function| function.ask_in = 1);
+                }
             }),
             Op::NewAssumption => {
                 let made = self.engine.assumption();
@@ -108,6 +113,8 @@ impl Inner {
                 if !leases.is_empty() {
                     let number = usize::from(number) % leases.len();
                     drop(leases.swap_remove(number));
+                } else {
+                    self.nothing_done();
                 }
             }
             Op::Slot { of } => self.on(of, |bead| self.slot(bead)),
@@ -127,6 +134,7 @@ impl Inner {
             }
             Op::ForgetDeopts { of } => self.on(of, |bead| {
                 self.engine.forget_deopts(bead);
+                self.with(bead, |function| function.paused_until = 0);
                 assert!(self.engine.deopts(bead).is_none());
             }),
             Op::Safepoint => self.safepoint(),
@@ -143,7 +151,14 @@ impl Inner {
         if let Some(bead) = self.pick(of) {
             self.with(bead, |function| function.undisturbed = false);
             run(bead);
+        } else {
+            self.nothing_done();
         }
+    }
+
+    /// The operation under way is left out.
+    fn nothing_done(&self) {
+        self.operations.set(self.operations.get() - 1);
     }
 
     /// All that are live, in order of indices.

@@ -36,7 +36,7 @@ impl Inner {
         let (group, members) = {
             let model = self.model.borrow();
             if model.groups.is_empty() {
-                return;
+                return self.nothing_done();
             }
             model.groups[usize::from(group) % model.groups.len()].clone()
         };
@@ -68,7 +68,7 @@ impl Inner {
 
     pub(super) fn run(&self, all: bool, compiles: &[Compile]) {
         if self.depth.get() >= DEPTH {
-            return;
+            return self.nothing_done();
         }
         let outer = self.script.replace(compiles.iter().cloned().collect());
         self.engine.run_pending(if all { usize::MAX } else { 1 });
@@ -85,7 +85,7 @@ impl Inner {
 
     pub(super) fn compile_now(&self, bead: Bead, to: u8, compiles: &[Compile]) {
         if self.depth.get() > 0 {
-            return;
+            return self.nothing_done();
         }
         let expected = self.model.borrow_mut().ask(bead, to);
         let stands = !self.pauses.borrow().is_empty() || self.model.borrow().tiers_off.contains(&true);
