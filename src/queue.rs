@@ -111,6 +111,12 @@ impl Lane {
         self.enabled.store(enabled, Relaxed);
     }
 
+    /// Holds what a drain holds while it takes a batch.
+    #[cfg(all(test, not(beadwork_loom)))]
+    pub(crate) fn hold(&self) -> impl Sized + '_ {
+        lock(&self.in_order)
+    }
+
     /// Requests that wait for this tier, wherever they lie.
     pub(crate) fn len(&self) -> usize {
         // Acquire, edge WAKE: also tells who waits for the drain that what it counted is over.

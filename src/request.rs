@@ -202,3 +202,61 @@ impl Shared {
         }
     }
 }
+
+#[cfg(all(test, not(beadwork_loom)))]
+mod tests {
+    use crate::code::CompiledCode;
+    use crate::error::CompileError;
+    use crate::id::{Bead, Core, TierId};
+    use crate::queue::Lane;
+    use crate::{Engine, FnBackend, Job, Threshold, Tier};
+    use std::sync::mpsc;
+    use std::time::Duration;
+
+    const T1: TierId = TierId::BASELINE;
+    const T2: TierId = TierId::new(2).unwrap();
+
+    #[test]
+    fn p32_requests_from_many_threads_need_no_lock_that_a_drain_holds() {
+        let tier = |calls| {
+            let code =
+                |_: &mut Job<'_>| Ok::<_, CompileError>(CompiledCode::new(std::ptr::without_provenance(16)));
+            Tier::new(FnBackend::new(code)).policy(Threshold::new(calls))
+        };
+        let engine =
+            Engine::builder().capacity(4_096).workers(2).tier(tier(50)).tier(tier(500)).build().unwrap();
+        let all: Vec<Bead> = engine.register_many((0..4_000).map(Core::new)).unwrap().iter().collect();
+        // As if a drain had stopped in the middle of taking a batch, in every lane; what it wakes waits for these.
+        let held: Vec<_> = engine.shared().drain.lanes.all.iter().map(Lane::hold).collect();
+        let (tells, told) = mpsc::channel();
+        for part in all.chunks(1_000).map(<[Bead]>::to_vec) {
+            let (engine, tells) = (engine.clone(), tells.clone());
+            std::thread::spawn(move || {
+                let m = engine.mutator();
+                for (number, &bead) in part.iter().enumerate() {
+                    match number % 4 {
+                        // Asked for, and asked for higher while it waits.
+                        0 => assert!([T1, T2].iter().all(|&tier| engine.promote(bead, tier).is_ok())),
+                        // Hot.
+                        1 => (0..60).for_each(|_| m.tick(bead)),
+                        // Urgent: a loop runs.
+                        2 => (0..4_000).for_each(|_| assert!(m.back_edge(bead, 1).is_none())),
+                        // Cancelled, and asked for again.
+                        _ => {
+                            engine.promote(bead, T1).unwrap();
+                            engine.invalidate(bead).unwrap();
+                            engine.promote(bead, T1).unwrap();
+                        }
+                    }
+                }
+                tells.send(()).unwrap();
+            });
+        }
+        for _ in 0..4 {
+            told.recv_timeout(Duration::from_secs(60)).expect("a request waits for a drain");
+        }
+        drop(held);
+        engine.drain(Duration::from_secs(60)).unwrap();
+        assert!(all.iter().all(|&bead| engine.tier(bead).unwrap() >= T1));
+    }
+}

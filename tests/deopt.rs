@@ -363,6 +363,50 @@ fn p26_neither_a_bailout_nor_blacklisting_brings_a_removed_function_back() {
 }
 
 #[test]
+fn p26_blacklisting_caps_and_bailouts_that_race_a_removal_leave_the_function_removed_and_its_successor_alone()
+{
+    let engine = Engine::builder().capacity(4).inline().deopt(|_: &DeoptHistory| Recovery::Blacklist);
+    let engine = engine.tier(Tier::new(trivial())).build().unwrap();
+    let (start, mut m) = (Barrier::new(2), engine.mutator());
+    let bead = Mutex::new((engine.register(Core::new(0)).unwrap(), 0));
+    const ROUNDS: usize = 3_000;
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            for round in 0..ROUNDS {
+                start.wait();
+                let (bead, version) = *bead.lock().unwrap();
+                match round % 4 {
+                    0 => drop(engine.blacklist(bead)),
+                    1 => drop((engine.blacklist(bead), engine.unblacklist(bead))),
+                    2 => drop(engine.set_tier_cap(bead, TierId::INTERPRETER)),
+                    _ => drop(engine.bailout(bead, BailoutInfo::new(version))),
+                }
+                start.wait();
+            }
+        });
+        for round in 0..ROUNDS {
+            let old = {
+                let mut bead = bead.lock().unwrap();
+                *bead = (bead.0, engine.install(bead.0, T1, code()).unwrap());
+                bead.0
+            };
+            start.wait();
+            engine.remove(old).unwrap();
+            start.wait();
+            assert!(!engine.is_live(old) && m.dispatch(old).is_none(), "{round}");
+            assert_eq!((engine.blacklist(old), engine.deopts(old)), (Err(Stale(old)), None), "{round}");
+            m.safepoint();
+            let new = engine.register(Core::new(1)).unwrap();
+            engine.promote(new, T1).unwrap();
+            engine.run_pending(1);
+            assert!(m.dispatch(new).is_some(), "{new} of round {round} inherits a limit");
+            bead.lock().unwrap().0 = new;
+        }
+    });
+    assert!(engine.capacity() < 8, "indices were used again and again");
+}
+
+#[test]
 fn a_function_removed_while_its_policy_thinks_is_forgotten() {
     let engine: Arc<Mutex<Option<(Engine, Bead)>>> = Arc::default();
     let remover = engine.clone();

@@ -108,8 +108,8 @@ fn p1_every_request_is_compiled_when_requests_meet_workers_going_idle() {
             engine.promote(pair[1], TierId::BASELINE).unwrap();
         });
     }
-    engine.drain(LONG).unwrap();
-    assert_eq!(engine.stats().installed, 20_000);
+    // Only looked at: a drain, or one more request, would wake a worker for what was lost.
+    eventually("every request is compiled", || engine.stats().installed == 20_000);
     assert_eq!(engine.stats().queued, 0);
 }
 

@@ -4,7 +4,7 @@ mod common;
 use beadwork::*;
 use common::*;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
-use std::sync::{Arc, Mutex, mpsc};
+use std::sync::{Arc, Barrier, Mutex, mpsc};
 use std::time::Duration;
 
 const T1: TierId = TierId::BASELINE;
@@ -42,8 +42,8 @@ fn p16_shutdown_drops_queued_work_waits_for_what_runs_and_names_what_is_stuck() 
 
 #[test]
 fn p15_submits_promotions_and_dispatches_against_shutdown_and_drop_do_not_crash_or_leak() {
-    for round in 0..50 {
-        let alive = Alive::default();
+    for round in 0..60 {
+        let (alive, closures) = (Alive::default(), Arc::new(()));
         let compiled = alive.clone();
         let engine = Engine::builder()
             .capacity(1 << 10)
@@ -51,27 +51,45 @@ fn p15_submits_promotions_and_dispatches_against_shutdown_and_drop_do_not_crash_
             .tier(Tier::new(FnBackend::new(move |_| Ok(compiled.code()))).policy(Threshold::new(3)))
             .build()
             .unwrap();
-        let all = beads(&engine, 64);
-        std::thread::scope(|scope| {
-            for _ in 0..3 {
-                let (engine, all, alive) = (engine.clone(), &all, &alive);
-                scope.spawn(move || {
+        let all = Arc::new(beads(&engine, 64));
+        let start = Arc::new(Barrier::new(4));
+        let threads: Vec<_> = (0..3)
+            .map(|_| {
+                let (engine, all, alive) = (engine.clone(), all.clone(), alive.clone());
+                let (start, closures) = (start.clone(), closures.clone());
+                std::thread::spawn(move || {
                     let mut m = engine.mutator();
-                    for &bead in all {
-                        let submitted = alive.clone();
-                        let _ = engine.submit(bead, T1, move |_| Ok(submitted.code()));
-                        let _ = engine.promote(bead, T1);
+                    let mut is_over = false;
+                    start.wait();
+                    for &bead in all.iter().cycle().take(640) {
+                        let (submitted, counted) = (alive.clone(), closures.clone());
+                        let submit = move |_: &mut Job<'_>| {
+                            let _counted = &counted;
+                            Ok(submitted.code())
+                        };
+                        let _ = engine.submit(bead, T1, submit);
+                        // After the end it is refused, as everything from then on.
+                        let closed = engine.promote(bead, T1) == Err(PromoteError::Closed);
+                        assert!(closed || !is_over);
+                        is_over = closed;
                         m.dispatch(bead);
                         m.safepoint();
+                        let _ = engine.invalidate(bead);
                     }
-                });
-            }
-            if round % 2 == 0 {
-                engine.shutdown(LONG).unwrap();
-            }
-        });
+                    // The last of them ends the engine, on whichever thread that is.
+                    drop(m);
+                })
+            })
+            .collect();
+        start.wait();
+        if round % 3 == 0 {
+            engine.shutdown(LONG).unwrap();
+            let refused = engine.submit(all[0], T1, |_: &mut Job<'_>| Ok(code())).unwrap_err().reason;
+            assert_eq!(refused, PromoteError::Closed);
+        }
         drop(engine);
-        assert_eq!(alive.count(), 0);
+        threads.into_iter().for_each(|thread| thread.join().unwrap());
+        assert_eq!((alive.count(), Arc::strong_count(&closures)), (0, 1));
     }
 }
 

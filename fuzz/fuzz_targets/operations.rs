@@ -1,7 +1,7 @@
 //! An engine against its model, see `beadwork_checks`.
 #![no_main]
 
-use beadwork_checks::{Op, run};
+use beadwork_checks::{Op, Setup, run};
 use libfuzzer_sys::fuzz_target;
 
-fuzz_target!(|operations: Vec<Op>| drop(run(&operations)));
+fuzz_target!(|input: (Setup, Vec<Op>)| drop(run(input.0, &input.1)));

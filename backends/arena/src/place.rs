@@ -247,6 +247,8 @@ fn step(_: &'static str) {}
 #[cfg(test)]
 fn step(name: &'static str) {
     tests::STEPS.with_borrow_mut(|steps| steps.push(name));
+    #[cfg(target_os = "linux")]
+    tests::nothing_is_writable_and_executable(name);
 }
 
 #[cfg(test)]
@@ -259,6 +261,17 @@ mod tests {
         pub(super) static STEPS: RefCell<Vec<&'static str>> = const { RefCell::new(Vec::new()) };
     }
 
+    /// Not in the middle of a placement either.
+    #[cfg(target_os = "linux")]
+    pub(super) fn nothing_is_writable_and_executable(step: &str) {
+        let maps = std::fs::read_to_string("/proc/self/maps").expect("Linux");
+        let both = maps.lines().find(|line| {
+            let access = line.split_whitespace().nth(1).unwrap_or_default();
+            access.contains('w') && access.contains('x')
+        });
+        assert_eq!(both, None, "at the step \"{step}\"");
+    }
+
     #[cfg(target_os = "linux")]
     #[test]
     fn p27_a_batch_is_written_cleaned_protected_registered_and_fenced_once_in_this_order() {
@@ -266,6 +279,12 @@ mod tests {
             let arena = Arena::builder().aliasing(aliasing).build().expect("Linux");
             STEPS.take();
             let function = Function { name: "f", code: &[0xc3], align: 1, relocations: &[], unwind: None };
+            let blocks = arena.place(&[function; 3]).expect("room");
+            assert_eq!(STEPS.take(), ["write", "synchronize", "protect", "register", "fence"]);
+            let unwritten = arena.place(&[Function { code: &[], ..function }]).map(drop);
+            assert!(unwritten.is_err() && STEPS.take().is_empty(), "what is refused is not begun");
+            // Into memory that was executable before.
+            drop(blocks);
             let blocks = arena.place(&[function; 3]).expect("room");
             assert_eq!(STEPS.take(), ["write", "synchronize", "protect", "register", "fence"]);
             drop(blocks);

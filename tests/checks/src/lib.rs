@@ -11,12 +11,12 @@ mod model;
 mod op;
 mod rig;
 
-pub use op::{Compile, Made, Op, Proposal, What};
+pub use op::{Compile, Made, Op, Proposal, Setup, What};
 pub use rig::{Done, Rig};
 
 /// Runs the operations; panics where engine and model differ. Answers how many there were, those within compiles included.
-pub fn run(operations: &[Op]) -> Done {
-    let rig = Rig::start();
+pub fn run(setup: Setup, operations: &[Op]) -> Done {
+    let rig = Rig::start(setup);
     for operation in operations {
         rig.apply(operation);
     }

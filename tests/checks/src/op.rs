@@ -25,6 +25,17 @@ pub enum Op {
         of: u8,
         calls: u16,
     },
+    /// Calls of native code that found the budget spent.
+    NativeCall {
+        of: u8,
+        times: u8,
+    },
+    /// Iterations told by native code.
+    NativeLoop {
+        of: u8,
+        site: u8,
+        times: u8,
+    },
     BackEdge {
         of: u8,
         site: u8,
@@ -117,6 +128,13 @@ pub enum Op {
         of: u8,
     },
     Safepoint,
+    /// A second mutator.
+    OtherDispatch {
+        of: u8,
+        calls: u8,
+    },
+    OtherSafepoint,
+    OtherOffline,
     Reclaim,
     Deliver,
 }
@@ -159,6 +177,8 @@ pub struct Made {
     pub assumes: Option<u8>,
     /// The assumption is named when the compile begins, and not with its result.
     pub early: bool,
+    /// It contains the body of that function, if that is allowed.
+    pub includes: Option<u8>,
 }
 
 /// What the deopt policy proposes.
@@ -171,4 +191,16 @@ pub enum Proposal {
     Revert,
     Cap(u8),
     Blacklist,
+}
+
+/// What kind of engine it is.
+#[derive(Clone, Copy, Debug, Default)]
+#[cfg_attr(feature = "arbitrary", derive(Arbitrary))]
+pub struct Setup {
+    /// The VM frees code itself.
+    pub hands_back: bool,
+    /// The frontend notes something for each compile.
+    pub snapshots: bool,
+    /// Functions a backend is given at once: 1 to 4.
+    pub batch: u8,
 }

@@ -2,7 +2,7 @@
 //!
 //! `BEADWORK_OPERATIONS=10000000 cargo test --release -p beadwork-checks --test engine` runs as many.
 
-use beadwork_checks::{Compile, Done, Made, Op, Proposal, What, from_env, run};
+use beadwork_checks::{Compile, Done, Made, Op, Proposal, Setup, What, from_env, run};
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestCaseError, TestRunner};
@@ -10,8 +10,9 @@ use std::cell::Cell;
 
 fn made() -> impl Strategy<Value = Made> {
     let assumes = prop_oneof![3 => Just(None), 1 => any::<u8>().prop_map(Some)];
-    (prop_oneof![2 => Just(0), 1 => any::<u8>()], assumes, any::<bool>())
-        .prop_map(|(sites, assumes, early)| Made { sites, assumes, early })
+    let includes = prop_oneof![3 => Just(None), 1 => any::<u8>().prop_map(Some)];
+    (prop_oneof![2 => Just(0), 1 => any::<u8>()], assumes, any::<bool>(), includes)
+        .prop_map(|(sites, assumes, early, includes)| Made { sites, assumes, early, includes })
 }
 
 fn what() -> impl Strategy<Value = What> {
@@ -81,6 +82,15 @@ fn plain() -> BoxedStrategy<Op> {
         1 => Just(Op::DropAllKept),
         1 => o().prop_map(|of| Op::ForgetDeopts { of }),
         2 => Just(Op::Safepoint),
+        2 => prop_oneof![
+            3 => (o(), 0..20u8).prop_map(|(of, calls)| Op::OtherDispatch { of, calls }),
+            2 => Just(Op::OtherSafepoint),
+            1 => Just(Op::OtherOffline),
+        ],
+        2 => prop_oneof![
+            (o(), any::<u8>()).prop_map(|(of, times)| Op::NativeCall { of, times }),
+            (o(), any::<u8>(), any::<u8>()).prop_map(|(of, site, times)| Op::NativeLoop { of, site, times }),
+        ],
         2 => Just(Op::Reclaim),
         2 => Just(Op::Deliver),
     ]
@@ -102,14 +112,22 @@ fn op() -> impl Strategy<Value = Op> {
     ]
 }
 
+fn setup() -> impl Strategy<Value = Setup> {
+    (prop::bool::weighted(0.2), any::<bool>(), 0..4u8).prop_map(|(hands_back, snapshots, batch)| Setup {
+        hands_back,
+        snapshots,
+        batch,
+    })
+}
+
 #[test]
 fn an_engine_does_what_its_model_does_whatever_is_asked_of_it() {
     let wanted = from_env("BEADWORK_OPERATIONS", 20_000);
-    let (done, strategy) = (Cell::new(Done::default()), vec(op(), 1..150));
+    let (done, strategy) = (Cell::new(Done::default()), (setup(), vec(op(), 1..150)));
     while done.get().operations < wanted {
         let config = Config { cases: 100, failure_persistence: None, ..Config::default() };
-        let result = TestRunner::new(config).run(&strategy, |ops| {
-            let ran = std::panic::catch_unwind(|| run(&ops)).map_err(|payload| {
+        let result = TestRunner::new(config).run(&strategy, |(setup, ops)| {
+            let ran = std::panic::catch_unwind(|| run(setup, &ops)).map_err(|payload| {
                 let text = payload.downcast_ref::<String>().cloned();
                 let text = text.or_else(|| payload.downcast_ref::<&str>().map(|text| text.to_string()));
                 TestCaseError::fail(text.unwrap_or_default())
@@ -128,14 +146,17 @@ fn an_engine_does_what_its_model_does_whatever_is_asked_of_it() {
 #[test]
 fn a_pause_after_a_failure_goes_on_when_calls_are_counted_from_zero() {
     let compile = |what| vec![Compile { meanwhile: Vec::new(), what }];
-    run(&[
-        Op::Register { grouped: false },
-        Op::Dispatch { of: 0, calls: 11 },
-        Op::NewAssumption,
-        Op::Run { all: true, compiles: compile(What::Error) },
-        // Hot enough for the second tier, whose compile takes the counts.
-        Op::Dispatch { of: 0, calls: 19 },
-        Op::Run { all: false, compiles: compile(What::InVain(0)) },
-        Op::Dispatch { of: 0, calls: 6 },
-    ]);
+    run(
+        Setup::default(),
+        &[
+            Op::Register { grouped: false },
+            Op::Dispatch { of: 0, calls: 11 },
+            Op::NewAssumption,
+            Op::Run { all: true, compiles: compile(What::Error) },
+            // Hot enough for the second tier, whose compile takes the counts.
+            Op::Dispatch { of: 0, calls: 19 },
+            Op::Run { all: false, compiles: compile(What::InVain(0)) },
+            Op::Dispatch { of: 0, calls: 6 },
+        ],
+    );
 }

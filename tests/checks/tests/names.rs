@@ -33,22 +33,48 @@ fn rows(page: &str) -> Vec<(Vec<u32>, String)> {
     .collect()
 }
 
-/// What a row names in backticks.
+/// What a row names in backticks: `file::test`, `file::test_that_begins_so…`, or a file; else something beside them, with a `=`.
 fn named(column: &str) -> impl Iterator<Item = &str> {
-    column.split('`').skip(1).step_by(2)
+    column.split('`').skip(1).step_by(2).filter(|name| !name.contains('='))
 }
 
-/// Whether it is the last part of a module's path, or a file of tests.
-fn is_module(sources: &[(PathBuf, String)], name: &str) -> bool {
-    let last = name.rsplit("::").next().unwrap_or(name);
-    sources.iter().any(|(path, _)| {
-        let file = path.file_stem().is_some_and(|stem| stem == last);
-        file || path.ends_with(format!("{last}/mod.rs"))
-    })
+/// The tests of a source: functions with the attribute, whatever other attributes and comments are there.
+fn tests(source: &str) -> Vec<&str> {
+    let (mut tests, mut is_test) = (Vec::new(), false);
+    for line in source.lines().map(str::trim_start) {
+        if let Some(name) = line.strip_prefix("fn ").or_else(|| line.strip_prefix("pub fn ")) {
+            let name = name.split(['(', '<']).next().unwrap_or_default();
+            tests.extend(is_test.then_some(name));
+            is_test = false;
+        } else if line == "#[test]" {
+            is_test = true;
+        } else if !line.is_empty() && !line.starts_with("#[") && !line.starts_with("//") {
+            is_test = false;
+        }
+    }
+    tests
+}
+
+/// How many tests a name of a row stands for.
+///
+/// # Panics
+/// If it is not one file, or the test is not in it.
+fn count(all: &[(PathBuf, String)], name: &str) -> usize {
+    let (file, test) = name.split_once("::").map_or((name, None), |(file, test)| (file, Some(test)));
+    let here =
+        all.iter().filter(|(path, _)| path.strip_prefix(root()).is_ok_and(|path| path == Path::new(file)));
+    let there = all.iter().filter(|(path, _)| path.ends_with(file));
+    let files: Vec<_> = if here.clone().count() > 0 { here.collect() } else { there.collect() };
+    let [(_, source)] = files[..] else { panic!("{name}: there are {} such files", files.len()) };
+    let tests = tests(source).into_iter().filter(|found| match test {
+        None => true,
+        Some(test) => test.strip_suffix('…').map_or(*found == test, |start| found.starts_with(start)),
+    });
+    tests.count()
 }
 
 #[test]
-fn every_known_failure_mode_has_a_row_and_every_test_a_row_names_exists() {
+fn every_known_failure_mode_has_a_row_and_every_test_a_row_names_is_in_the_file_it_names() {
     let page = fs::read_to_string(root().join("ARCHITECTURE.md")).expect("the page");
     let mut all = Vec::new();
     sources(&root(), &mut all);
@@ -58,26 +84,25 @@ fn every_known_failure_mode_has_a_row_and_every_test_a_row_names_exists() {
     for (modes, column) in &rows {
         let mut tests = 0;
         for name in named(column) {
-            let found = if name.ends_with(".rs") {
-                all.iter().any(|(path, _)| path.ends_with(name))
-            } else if is_module(&all, name) || name.contains('=') {
-                // Beside a module the row says what its tests are called, and beside a variable which test minds it.
-                continue;
-            } else {
-                let test = match name.strip_suffix('…') {
-                    Some(start) => format!("fn {start}"),
-                    None => format!("fn {name}("),
-                };
-                all.iter().any(|(_, text)| text.contains(&test))
-            };
-            assert!(found, "P{modes:?} names {name}, which is not there");
-            tests += 1;
+            assert!(count(&all, name) > 0, "P{modes:?} names {name}, which is no test there");
+            tests += usize::from(name.contains("::"));
         }
-        // "The p7 tests of such a module."
-        let by_number = modes.iter().any(|mode| {
-            let (word, start) = (format!("p{mode} test"), format!("fn p{mode}_"));
-            column.contains(&word) && all.iter().any(|(_, text)| text.contains(&start))
-        });
-        assert!(tests > 0 || by_number, "P{modes:?} names no test: {column}");
+        assert!(tests > 0, "P{modes:?} names no test: {column}");
     }
+}
+
+#[test]
+fn a_name_stands_for_a_test_of_its_file_and_not_for_a_helper_or_a_test_elsewhere() {
+    let source = "fn p1_helper() {}\n#[test]\n#[cfg(unix)]\nfn p1_test() {\n}\nfn p1_other() {}\n    #[test]\n    fn p2() {}";
+    let all = [(root().join("tests/a.rs"), source.to_owned()), (root().join("b/tests/b.rs"), String::new())];
+    let names = [
+        "tests/a.rs::p1_test",
+        "tests/a.rs::p1_…",
+        "tests/a.rs",
+        "a.rs::p2",
+        "b.rs::p2",
+        "tests/a.rs::p1_helper",
+    ];
+    assert_eq!(names.map(|name| count(&all, name)), [1, 1, 2, 1, 0, 0]);
+    assert!(std::panic::catch_unwind(|| count(&all, "tests/c.rs::p2")).is_err());
 }

@@ -34,7 +34,8 @@ impl Pending {
 pub(crate) struct Piece {
     pub(crate) version: u32,
     pub(crate) sites: BTreeSet<u64>,
-    pub(crate) assumes: Option<usize>,
+    /// What it relies on, by number.
+    pub(crate) assumes: Vec<usize>,
 }
 
 /// A function that is live.
@@ -51,7 +52,7 @@ pub(crate) struct Function {
     /// The compile that may install, its tier, and what it relies on.
     pub(crate) claim: Option<u32>,
     pub(crate) compiling: u8,
-    pub(crate) listed: Option<usize>,
+    pub(crate) listed: Vec<usize>,
     /// A closure that was submitted with the request that is pending.
     pub(crate) shot: Option<usize>,
     pub(crate) cap: u8,
@@ -86,7 +87,7 @@ impl Function {
             pending: Pending::None,
             claim: None,
             compiling: 0,
-            listed: None,
+            listed: Vec::new(),
             shot: None,
             cap: beadwork::TierId::MAX.get(),
             blacklisted: false,
@@ -109,14 +110,16 @@ impl Function {
     }
 
     pub(super) fn cancel(&mut self) {
-        (self.pending, self.claim, self.listed, self.shot) = (Pending::None, None, None, None);
+        (self.pending, self.claim, self.shot) = (Pending::None, None, None);
+        self.listed.clear();
     }
 
     /// A claim ends without code of the tier, and what followed it is queued.
     pub(super) fn abandon(&mut self, tier: u8) {
         let served = self.pending == Pending::Followed(tier);
         self.pending = if served { Pending::None } else { self.pending.without_compile() };
-        (self.claim, self.listed) = (None, None);
+        self.claim = None;
+        self.listed.clear();
     }
 
     pub(super) fn clear_code(&mut self) -> bool {

@@ -48,7 +48,14 @@ pub(crate) struct Model {
     pub(crate) gone: Vec<Bead>,
     pub(crate) pieces: Vec<Piece>,
     pub(crate) groups: Vec<(Group, Vec<Bead>)>,
-    pub(crate) assumptions: Vec<(Assumption, bool)>,
+    /// Made by the VM, each with its number.
+    pub(crate) assumptions: Vec<(Assumption, usize)>,
+    /// By number: whether it was broken.
+    pub(crate) broken: Vec<bool>,
+    /// What code that contains the body of a function relies on, by number.
+    pub(crate) standings: Vec<(Bead, usize)>,
+    /// Nothing is held for a revert, since the VM frees code itself.
+    pub(crate) hands_back: bool,
     pub(crate) disabled: bool,
     pub(crate) tiers_off: [bool; TIERS as usize],
     pub(crate) deliveries: Vec<Delivered>,
@@ -158,10 +165,15 @@ impl Model {
         Some(code || pending)
     }
 
-    /// Answers whether it had code or waited for some.
-    pub(crate) fn reload(&mut self, bead: Bead) -> Option<bool> {
-        let function = self.get(bead)?;
-        let wanted = function.tier.max(function.pending.target().unwrap_or(0));
+    /// The tier the function has or waits for.
+    pub(crate) fn wanted(&mut self, bead: Bead) -> u8 {
+        self.get(bead).map_or(0, |function| function.tier.max(function.pending.target().unwrap_or(0)))
+    }
+
+    /// Reloads a function that had or waited for `earlier`. Answers whether it had code or waited for some.
+    pub(crate) fn reload(&mut self, bead: Bead, earlier: u8) -> Option<bool> {
+        let wanted = self.wanted(bead).max(earlier);
+        self.get(bead)?;
         if wanted == 0 {
             return Some(false);
         }
@@ -216,9 +228,10 @@ impl Model {
     /// Publishes a piece: at `tier`, with the version the engine gave it.
     fn publish(&mut self, bead: Bead, tier: u8, piece: usize, version: u32) -> Option<()> {
         self.pieces[piece].version = version;
+        let hands_back = self.hands_back;
         let function = self.get(bead)?;
         if function.tier == 1 && tier > 1 {
-            function.kept = function.code;
+            function.kept = function.code.filter(|_| !hands_back);
         } else if tier <= 1 {
             function.kept = None;
         }
@@ -233,7 +246,8 @@ impl Model {
         match function.pending {
             Pending::Queued(target) | Pending::Followed(target) if target > tier => {
                 function.pending = Pending::Queued(target);
-                (function.claim, function.listed) = (None, None);
+                function.claim = None;
+                function.listed.clear();
             }
             _ => function.cancel(),
         }
@@ -246,7 +260,8 @@ impl Model {
         let claim = self.claims;
         let function = self.get(bead).expect("what is compiled is live");
         assert_eq!(function.pending, Pending::Queued(tier), "{bead} is compiled for what it waits for");
-        (function.pending, function.claim, function.listed) = (Pending::Compiling(tier), Some(claim), None);
+        (function.pending, function.claim) = (Pending::Compiling(tier), Some(claim));
+        function.listed.clear();
         function.compiling = tier;
         claim
     }
@@ -260,18 +275,20 @@ impl Model {
         if !self.holds(bead, claim) {
             return false;
         }
-        if self.pieces[piece].assumes.is_some_and(|assumed| self.assumptions[assumed].1) {
+        if self.is_in_vain(piece) {
             self.in_vain(bead, claim, tier);
             return false;
         }
         let Some(function) = self.get(bead) else { return false };
         if tier > function.highest() {
             function.pending = function.pending.without_compile();
-            (function.claim, function.listed) = (None, None);
+            function.claim = None;
+            function.listed.clear();
             return false;
         }
         function.faults[usize::from(tier) - 1] = (0, 0);
-        (function.claim, function.listed) = (None, None);
+        function.claim = None;
+        function.listed.clear();
         function.pending = match function.pending {
             Pending::Followed(target) if target > tier => Pending::Queued(target),
             _ => Pending::None,
@@ -305,20 +322,52 @@ impl Model {
         true
     }
 
-    /// Breaks an assumption; answers how many functions lost code or a compile.
-    pub(crate) fn break_assumption(&mut self, number: usize) -> usize {
-        if std::mem::replace(&mut self.assumptions[number].1, true) {
+    /// A new thing to rely on.
+    pub(crate) fn premise(&mut self) -> usize {
+        self.broken.push(false);
+        self.broken.len() - 1
+    }
+
+    /// Whether code relies on what does not hold.
+    pub(crate) fn is_in_vain(&self, piece: usize) -> bool {
+        self.pieces[piece].assumes.iter().any(|&number| self.broken[number])
+    }
+
+    /// What code relies on that contains the body of a function; `None` if code of the tier may not.
+    pub(crate) fn standing(&mut self, bead: Bead, tier: u8) -> Option<usize> {
+        if tier > self.get(bead)?.highest() {
+            return None;
+        }
+        if let Some((_, number)) = self.standings.iter().find(|(of, _)| *of == bead) {
+            return Some(*number);
+        }
+        let number = self.premise();
+        self.standings.push((bead, number));
+        Some(number)
+    }
+
+    /// A call of the function means something else: what contains its body goes.
+    pub(crate) fn changed_meaning(&mut self, bead: Bead) {
+        if let Some(at) = self.standings.iter().position(|(of, _)| *of == bead) {
+            let (_, number) = self.standings.swap_remove(at);
+            self.break_premise(number);
+        }
+    }
+
+    /// What code relied on does not hold any more; answers how many functions lost code or a compile.
+    pub(crate) fn break_premise(&mut self, number: usize) -> usize {
+        if std::mem::replace(&mut self.broken[number], true) {
             return 0;
         }
         let relies = |pieces: &[Piece], code: Option<usize>| {
-            code.is_some_and(|piece| pieces[piece].assumes == Some(number))
+            code.is_some_and(|piece| pieces[piece].assumes.contains(&number))
         };
         let mut functions = 0;
         for bead in self.live.iter().map(|function| function.bead).collect::<Vec<_>>() {
             let pieces = std::mem::take(&mut self.pieces);
             let Some(function) = self.get(bead) else { continue };
             let runs = relies(&pieces, function.code);
-            let compiles = function.listed == Some(number);
+            let compiles = function.listed.contains(&number);
             if relies(&pieces, function.kept) {
                 function.kept = None;
             }

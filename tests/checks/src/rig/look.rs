@@ -1,6 +1,7 @@
 //! Compares what can be seen of the engine with the model.
 
 use super::{Inner, SITES, entry, tier};
+use crate::faults;
 use crate::model::{Function, Pending, TIERS};
 use beadwork::{Bead, BeadState, Core, PendingState, TierId};
 use std::sync::atomic::{AtomicPtr, Ordering::Acquire, Ordering::Relaxed};
@@ -18,6 +19,10 @@ pub(super) fn shown(state: &BeadState) -> Pending {
 
 impl Inner {
     pub(super) fn compare(&self) {
+        let wrong = faults::wrong();
+        assert!(wrong.is_none(), "within a compile: {wrong:?}");
+        // Safe to free: nothing runs here.
+        self.back.lock().expect("not poisoned").clear();
         let mut model = self.model.borrow_mut();
         for function in &mut model.live {
             let state = self.engine.state(function.bead).expect("it is live");
@@ -51,8 +56,29 @@ impl Inner {
             let cell: &AtomicPtr<u8> = unsafe { &*slot.as_ptr() };
             assert_eq!(cell.load(Acquire).addr() as u64, code.map_or(0, entry), "slot of {bead}");
         }
+        if !self.setup.hands_back {
+            for &piece in
+                self.answered.iter().flat_map(|answered| answered.borrow().clone()).collect::<Vec<_>>().iter()
+            {
+                assert_eq!(self.was_freed(piece), 0, "piece {piece} may be running");
+            }
+        }
         for (lease, piece) in self.leases.borrow().iter() {
             assert_eq!((lease.addr(), self.was_freed(*piece)), (entry(*piece), 0), "leased code stays");
+        }
+    }
+
+    /// Of a batch, functions are claimed before the first of them is compiled.
+    pub(super) fn meet_claims(&self) {
+        let mut model = self.model.borrow_mut();
+        for (bead, pending) in
+            model.live.iter().map(|function| (function.bead, function.pending)).collect::<Vec<_>>()
+        {
+            if let Pending::Queued(tier) = pending
+                && self.engine.state(bead).is_ok_and(|state| shown(&state) == Pending::Compiling(tier))
+            {
+                model.claim(bead, tier);
+            }
         }
     }
 
@@ -100,6 +126,11 @@ impl Inner {
         let freed = self.freed.lock().expect("not poisoned");
         for (piece, used) in used.into_iter().enumerate() {
             assert_eq!(freed[piece], u32::from(!used), "piece {piece}");
+        }
+        if self.depth.get() == 0 {
+            let waiting = model.live.iter().filter(|function| function.pending != Pending::None).count();
+            let expected = if self.setup.snapshots { waiting } else { 0 };
+            assert_eq!(self.notes.load(Relaxed), expected, "a snapshot for each that waits");
         }
         let stats = self.engine.stats();
         assert_eq!(stats.beads, model.live.len() as u64);

@@ -6,10 +6,10 @@ mod steps;
 
 use crate::faults;
 use crate::model::{FAULT_LIMIT, Function, Model, Piece, THRESHOLDS, TIERS};
-use crate::op::{Compile, Made, Op};
+use crate::op::{Compile, Made, Op, Setup};
 use beadwork::{
-    Activity, Bead, CodeOwner, CompiledCode, DeoptHistory, DeoptPolicy, Engine, Lease, Mutator, PauseGuard,
-    Recovery, Slot, Tier, TierId, Verdict,
+    Activity, Bead, CodeOwner, CompiledCode, Core, DeoptHistory, DeoptPolicy, Engine, HandedBack, Lease,
+    Mutator, PauseGuard, Recovery, Slot, Tier, TierId, Verdict,
 };
 use compile::Scripted;
 use std::cell::{Cell, RefCell};
@@ -51,6 +51,14 @@ struct Inner {
     model: RefCell<Model>,
     engine: Engine,
     m: RefCell<Option<Mutator>>,
+    other: RefCell<Option<Mutator>>,
+    /// What dispatches of each mutator were answered since its last safepoint.
+    answered: [RefCell<Vec<usize>>; 2],
+    setup: Setup,
+    /// What the engine has handed back.
+    back: Arc<Mutex<Vec<HandedBack>>>,
+    /// Snapshots that are neither used nor dropped.
+    notes: Arc<AtomicUsize>,
     script: RefCell<VecDeque<Compile>>,
     depth: Cell<usize>,
     /// How often each piece was freed.
@@ -86,6 +94,26 @@ fn threshold(activity: &Activity) -> Verdict {
     if activity.calls >= threshold { Verdict::Promote } else { Verdict::wait(threshold - activity.calls) }
 }
 
+/// What the frontend notes for a compile; counted while it lives.
+struct Note {
+    bead: Bead,
+    core: Core,
+    count: Arc<AtomicUsize>,
+}
+
+impl Note {
+    fn new(bead: Bead, core: Core, count: &Arc<AtomicUsize>) -> Note {
+        count.fetch_add(1, Relaxed);
+        Note { bead, core, count: count.clone() }
+    }
+}
+
+impl Drop for Note {
+    fn drop(&mut self) {
+        self.count.fetch_sub(1, Relaxed);
+    }
+}
+
 /// Counts the frees of a piece.
 struct Owner(Arc<Mutex<Vec<u32>>>, usize);
 
@@ -97,8 +125,9 @@ impl Drop for Owner {
 
 impl Rig {
     /// A new engine without functions.
-    pub fn start() -> Rig {
+    pub fn start(setup: Setup) -> Rig {
         faults::hide();
+        let _ = faults::wrong();
         let builder = Engine::builder()
             .capacity(CAPACITY)
             .inline()
@@ -107,11 +136,27 @@ impl Rig {
             .deopt(Proposes)
             .deopt_governor(false)
             .delivery(true);
-        let tiers = (0..TIERS).map(|_| Tier::new(Scripted).policy(threshold).batch(1));
+        let (back, notes): (Arc<Mutex<Vec<HandedBack>>>, Arc<AtomicUsize>) = Default::default();
+        let (takes, counts) = (back.clone(), notes.clone());
+        let builder = match setup.hands_back {
+            true => builder.hand_back(move |piece| takes.lock().expect("not poisoned").push(piece)),
+            false => builder,
+        };
+        let builder = match setup.snapshots {
+            true => builder.snapshot(move |bead, core| Some(Note::new(bead, core, &counts))),
+            false => builder,
+        };
+        let batch = 1 + usize::from(setup.batch % 4);
+        let tiers = (0..TIERS).map(|_| Tier::new(Scripted).policy(threshold).batch(batch));
         let engine = tiers.fold(builder, |builder, tier| builder.tier(tier)).build().expect("an engine");
         let inner = Rc::new(Inner {
-            model: RefCell::default(),
+            model: RefCell::new(Model { hands_back: setup.hands_back, ..Model::default() }),
             m: RefCell::new(Some(engine.mutator())),
+            other: RefCell::new(Some(engine.mutator())),
+            answered: Default::default(),
+            setup,
+            back,
+            notes,
             engine,
             script: RefCell::default(),
             depth: Cell::new(0),
@@ -141,11 +186,14 @@ impl Rig {
         inner.leases.take();
         inner.pauses.take();
         inner.m.take();
+        inner.other.take();
         drop(self);
         let Ok(inner) = Rc::try_unwrap(inner) else { panic!("a rig is held by somebody") };
         drop(inner.engine);
+        inner.back.lock().expect("not poisoned").clear();
         assert!(inner.freed.lock().unwrap().iter().all(|&times| times == 1), "each piece is freed once");
         assert_eq!(inner.shots.load(Relaxed), 0, "closures are dropped with their engine");
+        assert_eq!(inner.notes.load(Relaxed), 0, "so are snapshots");
         Done { operations: inner.operations.get(), dispatches: inner.dispatches.get() }
     }
 }
@@ -192,16 +240,22 @@ impl Inner {
         self.model.borrow_mut().get(bead).map(change)
     }
 
-    /// A new piece of code, with the sites besides.
-    fn make(&self, made: Made, more: &[u64]) -> (usize, CompiledCode) {
+    /// The number of one of the VM's assumptions.
+    fn assumption(&self, number: u8) -> Option<usize> {
+        let model = self.model.borrow();
+        Some(model.assumptions.get(usize::from(number) % model.assumptions.len().max(1))?.1)
+    }
+
+    /// A new piece of code, with the sites and what it relies on besides.
+    fn make(&self, made: Made, more: &[u64], relies: &[usize]) -> (usize, CompiledCode) {
+        let assumes = made.assumes.and_then(|number| self.assumption(number));
         let mut model = self.model.borrow_mut();
-        let assumptions = model.assumptions.len();
-        let assumes =
-            made.assumes.filter(|_| assumptions > 0).map(|number| usize::from(number) % assumptions);
         let mut sites: std::collections::BTreeSet<u64> = more.iter().copied().collect();
         sites.extend((1..=SITES).filter(|site| made.sites >> site & 1 == 1));
         let number = model.pieces.len();
-        let named = assumes.map(|assumes| model.assumptions[assumes].0);
+        let named =
+            model.assumptions.iter().find(|(_, known)| Some(*known) == assumes).map(|(named, _)| *named);
+        let assumes = assumes.into_iter().chain(relies.iter().copied()).collect();
         model.pieces.push(Piece { version: 0, sites: sites.clone(), assumes });
         self.freed.lock().expect("not poisoned").push(0);
         let owner = CodeOwner::boxed(Owner(self.freed.clone(), number));

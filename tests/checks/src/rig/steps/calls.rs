@@ -12,20 +12,61 @@ const MOST_ITERATIONS: u32 = 7_000;
 const LONG_LOOP: u32 = 64;
 
 impl Inner {
-    pub(super) fn dispatch(&self, of: u8, calls: u16) {
+    pub(super) fn dispatch(&self, number: usize, of: u8, calls: u16) {
         let Some(bead) = self.pick(of) else { return self.nothing_done() };
-        let m = self.m.borrow();
+        let m = [&self.m, &self.other][number].borrow();
         let Some(m) = m.as_ref() else { return self.nothing_done() };
         for _ in 0..calls {
             self.dispatches.set(self.dispatches.get() + 1);
             let code = m.dispatch(bead).map(|code| code.addr());
             self.model.borrow_mut().call(bead);
             let known = self.with(bead, |function| (function.code, function.pending));
-            assert_eq!(code, known.and_then(|(code, _)| code).map(entry));
-            let pending = self.engine.state(bead).ok().map(|state| shown(&state));
-            let (calls, wanted) =
-                (self.with(bead, |function| function.calls), known.map(|(_, wanted)| wanted));
-            assert_eq!(pending, wanted, "what {bead} waits for after {calls:?} calls");
+            let piece = known.and_then(|(code, _)| code);
+            assert_eq!(code, piece.map(entry));
+            let mut answered = self.answered[number].borrow_mut();
+            if answered.last() != piece.as_ref() {
+                answered.extend(piece);
+            }
+            self.same_wanted(bead);
+        }
+    }
+
+    /// Policies have asked for what the model says.
+    fn same_wanted(&self, bead: Bead) {
+        let pending = self.engine.state(bead).ok().map(|state| shown(&state));
+        let known = self.with(bead, |function| (function.pending, function.calls));
+        let (wanted, calls) = known.unzip();
+        assert_eq!(pending, wanted, "what {bead} waits for after {calls:?} calls");
+    }
+
+    pub(super) fn native_call(&self, bead: Bead, times: u8) {
+        for _ in 0..times {
+            if let Some(m) = &*self.m.borrow() {
+                m.native_call(bead);
+            }
+            // A budget of 0 says that the code has counted the call: here, that nothing was granted yet.
+            self.with(bead, |function| function.calls += u32::from(function.ask_in > 0));
+            self.model.borrow_mut().consult(bead);
+            self.same_wanted(bead);
+        }
+    }
+
+    pub(super) fn native_loop(&self, bead: Bead, site: u8, times: u8) {
+        let site = 1 + u64::from(site) % SITES;
+        let iterations = self.with(bead, |function| {
+            function.iterations += u32::from(times);
+            function.iterations
+        });
+        if iterations.is_some_and(|iterations| iterations > MOST_ITERATIONS) {
+            return self.nothing_done();
+        }
+        if let Some(m) = &*self.m.borrow() {
+            m.native_iterations(bead, site, times.into());
+        }
+        // What it is granted is the interpreted loop's, too, and may be more than that would be.
+        self.with(bead, |function| function.undisturbed = false);
+        if let Some(iterations) = iterations {
+            self.adopt(bead, iterations, 0);
         }
     }
 

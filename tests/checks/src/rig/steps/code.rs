@@ -7,17 +7,15 @@ use beadwork::{BailoutInfo, Bead, Delivery, DeoptDecision, Recovery, Reloaded, T
 
 impl Inner {
     pub(super) fn install(&self, bead: Bead, to: u8, made: Made) {
-        let (piece, code) = self.make(made, &[]);
+        let (piece, code) = self.make(made, &[], &[]);
         let live = self.with(bead, |_| ()).is_some();
-        let broken = {
-            let model = self.model.borrow();
-            model.pieces[piece].assumes.is_some_and(|assumed| model.assumptions[assumed].1)
-        };
+        let broken = self.model.borrow().is_in_vain(piece);
         let good = live && !broken && (1..=TIERS).contains(&to);
         match self.engine.install(bead, tier(to), code) {
             Ok(version) => {
                 assert!(good, "{bead} at {to}");
                 self.model.borrow_mut().install(bead, to, piece, version);
+                self.model.borrow_mut().changed_meaning(bead);
                 assert_eq!(self.engine.version(bead), Ok(version));
             }
             Err(error) => {
@@ -31,7 +29,7 @@ impl Inner {
         let all = self.all();
         let mut made = Vec::new();
         let swapped = self.engine.swap_matching(tier(to), |bead| {
-            let (piece, code) = self.make(Made::default(), &[]);
+            let (piece, code) = self.make(Made::default(), &[], &[]);
             made.push((bead, piece));
             Some(code)
         });
@@ -46,6 +44,7 @@ impl Inner {
             assert_eq!((superseded.bead, superseded.old_version), (bead, old));
             model.install(bead, to, piece, superseded.version);
         }
+        all.iter().for_each(|&bead| self.model.borrow_mut().changed_meaning(bead));
     }
 
     pub(super) fn invalidate_version(&self, bead: Bead, held: bool) {
@@ -66,7 +65,8 @@ impl Inner {
 
     pub(super) fn reload(&self, bead: Bead) {
         let answer = self.engine.reload(bead);
-        let expected = self.model.borrow_mut().reload(bead);
+        let expected = self.model.borrow_mut().reload(bead, 0);
+        self.model.borrow_mut().changed_meaning(bead);
         let pending = self.with(bead, |function| function.pending);
         match (answer, expected) {
             (Err(_), None) => (),
@@ -122,11 +122,10 @@ impl Inner {
             if model.assumptions.is_empty() {
                 return self.nothing_done();
             }
-            let number = usize::from(number) % model.assumptions.len();
-            (model.assumptions[number].0, number)
+            model.assumptions[usize::from(number) % model.assumptions.len()]
         };
         self.disturb();
-        let expected = self.model.borrow_mut().break_assumption(number);
+        let expected = self.model.borrow_mut().break_premise(number);
         assert_eq!(self.engine.invalidate_assumption(assumption), expected, "functions that relied on it");
         assert!(!self.engine.is_valid(assumption));
     }

@@ -54,7 +54,8 @@ impl Inner {
     /// is live and what has a slot, whose index is never used again.
     fn with_room<T>(&self, wanted: usize, register: impl Fn() -> Option<T>) -> Option<T> {
         register().or_else(|| {
-            self.safepoint();
+            self.safepoint(0);
+            self.safepoint(1);
             self.engine.reclaim();
             let registered = register();
             let taken = self.taken() + wanted;
@@ -87,6 +88,7 @@ impl Inner {
 
     pub(super) fn remove(&self, bead: Bead) {
         let removed = self.model.borrow_mut().remove(bead);
+        self.model.borrow_mut().changed_meaning(bead);
         let core = removed.map(|function| Core::new(function.core));
         assert_eq!(self.engine.remove(bead).ok(), core);
     }
@@ -103,7 +105,10 @@ impl Inner {
         let live = self.members(&members);
         assert_eq!(self.engine.group_members(group), Some(live.clone()));
         assert_eq!(self.engine.remove_group(group), live.len());
-        live.iter().for_each(|&bead| drop(self.model.borrow_mut().remove(bead)));
+        for &bead in &live {
+            let _ = self.model.borrow_mut().remove(bead);
+            self.model.borrow_mut().changed_meaning(bead);
+        }
         assert_eq!(self.engine.group_members(group), None);
     }
 

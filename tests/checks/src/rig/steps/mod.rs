@@ -31,7 +31,12 @@ impl Inner {
                 let known = self.with(bead, |function| function.core = core.into()).ok_or(());
                 assert_eq!(self.engine.set_core(bead, Core::new(core.into())).map_err(drop), known);
             }),
-            Op::Dispatch { of, calls } => self.dispatch(of, calls),
+            Op::Dispatch { of, calls } => self.dispatch(0, of, calls),
+            Op::OtherDispatch { of, calls } => self.dispatch(1, of, calls.into()),
+            Op::NativeCall { of, times } => self.on_calls(of, |bead| self.native_call(bead, times % 8)),
+            Op::NativeLoop { of, site, times } => {
+                self.on_calls(of, |bead| self.native_loop(bead, site, times));
+            }
             Op::BackEdge { of, site, times } => self.on(of, |bead| self.back_edge(bead, site, times % 100)),
             Op::Promote { of, tier } => self.on(of, |bead| self.promote(bead, tier % (TIERS + 2))),
             Op::PromoteGroup { group, tier } => self.promote_group(group, tier % (TIERS + 2)),
@@ -46,6 +51,7 @@ impl Inner {
             Op::SwapAll { tier } => self.swap_all(tier % (TIERS + 2)),
             Op::Invalidate { of } => self.on(of, |bead| {
                 let known = self.model.borrow_mut().invalidate(bead);
+                self.model.borrow_mut().changed_meaning(bead);
                 assert_eq!(self.engine.invalidate(bead).is_ok(), known.is_some());
             }),
             Op::InvalidateVersion { of, held } => self.on(of, |bead| self.invalidate_version(bead, held)),
@@ -53,18 +59,27 @@ impl Inner {
                 let all = self.all();
                 let took = |&&bead: &&Bead| self.model.borrow_mut().invalidate(bead) == Some(true);
                 let expected = all.iter().filter(took).count();
+                all.iter().for_each(|&bead| self.model.borrow_mut().changed_meaning(bead));
                 assert_eq!(self.engine.invalidate_all(), expected);
             }
             Op::Reload { of } => self.on(of, |bead| self.reload(bead)),
             Op::ReloadAll => {
                 let all = self.all();
-                let took = |&&bead: &&Bead| self.model.borrow_mut().reload(bead) == Some(true);
-                let expected = all.iter().filter(took).count();
+                let wanted: Vec<_> =
+                    all.iter().map(|&bead| (bead, self.model.borrow_mut().wanted(bead))).collect();
+                let took = |&&(bead, wanted): &&(Bead, u8)| {
+                    let mut model = self.model.borrow_mut();
+                    let took = model.reload(bead, wanted) == Some(true);
+                    model.changed_meaning(bead);
+                    took
+                };
+                let expected = wanted.iter().filter(took).count();
                 assert_eq!(self.engine.reload_all(), expected);
             }
             Op::Demote { of, tier: to } => self.on(of, |bead| {
                 let to = to % (TIERS + 1);
                 let known = self.model.borrow_mut().demote(bead, to);
+                self.model.borrow_mut().changed_meaning(bead);
                 assert_eq!(self.engine.demote(bead, tier(to)).is_ok(), known.is_some());
             }),
             Op::Bailout { of, proposal, outdated } => {
@@ -72,12 +87,19 @@ impl Inner {
             }
             Op::Cap { of, tier: cap } => self.on(of, |bead| {
                 let cap = cap % (TIERS + 1);
+                let lowered = self.with(bead, |function| cap < function.cap) == Some(true);
                 let known = self.model.borrow_mut().restrict(bead, |function| function.cap = cap);
+                if lowered {
+                    self.model.borrow_mut().changed_meaning(bead);
+                }
                 assert_eq!(self.engine.set_tier_cap(bead, tier(cap)).is_ok(), known.is_some());
                 self.with(bead, |function| function.ask_in = 1);
             }),
             Op::Blacklist { of, on } => self.on(of, |bead| {
                 let known = self.model.borrow_mut().restrict(bead, |function| function.blacklisted = on);
+                if on {
+                    self.model.borrow_mut().changed_meaning(bead);
+                }
                 let done = if on { self.engine.blacklist(bead) } else { self.engine.unblacklist(bead) };
                 assert_eq!(done.is_ok(), known.is_some());
                 if !on {
@@ -86,7 +108,8 @@ impl Inner {
             }),
             Op::NewAssumption => {
                 let made = self.engine.assumption();
-                self.model.borrow_mut().assumptions.push((made, false));
+                let number = self.model.borrow_mut().premise();
+                self.model.borrow_mut().assumptions.push((made, number));
             }
             Op::Break(number) => self.break_assumption(number),
             Op::Pause => self.pauses.borrow_mut().push(self.engine.pause()),
@@ -137,10 +160,20 @@ impl Inner {
                 self.with(bead, |function| function.paused_until = 0);
                 assert!(self.engine.deopts(bead).is_none());
             }),
-            Op::Safepoint => self.safepoint(),
+            Op::Safepoint => self.safepoint(0),
+            Op::OtherSafepoint => self.safepoint(1),
+            Op::OtherOffline => {
+                // As good as a safepoint, and then as good as none for ever.
+                self.answered[1].borrow_mut().clear();
+                if let Some(other) = &mut *self.other.borrow_mut() {
+                    other.offline(|| self.engine.reclaim());
+                }
+            }
             Op::Reclaim => {
-                self.safepoint();
+                self.safepoint(0);
+                self.safepoint(1);
                 self.engine.reclaim();
+                self.back.lock().expect("not poisoned").clear();
                 self.compare_freed();
             }
             Op::Deliver => self.deliver(),
@@ -173,8 +206,18 @@ impl Inner {
         self.model.borrow_mut().live.iter_mut().for_each(|function| function.undisturbed = false);
     }
 
-    fn safepoint(&self) {
-        if let Some(m) = &mut *self.m.borrow_mut() {
+    /// As `on`, for what may happen to a function that calls and loops alone have changed.
+    fn on_calls(&self, of: u8, run: impl FnOnce(Bead)) {
+        match self.pick(of) {
+            Some(bead) => run(bead),
+            None => self.nothing_done(),
+        }
+    }
+
+    fn safepoint(&self, number: usize) {
+        self.answered[number].borrow_mut().clear();
+        let mutator = [&self.m, &self.other][number];
+        if let Some(m) = &mut *mutator.borrow_mut() {
             m.safepoint();
         }
     }
