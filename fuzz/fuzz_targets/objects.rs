@@ -2,6 +2,7 @@
 #![no_main]
 
 use beadwork_arena::Arena;
+use beadwork_checks::arena::relocated;
 use beadwork_object::{Layout, Outside, link};
 use libfuzzer_sys::fuzz_target;
 use std::sync::LazyLock;
@@ -30,16 +31,13 @@ fuzz_target!(|input: (bool, bool, &[u8])| {
     let functions: Vec<_> = parts.iter().zip(&relocations).map(|(part, at)| part.function(at)).collect();
     let before = ARENA.stats().live_bytes;
     if let Ok(blocks) = ARENA.place(&functions) {
+        let entries: Vec<u64> = blocks.iter().map(|block| block.entry().addr() as u64).collect();
         for ((block, part), relocations) in blocks.iter().zip(&parts).zip(&relocations) {
             assert!(part.entry < part.code.len() && block.entry().addr().is_multiple_of(part.align));
             // SAFETY: the block lives, and nobody writes to it.
             let placed = unsafe { std::slice::from_raw_parts(block.entry(), part.code.len()) };
-            let mut expected = part.code.clone();
-            for field in relocations {
-                let field = field.offset as usize..field.offset as usize + field.kind.width();
-                expected[field.clone()].copy_from_slice(&placed[field]);
-            }
-            assert!(placed == expected, "code outside of relocated fields has changed");
+            let expected = relocated(&part.code, relocations, block.entry().addr() as u64, &entries);
+            assert!(Some(placed) == expected.as_deref(), "code and each of its fields are what they are to be");
         }
     }
     assert_eq!(ARENA.stats().live_bytes, before, "what was placed is freed");

@@ -52,10 +52,10 @@ const KINDS: [RelocationKind; 11] = [
     RelocationKind::RiscvPcRelLo12I,
 ];
 
-/// A block and the bytes it was given; those a relocation may have changed are `None`.
+/// A block and the bytes that are to be there.
 struct Live {
     block: CodeBlock,
-    bytes: Vec<Option<u8>>,
+    bytes: Vec<u8>,
 }
 
 impl Live {
@@ -105,16 +105,46 @@ fn place(arena: &Arena, batch: &[Code], live: &mut Vec<Live>) {
         return;
     };
     assert_eq!(blocks.len(), batch.len());
+    let entries: Vec<u64> = blocks.iter().map(|block| block.entry().addr() as u64).collect();
     for ((block, code), relocations) in blocks.into_iter().zip(batch).zip(&fields) {
         assert!(code.align.is_power_of_two() && !code.bytes.is_empty());
         assert!(block.entry().addr().is_multiple_of(code.align.into()), "alignment {}", code.align);
-        let mut bytes: Vec<Option<u8>> = code.bytes.iter().copied().map(Some).collect();
-        for field in relocations {
-            let field = field.offset as usize..field.offset as usize + field.kind.width();
-            bytes[field].fill(None);
-        }
-        live.push(Live { block, bytes });
+        let bytes = relocated(&code.bytes, relocations, block.entry().addr() as u64, &entries);
+        live.push(Live { block, bytes: bytes.expect("what does not fit its field is refused") });
     }
+}
+
+/// The code with its fields filled in by the rules of x86-64's psABI, as code of a batch with those entries that begins at `base`; `None`
+/// if a value does not fit. Numbers here are wider than any address, so nothing wraps by itself.
+pub fn relocated(code: &[u8], relocations: &[Relocation], base: u64, entries: &[u64]) -> Option<Vec<u8>> {
+    const ALL: i128 = 1 << 64;
+    let mut code = code.to_vec();
+    for field in relocations {
+        let target = match field.target {
+            Target::Address(address) => i128::from(address),
+            Target::Local(function, offset) => i128::from(entries[function as usize]) + i128::from(offset),
+        };
+        let place = i128::from(base) + i128::from(field.offset);
+        let absolute = (target + i128::from(field.addend)).rem_euclid(ALL);
+        let signed = |value: i128| if value < ALL / 2 { value } else { value - ALL };
+        let relative = signed((absolute - place).rem_euclid(ALL));
+        let (value, width, least, most) = match field.kind {
+            RelocationKind::Abs8 => (absolute, 8, 0, ALL - 1),
+            RelocationKind::Abs4 => (absolute, 4, 0, (1 << 32) - 1),
+            RelocationKind::X86Abs4Signed => (signed(absolute), 4, -(1 << 31), (1 << 31) - 1),
+            RelocationKind::X86PcRel4 => (relative, 4, -(1 << 31), (1 << 31) - 1),
+            RelocationKind::X86PcRel8 => (relative, 8, -ALL / 2, ALL / 2 - 1),
+            other => panic!("{other:?} is no field of x86-64"),
+        };
+        if !(least..=most).contains(&value) {
+            return None;
+        }
+        let at = field.offset as usize;
+        for (byte, cell) in code[at..at + width].iter_mut().enumerate() {
+            *cell = (value >> (8 * byte) & 0xff) as u8;
+        }
+    }
+    Some(code)
 }
 
 fn relocation(field: &Field) -> Relocation {
@@ -151,7 +181,7 @@ fn compare(arena: &Arena, live: &[Live]) {
             // SAFETY: a live block's memory is readable, and changed by nobody.
             #[allow(unsafe_code)]
             let found = unsafe { piece.block.entry().add(offset).read() };
-            assert!(byte.is_none_or(|byte| byte == found), "code has changed");
+            assert_eq!(found, *byte, "code and its fields are as they were placed");
         }
     }
     let stats = arena.stats();

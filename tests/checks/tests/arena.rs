@@ -10,8 +10,17 @@ use proptest::prelude::*;
 fn field() -> impl Strategy<Value = Field> {
     let local = prop_oneof![Just(None), (0..4u8, 0..64u16).prop_map(Some)];
     // The first kinds are those of x86-64; the others are refused there.
-    (0..64u32, 0..7u8, local, any::<u64>(), -64..64i64)
-        .prop_map(|(offset, kind, local, address, addend)| Field { offset, kind, local, address, addend })
+    // Any address, and those at the ends of what fields can hold.
+    let near = (0..64u32, -64..64i64).prop_map(|(bit, by)| (1u64 << bit).wrapping_add_signed(by));
+    let address = prop_oneof![any::<u64>(), near];
+    let addend = prop_oneof![4 => -64..64i64, 1 => any::<i64>()];
+    (0..64u32, 0..7u8, local, address, addend).prop_map(|(offset, kind, local, address, addend)| Field {
+        offset,
+        kind,
+        local,
+        address,
+        addend,
+    })
 }
 
 fn code() -> impl Strategy<Value = Code> {

@@ -118,7 +118,7 @@ fn payload(stage: &Stage) -> Thing {
 }
 
 /// Code the VM makes itself, for [`install`](beadwork::Engine::install).
-pub(crate) fn own_code(stage: &Stage, bead: Bead) -> Option<CompiledCode> {
+pub(crate) fn own_code(stage: &Stage, bead: Bead) -> Option<(usize, CompiledCode)> {
     let premise = if once_in(4) { stage.premises.any() } else { None };
     let what = (bead, 0, premise.map_or(0, |(_, number)| number));
     let (number, mut code) = pieces::code(&stage.pieces, &stage.tally, what, stage.fails(2_000))?;
@@ -134,5 +134,5 @@ pub(crate) fn own_code(stage: &Stage, bead: Bead) -> Option<CompiledCode> {
     {
         code = code.embeds(callee);
     }
-    Some(if once_in(4) { code.payload(payload(stage)) } else { code })
+    Some((number, if once_in(4) { code.payload(payload(stage)) } else { code }))
 }

@@ -1,12 +1,13 @@
 //! Threads that control the engine: everything a VM can ask for, in any order, at any time.
 
 use crate::backend::{compile, own_code};
+use crate::pieces::{Content, Pieces, SITES};
 use crate::runner::running;
 use crate::stage::{FUNCTIONS, IMMORTAL, Stage, Thing, below, once_in, refused, step};
 use crate::tally::Fault;
 use beadwork::{BailoutInfo, Bead, BeadInfo, Engine, Group, Job, Mutator, TierId};
 use std::sync::Arc;
-use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::{AtomicPtr, Ordering::Acquire, Ordering::Relaxed};
 use std::time::Duration;
 
 pub(crate) struct Controller<'s> {
@@ -69,51 +70,85 @@ impl<'s> Controller<'s> {
 
     fn install(&self) {
         let Some((_, bead)) = self.stage.any() else { return };
-        if let Some(code) = own_code(self.stage, bead) {
-            let _ = self.engine.install(bead, self.tier(), code);
+        if let Some((number, code)) = own_code(self.stage, bead)
+            && let Ok(version) = self.engine.install(bead, self.tier(), code)
+        {
+            self.stage.pieces.note_installed(number, version);
         }
     }
 
     /// Takes code back, and sees that it is gone.
     fn take_back(&self) {
-        let Some((_, bead)) = self.stage.any() else { return };
-        let before = self.stage.pieces.made();
+        let Some((at, bead)) = self.stage.any() else { return };
+        let (before, ran) = (self.stage.pieces.made(), running(self.stage, &self.m, bead));
         let what = below(6);
         let gone = match what {
             0 => self.engine.invalidate(bead).is_ok(),
             1 => self.engine.reload(bead).is_ok(),
             2 => self.engine.blacklist(bead).is_ok() && self.engine.unblacklist(bead).is_ok(),
-            3 | 4 => {
+            3 => {
                 // A compile in flight goes on where there is no code.
                 let _ = self.engine.demote(bead, self.tier());
-                false
+                return;
             }
             _ => {
-                let version = self.engine.version(bead).unwrap_or_default();
-                let _ = self.engine.invalidate_version(bead, version);
-                false
+                // Only that version, wherever it is.
+                let version = ran.and_then(|(number, content)| self.stage.pieces.version(number, content));
+                let taken = version.map(|version| self.engine.invalidate_version(bead, version));
+                if taken.is_some_and(|taken| taken.is_ok()) {
+                    self.went(at, bead, ran, "its version was invalidated");
+                }
+                return;
             }
         };
-        // What the VM installed itself may have come later than it was made.
-        if gone && let Some((number, content)) = running(self.stage, &self.m, bead) {
-            let old = number < before && content.version != 0;
-            self.stage.tally.expect(!old, || {
-                format!("{bead} still answers code {number} of version {} after {what}", content.version)
-            });
+        if gone {
+            self.went(at, bead, ran, ["an invalidation", "a reload", "a blacklisting"][what]);
+            // Nor anything else that there was; but what the VM installed itself may have come later than it was made.
+            if let Some((number, content)) = running(self.stage, &self.m, bead) {
+                let old = number < before && content.version != 0;
+                self.stage.tally.expect(!old, || {
+                    format!("{bead} still answers code {number} of version {} after {what}", content.version)
+                });
+            }
+        }
+    }
+
+    /// A piece that ran was taken back, and nobody is answered it again: no dispatch, no slot, no loop.
+    #[allow(unsafe_code)]
+    fn went(&self, at: usize, bead: Bead, ran: Option<(usize, Content)>, why: &str) {
+        let Some((number, _)) = ran else { return };
+        let tally = &self.stage.tally;
+        tally.checked.fetch_add(1, Relaxed);
+        let entry = Pieces::entry(number);
+        let dispatched = self.m.code(bead).map(|code| code.addr() as usize);
+        tally.expect(dispatched != Some(entry.addr()), || {
+            format!("{bead} answers piece {number} after {why}")
+        });
+        if at < IMMORTAL
+            && let Ok(slot) = self.engine.slot(bead)
+        {
+            // SAFETY: the engine lives, and its slots stay where they are.
+            let cell: &AtomicPtr<u8> = unsafe { &*slot.as_ptr() };
+            let called = cell.load(Acquire).addr();
+            tally
+                .expect(called != entry.addr(), || format!("{bead}'s slot holds piece {number} after {why}"));
+        }
+        for site in 1..SITES {
+            let entered = self.m.osr_entry(bead, site).map(|code| code.addr() as usize);
+            let gone = entered != Some(Pieces::loop_entry(number, site).addr());
+            tally.expect(gone, || format!("loop {site} of {bead} enters piece {number} after {why}"));
         }
     }
 
     fn bail_out(&self) {
-        let Some((_, bead)) = self.stage.any() else { return };
-        let Some((_, content)) = running(self.stage, &self.m, bead) else { return };
-        let asked = self.engine.version(bead).unwrap_or_default();
-        let version = if content.version == 0 { asked } else { content.version };
+        let Some((at, bead)) = self.stage.any() else { return };
+        let Some((number, content)) = running(self.stage, &self.m, bead) else { return };
+        let Some(version) = self.stage.pieces.version(number, content) else { return };
         let info = BailoutInfo::new(version).guard(below(3) as u32).pc(below(3) as u64);
         let info = if once_in(8) { info.osr_site(1) } else { info };
         let Ok(decision) = self.engine.bailout(bead, info) else { return };
-        if let Some((_, now)) = running(self.stage, &self.m, bead).filter(|_| decision.took_code()) {
-            let went = now.version != version;
-            self.stage.tally.expect(went, || format!("{bead} runs version {version} after {decision:?}"));
+        if decision.took_code() {
+            self.went(at, bead, Some((number, content)), &format!("{decision:?}"));
         }
         if once_in(16) {
             self.engine.forget_deopts(bead);
@@ -205,7 +240,7 @@ impl<'s> Controller<'s> {
             2 => drop(self.engine.drop_all_kept()),
             3 => {
                 let stage = self.stage;
-                let swap = |bead| if once_in(16) { own_code(stage, bead) } else { None };
+                let swap = |bead| if once_in(16) { Some(own_code(stage, bead)?.1) } else { None };
                 drop(self.engine.swap_matching(TierId::BASELINE, swap));
             }
             4 => self.engine.walk(|bead| {

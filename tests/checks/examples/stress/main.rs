@@ -101,13 +101,14 @@ fn summarize(tally: &Tally, options: &Options, took: Duration, rounds: u64) {
     let count = |count: &AtomicU64| count.load(Relaxed);
     println!(
         "stress: seed {}, {:.0} s, {rounds} rounds: {} operations, {} dispatches, {} compiles, {} pieces of code freed, {} \
-         functions removed, {} moved, {} forks; {} faults injected ({} panics), {} violations",
+         looked for after they were taken back, {} functions removed, {} moved, {} forks; {} faults injected ({} panics), {} violations",
         options.seed,
         took.as_secs_f64(),
         count(&tally.operations),
         count(&tally.dispatched),
         count(&tally.compiled),
         count(&tally.freed),
+        count(&tally.checked),
         count(&tally.removed),
         count(&tally.moved),
         count(&tally.forks),

@@ -37,6 +37,8 @@ pub(crate) struct Content {
 struct Piece {
     content: UnsafeCell<Content>,
     state: AtomicU32,
+    /// The version it was given when the VM installed it; 0 until that is known.
+    installed: AtomicU32,
 }
 
 pub(crate) struct Pieces {
@@ -78,6 +80,17 @@ impl Pieces {
         unsafe { *piece.content.get() = content };
         piece.state.store(MADE, Relaxed);
         Some(number)
+    }
+
+    /// The VM has installed the piece, which got that version.
+    pub(crate) fn note_installed(&self, number: usize, version: u32) {
+        self.all[number].installed.store(version, Relaxed);
+    }
+
+    /// The version of a piece, told its backend or given by an install; `None` while an install is under way.
+    pub(crate) fn version(&self, number: usize, content: Content) -> Option<u32> {
+        let installed = self.all[number].installed.load(Relaxed);
+        [content.version, installed].into_iter().find(|&version| version != 0)
     }
 
     pub(crate) fn entry(number: usize) -> *const u8 {

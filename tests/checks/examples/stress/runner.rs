@@ -36,6 +36,7 @@ impl<'s> Runner<'s> {
                 24..28 => step(stage, "native frames", || self.frames()),
                 28 => step(stage, "offline", || self.m.offline(std::thread::yield_now)),
                 29 => step(stage, "leases", || self.lease()),
+                38 => step(stage, "a look at leases", || self.look_at_leases()),
                 30 => step(stage, "ends of leases", || self.end_lease()),
                 31 => step(stage, "slots", || self.slot()),
                 32 => step(stage, "stale handles", || self.stale()),
@@ -131,11 +132,28 @@ impl<'s> Runner<'s> {
         if self.leases.len() >= LEASES {
             self.end_lease();
         }
+        let time = self.stage.premises.now();
         if let Some(lease) = self.m.lease(bead)
-            && let Some((number, _)) = look(self.stage, "a lease", bead, lease.addr(), 0, 0)
+            && let Some((number, _)) = look(self.stage, "a lease", bead, lease.addr(), 0, time)
         {
             self.leases.push((lease, number));
         }
+    }
+
+    /// Leased code stays what it was, long after it was taken back, and whatever is reclaimed.
+    fn look_at_leases(&mut self) {
+        self.m.safepoint();
+        if once_in(8) {
+            self.engine.reclaim();
+        }
+        self.leases.iter().for_each(|(lease, number)| self.is_kept(lease, *number));
+    }
+
+    fn is_kept(&self, lease: &Lease, number: usize) {
+        let found = self.stage.pieces.read(lease.addr(), 0);
+        let right =
+            found.as_ref().is_ok_and(|(at, content)| *at == number && content.bead == lease.bead().to_bits());
+        self.stage.tally.expect(right, || format!("leased code went: {:?}", found.err()));
     }
 
     fn end_lease(&mut self) {
@@ -143,10 +161,7 @@ impl<'s> Runner<'s> {
             return;
         }
         let (lease, number) = self.leases.swap_remove(below(self.leases.len()));
-        let found = self.stage.pieces.read(lease.addr(), 0);
-        let right =
-            found.as_ref().is_ok_and(|(at, content)| *at == number && content.bead == lease.bead().to_bits());
-        self.stage.tally.expect(right, || format!("leased code went: {:?}", found.err()));
+        self.is_kept(&lease, number);
         let _ = lease.is_current();
     }
 
@@ -236,6 +251,7 @@ pub(crate) fn look(
 
 /// The number and content of the piece a dispatch answers, without counting.
 pub(crate) fn running(stage: &Stage, m: &Mutator, bead: Bead) -> Option<(usize, Content)> {
+    let time = stage.premises.now();
     let code: Code<'_> = m.code(bead)?;
-    look(stage, "a look", bead, code.addr(), 0, 0)
+    look(stage, "a look", bead, code.addr(), 0, time)
 }

@@ -43,6 +43,8 @@ pub(crate) struct Tally {
     pub(crate) compiled: AtomicU64,
     pub(crate) freed: AtomicU64,
     pub(crate) removed: AtomicU64,
+    /// Pieces of code taken back and looked for afterwards.
+    pub(crate) checked: AtomicU64,
     pub(crate) moved: AtomicU64,
     pub(crate) forks: AtomicU64,
     faults: [AtomicU64; Fault::COUNT],
