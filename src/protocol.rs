@@ -52,8 +52,8 @@
 //!
 //! *Loop entries* lie in a run of cells that is written before the word that names it is published, and written again only
 //! when every mutator has passed a safepoint since it was unlinked (edge RETIRE). A probe loads the word (Acquire), compares its
-//! tag with the handle's, and reads the cells: the tag makes the word prove whose it is, so it needs no look at the code word, and
-//! what it finds is code that was live at the load of the word. After an invalidation returned the word is none.
+//! generation with the handle's, and reads the cells: the generation makes the word prove whose it is, so it needs no look at the
+//! code word, and what it finds is code that was live at the load of the word. After an invalidation returned the word is none.
 //!
 //! ## CLAIM
 //! Transitions of the state word are AcqRel read-modify-writes on one location, so they are totally ordered and each

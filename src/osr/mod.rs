@@ -15,22 +15,22 @@ pub(crate) use tables::{MAX_ENTRIES, Probe, Tables};
 
 use crate::id::{Bead, GENERATION_BITS};
 
-/// Where a bead's table lies, and how it is searched: generation tag (15 bits), a flag that there is one (1), mask (10), shift (6),
-/// offset (32). Zero is "none", in every generation.
+/// Where a bead's table lies, and how it is searched: mask (10 bits), generation (16), shift (6), offset (32). Zero is "none", since
+/// generations count from 1.
 ///
-/// The tag makes the word prove by itself whose table it is, so that a probe needs to look at nothing else. The entry of a site, if
-/// it has one, is in the one cell its [`slot`](OsrWord::slot) says: the table was made so that no two share one.
+/// The generation makes the word prove by itself whose table it is, so that a probe needs to look at nothing else. The entry of a
+/// site, if it has one, is in the one cell its [`first_look`](OsrWord::first_look) says: the table was made so that no two share one.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct OsrWord(pub(crate) u64);
 
 const SHIFT_SHIFT: u32 = 32;
-const MASK_SHIFT: u32 = 38;
-const THERE_SHIFT: u32 = 48;
-const TAG_SHIFT: u32 = 49;
-const _: () = assert!(TAG_SHIFT + GENERATION_BITS == 64);
+const GENERATION_SHIFT: u32 = 38;
+const MASK_SHIFT: u32 = 54;
+const _: () = assert!(GENERATION_BITS <= u16::BITS && GENERATION_SHIFT + u16::BITS == MASK_SHIFT);
 
-/// The mask of a table that is searched by order instead; its shift is the logarithm of its length.
-const SORTED: u32 = (1 << (THERE_SHIFT - MASK_SHIFT)) - 1;
+/// A table that is searched by order has no mask, and the logarithm of its length for a shift, which lacks the highest bit. So a probe
+/// finds the first of its sites where it looks first. A hashed table of one cell has the greatest shift.
+const HASHED: u64 = !0 << MASK_SHIFT | 32 << SHIFT_SHIFT;
 
 /// How a table is searched.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -63,10 +63,10 @@ impl OsrWord {
     pub(crate) fn new(bead: Bead, offset: u32, shape: Shape) -> OsrWord {
         let (mask, shift) = match shape {
             Shape::Hashed { mask, shift } => (mask, shift),
-            Shape::Sorted { class } => (SORTED, class),
+            Shape::Sorted { class } => (0, class),
         };
         let shape = u64::from(mask) << MASK_SHIFT | u64::from(shift) << SHIFT_SHIFT;
-        OsrWord(bead.tag() << TAG_SHIFT | 1 << THERE_SHIFT | shape | u64::from(offset))
+        OsrWord(u64::from(bead.generation().get()) << GENERATION_SHIFT | shape | u64::from(offset))
     }
 
     pub(crate) fn is_none(self) -> bool {
@@ -75,12 +75,13 @@ impl OsrWord {
 
     #[inline(always)]
     pub(crate) fn is_of(self, bead: Bead) -> bool {
-        self.0 >> THERE_SHIFT == bead.tag() << 1 | 1
+        // No generation has more bits.
+        (self.0 >> GENERATION_SHIFT) as u16 == bead.generation().get() as u16
     }
 
     #[inline(always)]
     fn mask(self) -> u32 {
-        (self.0 >> MASK_SHIFT) as u32 & SORTED
+        (self.0 >> MASK_SHIFT) as u32
     }
 
     #[inline(always)]
@@ -90,13 +91,13 @@ impl OsrWord {
 
     #[inline(always)]
     pub(crate) fn is_sorted(self) -> bool {
-        self.mask() == SORTED
+        self.0 & HASHED == 0
     }
 
-    /// The only cell of a hashed table, from its first on, in which a site can be.
+    /// The only cell of a hashed table in which a site can be; the first one of a sorted table.
     #[inline(always)]
-    pub(crate) fn slot(self, site: u64) -> u32 {
-        (hash(site) >> self.shift()) as u32 & self.mask()
+    pub(crate) fn first_look(self, site: u64) -> u32 {
+        self.offset().wrapping_add((hash(site) >> self.shift()) as u32 & self.mask())
     }
 
     pub(crate) fn shape(self) -> Shape {

@@ -59,37 +59,65 @@ struct Room {
 }
 
 impl Probe {
+    #[inline(always)]
+    fn site(&self, place: u32) -> &AtomicU64 {
+        self.cells.first(place)
+    }
+
+    #[inline(always)]
+    fn entry(&self, place: u32) -> &AtomicU64 {
+        self.cells.second(place)
+    }
+
     /// The native entry of a loop, if there is one that may be used.
     #[inline(always)]
     pub(crate) fn find(&self, bead: Bead, site: u64) -> Option<u64> {
         // Acquire, edge PUBLISH, partner is the Release store of an install: who gets the word sees the run (O1).
         let word = OsrWord(self.words.get(bead.index()).load(mutant!("publish-probe", Acquire)));
-        if word.is_none() || !(word.is_of(bead) || mutant!("reuse-probe-untagged")) {
+        if !(word.is_of(bead) || mutant!("reuse-probe-untagged") && !word.is_none()) {
             return None;
         }
-        let entry = self.entry(word, site)?.load(Relaxed);
+        let place = word.first_look(site);
+        let entry = if self.site(place).load(Relaxed) == site {
+            self.entry(place).load(Relaxed)
+        } else if word.is_sorted() {
+            self.search_entry(word, site)
+        } else {
+            return None;
+        };
         // Neither empty nor suppressed, whose bit is that of the sign.
         (entry.cast_signed() > 0).then_some(entry)
     }
 
-    /// The cell in which a table has the entry of a site, if it has one and is not empty there.
-    #[inline(always)]
-    fn entry(&self, word: OsrWord, site: u64) -> Option<&AtomicU64> {
-        let slot = if word.is_sorted() { self.search(word, site) } else { word.slot(site) };
-        let place = word.offset().wrapping_add(slot);
-        (self.cells.first(place).load(Relaxed) == site).then(|| self.cells.second(place))
+    /// As [`find`](Probe::find), in a sorted table; out of line, so that others need no registers for it.
+    #[cold]
+    #[inline(never)]
+    fn search_entry(&self, word: OsrWord, site: u64) -> u64 {
+        self.find_in(word, site).map_or(0, |cell| cell.load(Relaxed))
     }
 
-    /// The first cell of a sorted table with that site or a greater one, or the last cell.
-    #[cold]
-    fn search(&self, word: OsrWord, site: u64) -> u32 {
+    /// The entry of a site, if the table has one, or an empty one.
+    fn find_in(&self, word: OsrWord, site: u64) -> Option<&AtomicU64> {
+        let place = word.first_look(site);
+        if self.site(place).load(Relaxed) == site {
+            Some(self.entry(place))
+        } else if word.is_sorted() {
+            self.search(word, site).map(|place| self.entry(place))
+        } else {
+            None
+        }
+    }
+
+    /// The cell of a sorted table with that site.
+    fn search(&self, word: OsrWord, site: u64) -> Option<u32> {
         let (mut low, mut high) = (0u32, (1 << word.shape().class()) - 1);
         while low < high {
             let middle = low.midpoint(high);
-            let less = self.cells.first(word.offset().wrapping_add(middle)).load(Relaxed) < site;
+            let less = self.site(word.offset().wrapping_add(middle)).load(Relaxed) < site;
             (low, high) = if less { (middle + 1, high) } else { (low, middle) };
         }
-        low
+        let place = word.offset().wrapping_add(low);
+        (self.site(place).load(Relaxed) == site).then_some(place)
     }
 }
 
@@ -158,14 +186,14 @@ impl Tables {
         // Relaxed: nobody reads cells before the word is published (O1).
         for place in word.run() {
             // Empty cells come last in a sorted table.
-            self.probe.cells.first(place).store(u64::MAX, Relaxed);
-            self.probe.cells.second(place).store(0, Relaxed);
+            self.probe.site(place).store(u64::MAX, Relaxed);
+            self.probe.entry(place).store(0, Relaxed);
         }
         for (number, entry) in (0..).zip(&table) {
             let flag = if suppressed(entry.site) { SUPPRESSED } else { 0 };
-            let place = offset + if word.is_sorted() { number } else { word.slot(entry.site) };
-            self.probe.cells.first(place).store(entry.site, Relaxed);
-            self.probe.cells.second(place).store(entry.entry | flag, Relaxed);
+            let place = if word.is_sorted() { offset + number } else { word.first_look(entry.site) };
+            self.probe.site(place).store(entry.site, Relaxed);
+            self.probe.entry(place).store(entry.entry | flag, Relaxed);
         }
         // Relaxed: whoever unlinks this table comes after its publisher (edge CLAIM).
         self.any.store(true, Relaxed);
@@ -235,7 +263,7 @@ impl Tables {
     pub(crate) fn len(&self, bead: Bead) -> u32 {
         // Acquire, edge PUBLISH, as in `find`, though the word itself says it.
         let word = OsrWord(self.probe.words.get(bead.index()).load(Acquire));
-        let used = |place: &u32| self.probe.cells.second(*place).load(Relaxed) != 0;
+        let used = |place: &u32| self.probe.entry(*place).load(Relaxed) != 0;
         if word.is_of(bead) { word.run().filter(used).count() as u32 } else { 0 }
     }
 
@@ -244,7 +272,7 @@ impl Tables {
         // Relaxed: words change only under the bit.
         let word = OsrWord(self.probe.words.get(bead.index()).load(Relaxed));
         if word.is_of(bead)
-            && let Some(cell) = self.probe.entry(word, site)
+            && let Some(cell) = self.probe.find_in(word, site)
             && let entry @ 1.. = cell.load(Relaxed) & !SUPPRESSED
         {
             cell.store(entry | if suppressed { SUPPRESSED } else { 0 }, Relaxed);
@@ -257,7 +285,7 @@ impl Tables {
         if !word.is_none() {
             for place in word.run() {
                 // Relaxed: a hint, as in `suppress`.
-                let cell = self.probe.cells.second(place);
+                let cell = self.probe.entry(place);
                 cell.store(cell.load(Relaxed) & !SUPPRESSED, Relaxed);
             }
         }
@@ -265,7 +293,7 @@ impl Tables {
 
     /// Whether a table has an entry of that site, suppressed or not.
     pub(crate) fn names(&self, word: OsrWord, site: u64) -> bool {
-        !word.is_none() && self.probe.entry(word, site).is_some_and(|cell| cell.load(Relaxed) != 0)
+        !word.is_none() && self.probe.find_in(word, site).is_some_and(|cell| cell.load(Relaxed) != 0)
     }
 }
 
