@@ -216,12 +216,17 @@ impl Drain {
 
     /// Takes one batch of the lowest admissible tier and compiles it; answers how many requests were taken.
     fn take_and_compile(&self, seat: &Seat, crew: &dyn Crew, max: usize) -> usize {
+        // A worker mostly finds nothing: it looks once more after each batch. That is to be cheap, since who made the last request
+        // often makes the next one meanwhile.
+        if self.lanes.all.iter().all(Lane::is_empty) {
+            return 0;
+        }
         // The clock is foreign code, so it is read before anything is held, and before the pause is looked at.
         let now = crew.now();
         if self.is_paused() {
             return 0;
         }
-        for lane in self.lanes.in_order() {
+        for lane in self.lanes.in_order().filter(|lane| !lane.is_empty()) {
             // Who helps from inside of a compile waits for what it helps with, so it needs a place in any case.
             let nested = nest::seats(self.address()) > 1;
             if !self.lanes.enter(lane, self.workers, nested) {

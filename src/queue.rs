@@ -123,6 +123,12 @@ impl Lane {
         self.waiting.load(mutant!("wake-waiting-look", Acquire))
     }
 
+    /// Whether there is nothing to take for this tier, wherever it might lie. As with every look at what waits, a request that is
+    /// not seen here is one whose signal is still to come.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.len() == 0 && self.express.is_empty()
+    }
+
     /// Whether there is something to take here, workers' deques aside. A request whose push has only begun does not count: its
     /// signal is still to come.
     pub(crate) fn holds_some(&self) -> bool {
@@ -146,8 +152,9 @@ impl Lane {
     ) {
         let mut order = lock(&self.in_order);
         let arrived = std::iter::from_fn(|| until_settled(|| self.injector.steal()));
-        order.add(arrived, &rank);
+        // First, since what arrives now gets the ranks of now.
         order.renew(now, &rank);
+        order.add(arrived, &rank);
         for _ in 0..most {
             let Some(best) = order.take() else { break };
             if batch.len() < room { batch.push(best) } else { own.push(best) }

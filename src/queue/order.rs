@@ -52,6 +52,8 @@ const RANKED_FOR: u32 = 50;
 pub(super) struct Order {
     /// The best of each last. None is empty.
     runs: Vec<Vec<Ranked>>,
+    /// An empty run, for what arrives next: mostly few wait, and then they need no memory of their own.
+    spare: Vec<Ranked>,
     arrivals: u64,
     /// Taken since all were ranked, which was at that time, in milliseconds.
     taken: usize,
@@ -65,7 +67,7 @@ impl Order {
 
     /// Adds what arrived, in that order.
     pub(super) fn add(&mut self, arrived: impl Iterator<Item = Request>, rank: impl Fn(&Request) -> Rank) {
-        let mut run = Vec::new();
+        let mut run = std::mem::take(&mut self.spare);
         for request in arrived {
             self.arrivals += 1;
             run.push(Ranked { rank: rank(&request), arrival: self.arrivals, request });
@@ -93,7 +95,8 @@ impl Order {
         let run = &mut self.runs[best];
         let taken = run.pop();
         if run.is_empty() {
-            self.runs.remove(best);
+            let empty = self.runs.remove(best);
+            self.keep(empty);
         } else if run.len() < run.capacity() / 4 && run.capacity() > KEPT {
             // A burst of requests must not hold its memory until the last of it is taken.
             run.shrink_to(2 * run.len());
@@ -101,9 +104,16 @@ impl Order {
         taken.map(|best| best.request)
     }
 
+    /// Keeps an empty run, unless a burst of requests has made it long.
+    fn keep(&mut self, empty: Vec<Ranked>) {
+        if empty.capacity() <= KEPT {
+            self.spare = empty;
+        }
+    }
+
     fn merge(&mut self, mut run: Vec<Ranked>) {
         if run.is_empty() {
-            return;
+            return self.keep(run);
         }
         run.sort_unstable();
         while let Some(mut longer) = self.runs.pop_if(|last| last.len() < 2 * run.len()) {
