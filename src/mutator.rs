@@ -77,6 +77,8 @@ pub struct Mutator {
     hot: Pair<AtomicU64, AtomicU32>,
     osr: Probe,
     loops: Local,
+    /// Native loops; apart, since what they are granted is much longer than an interpreter is to wait that goes on in their place.
+    native_loops: Local,
     counters: Column<AtomicU64>,
     epoch: Arc<CachePadded<AtomicU64>>,
     cell: MutatorCell,
@@ -111,6 +113,7 @@ impl Mutator {
             hot: Pair::new(table.code.clone(), table.budgets.column()),
             osr: table.osr.probe(),
             loops: Local::default(),
+            native_loops: Local::default(),
             counters: table.profiles.column(),
             epoch: table.grace.epoch(),
             cell,
@@ -284,7 +287,7 @@ impl Mutator {
 impl Mutator {
     /// Tells what was counted and not told yet.
     fn flush(&self) {
-        self.loops.flush().for_each(|spent| self.loop_spent(spent));
+        self.loops.flush().chain(self.native_loops.flush()).for_each(|spent| self.loop_spent(spent));
     }
 }
 

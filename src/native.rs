@@ -9,7 +9,7 @@ use crate::error::Stale;
 use crate::id::{Bead, Reason, TierId};
 use crate::osr::{ITERATIONS_PER_CALL, Spent};
 use crate::profile::{BlockCounters, CallSite, CallSites, Profile, Run, Which};
-use crate::promotion::RECHECK_CALLS;
+use crate::promotion::{RECHECK_BARRED, RECHECK_CALLS};
 use crate::shared::Shared;
 use crate::state::{Pending, Requested};
 use std::sync::atomic::Ordering::Relaxed;
@@ -90,7 +90,10 @@ impl Shared {
         }
         let calls = self.table.budgets.calls(bead.index());
         let (tier, wait) = self.consult(bead, &now, now.wanted(), calls, iterations);
-        let Some(tier) = tier else { return wait.saturating_mul(ITERATIONS_PER_CALL) };
+        let Some(tier) = tier else {
+            // Not for ever where there is no higher tier: the function may have lost the code of one by then.
+            return wait.min(RECHECK_BARRED) * ITERATIONS_PER_CALL;
+        };
         let asked = self.request(bead, tier, Reason::Hot, calls);
         let busy = matches!(asked, Requested::Busy);
         self.speculate(bead, tier, asked);

@@ -19,7 +19,7 @@ use std::sync::atomic::Ordering::Relaxed;
 pub(crate) const RECHECK_CALLS: u32 = 1_000;
 
 /// Calls until a function is looked at again for which a tier is switched off or barred: that can change.
-const RECHECK_BARRED: u32 = 10_000;
+pub(crate) const RECHECK_BARRED: u32 = 10_000;
 
 /// Calls until a policy that panicked is asked again.
 const RECHECK_PANICKED: NonZeroU32 = NonZeroU32::new(RECHECK_BARRED).unwrap();

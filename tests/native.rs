@@ -107,6 +107,50 @@ fn a_native_loop_that_runs_long_has_its_function_promoted_though_it_is_called_on
     assert_eq!(engine.state(bead).unwrap().pending, None, "there is no higher tier");
 }
 
+/// A function at T2 whose loop was still going round in code of T1, and then fails in T2's code and has T1's again.
+fn failed_after_its_native_loop_ran(m: &Mutator, engine: &Engine, bead: Bead) {
+    engine.promote(bead, t2()).unwrap();
+    engine.run_pending(usize::MAX);
+    (0..100).for_each(|_| m.native_iterations(bead, 7, 1_024));
+    let info = BailoutInfo::new(engine.version(bead).unwrap());
+    assert_eq!(engine.bailout(bead, info), Ok(DeoptDecision::Revert { at_once: false }));
+    engine.run_pending(usize::MAX);
+    assert_eq!(engine.tier(bead), Ok(T1));
+}
+
+#[test]
+fn a_loop_that_ran_natively_is_entered_again_soon_after_its_code_was_taken_back() {
+    let backend = FnBackend::new(|job: &mut Job<'_>| {
+        Ok(job.osr_sites().into_iter().fold(code(), |code, site| code.osr(site, addr(two))))
+    });
+    let tier = |backend, calls| Tier::new(backend).policy(Threshold::new(calls)).counts_itself(true);
+    let backend = Arc::new(backend);
+    let builder = Engine::builder().capacity(64).inline();
+    let engine = builder.tier(tier(backend.clone(), 100)).tier(tier(backend, 1_000)).build().unwrap();
+    let (bead, m) = (engine.register(Core::new(0)).unwrap(), engine.mutator());
+    failed_after_its_native_loop_ran(&m, &engine, bead);
+    let mut iterations = 0;
+    while m.back_edge(bead, 7).is_none() {
+        iterations += 1;
+        assert!(iterations <= 200 * ITERATIONS_PER_CALL, "interpreted on and on");
+        engine.run_pending(usize::MAX);
+    }
+}
+
+#[test]
+fn a_native_loop_has_its_function_promoted_again_after_a_higher_tiers_code_was_taken_back() {
+    let (engine, _) = counting([10, 1_000]);
+    let (bead, m) = (engine.register(Core::new(0)).unwrap(), engine.mutator());
+    failed_after_its_native_loop_ran(&m, &engine, bead);
+    let mut iterations = 0;
+    while engine.tier(bead) == Ok(T1) {
+        m.native_iterations(bead, 7, 1_024);
+        iterations += 1_024;
+        assert!(iterations <= 100_000, "never promoted again");
+        engine.run_pending(usize::MAX);
+    }
+}
+
 #[test]
 fn a_function_that_is_called_no_more_while_its_native_loop_runs_keeps_its_place_in_the_queue() {
     let time = Arc::new(AtomicUsize::new(0));

@@ -27,10 +27,10 @@ impl Mutator {
     /// loops are not asked for: whether native code can go on in other native code is the VM's business, which finds entries by
     /// [`osr_entry`](Mutator::osr_entry).
     pub fn native_iterations(&self, bead: Bead, site: u64, iterations: u32) {
-        for spent in self.loops.add(bead, site, iterations).into_iter().flatten() {
+        for spent in self.native_loops.add(bead, site, iterations).into_iter().flatten() {
             let next = self.engine().shared().native_loop_spent(spent);
             if spent.ask {
-                self.loops.grant(bead, site, next);
+                self.native_loops.grant(bead, site, next);
             }
         }
     }
