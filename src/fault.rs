@@ -4,6 +4,7 @@ use crate::error::CompileError;
 use crate::id::{Bead, TierId};
 use crate::sync::{AtomicUsize, Mutex, fence, lock};
 use std::collections::HashMap;
+use std::fmt;
 use std::sync::atomic::Ordering::{Relaxed, SeqCst};
 
 /// Calls to wait after the first failure of a function at a tier; each further failure doubles it.
@@ -20,6 +21,13 @@ pub struct Fault {
     pub failures: u32,
     /// Why the last one failed.
     pub last: CompileError,
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let times = if self.failures == 1 { "time" } else { "times" };
+        write!(f, "failed {} {times}; the last: {}", self.failures, self.last)
+    }
 }
 
 struct Entry {
@@ -118,6 +126,14 @@ pub(crate) struct Noted {
 #[cfg(all(test, not(beadwork_loom)))]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_fault_says_how_often_it_failed_and_why_the_last_time() {
+        let fault = |failures| Fault { failures, last: CompileError::Unfinished }.to_string();
+        let why = CompileError::Unfinished;
+        assert_eq!(fault(1), format!("failed 1 time; the last: {why}"));
+        assert_eq!(fault(2), format!("failed 2 times; the last: {why}"));
+    }
 
     #[test]
     fn the_wait_doubles_with_each_failure_and_starts_over_after_a_success() {

@@ -14,6 +14,9 @@ pub trait Frontend: Send + Sync + 'static {
     /// Declares the signature with [`FunctionUnit::begin`] and builds the body. Every block must end in a terminator;
     /// blocks left unsealed are sealed afterwards.
     ///
+    /// In debug builds Cranelift verifies what was built. In release builds a mistake may be a panic, which is contained, or wrong code: while
+    /// you develop, [switch the verifier on](crate::CraneliftBuilder::flag) there, too (`enable_verifier`, `true`).
+    ///
     /// # Errors
     /// Whatever makes the function impossible to compile: it goes on as before, and is asked for again later.
     fn build(&self, unit: &mut FunctionUnit<'_, '_>) -> Result<(), CompileError>;

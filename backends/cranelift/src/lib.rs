@@ -52,7 +52,7 @@
 //!
 //! // Counts its argument down to 0, and answers how often. The interpreter's frame is two words: what is left, and the count.
 //! let count_down = |unit: &mut FunctionUnit<'_, '_>| {
-//!     for site in unit.job().osr_sites().to_vec() {
+//!     for site in unit.job().osr_sites() {
 //!         unit.add_loop_entry(site);
 //!     }
 //!     let mut signature = unit.new_signature();
@@ -88,6 +88,8 @@
 //! keep working with [`JitModuleBackend`].
 //!
 //! # Code across processes
+//! (`KeptCode` and `beadwork::resident` are behind the feature `resident` of this crate.)
+//!
 //! With an [archive](CraneliftBuilder::archive) the backend runs what an earlier process kept, where it is still what it would compile.
 //! Functions of an engine are known by their [content](Frontend::content); keys of a code cache are content by themselves:
 //!

@@ -32,8 +32,10 @@ impl FunctionUnit<'_, '_> {
     /// Which entry is being built.
     ///
     /// [`Entry::Loop`] comes only after [`add_loop_entry`](FunctionUnit::add_loop_entry) asked for it, so a frontend that
-    /// never does need not look. The body of an [included](FunctionUnit::include) function is always [`Entry::Function`].
+    /// never does need not look. One that does and never looks would build the function again, for a frame in place of arguments:
+    /// such an entry fails. The body of an [included](FunctionUnit::include) function is always [`Entry::Function`].
     pub fn entry(&self) -> Entry {
+        self.looked.set(true);
         self.entry
     }
 
@@ -48,7 +50,7 @@ impl FunctionUnit<'_, '_> {
     /// itself, Cranelift takes all that is alive there for changed by the loop and moves nothing out of it.
     ///
     /// A loop entry that cannot be built, compiled or placed is left out, and told to
-    /// [`Frontend::loop_failed`](crate::Frontend::loop_failed); the others go on. Asking again for the same site, or
+    /// [`Frontend::loop_failed`](crate::Frontend::loop_failed) alone, which a closure does not hear; the others go on. Asking again for the same site, or
     /// while a loop entry is built, changes nothing.
     pub fn add_loop_entry(&mut self, site: u64) {
         if self.is_root() && self.entry == Entry::Function && !self.loops.contains(&site) {

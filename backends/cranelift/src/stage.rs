@@ -173,7 +173,9 @@ fn generate(
     let isa = &*env.isa;
     let failed = |error: &dyn std::fmt::Display| CompileError::Failed(format!("function `{name}`: {error}"));
     let refused = |error: CodegenError| match error {
-        CodegenError::Verifier(errors) => failed(&format_args!("invalid IR: {errors}")),
+        CodegenError::Verifier(errors) => {
+            failed(&format_args!("invalid IR: {}", errors.to_string().trim_end()))
+        }
         other => failed(&other),
     };
     if let Some(dump) = dump {

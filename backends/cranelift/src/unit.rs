@@ -13,6 +13,7 @@ use cranelift_codegen::ir::{
 };
 use cranelift_codegen::isa::TargetIsa;
 use cranelift_frontend::{FunctionBuilder, FunctionBuilderContext};
+use std::cell::Cell;
 use std::collections::HashMap;
 use std::fmt;
 
@@ -28,6 +29,8 @@ pub struct FunctionUnit<'u, 'e> {
     signatures: Vec<(Signature, SigRef)>,
     slots: &'u mut Slots,
     pub(crate) entry: Entry,
+    /// The frontend knows which entry this is.
+    pub(crate) looked: Cell<bool>,
     /// The function whose body this is; another than the job's if it is included in that one's code.
     pub(crate) body: Bead,
     pub(crate) bodies: &'u mut Bodies,
@@ -93,6 +96,7 @@ impl<'u, 'e> FunctionUnit<'u, 'e> {
             signatures: Vec::new(),
             slots,
             entry,
+            looked: Cell::new(false),
             body,
             bodies,
             loops: Vec::new(),
@@ -329,23 +333,44 @@ impl<'u, 'e> FunctionUnit<'u, 'e> {
         if let Some(error) = self.deferred {
             return Err(error);
         }
-        // The builder asserts these in debug builds only, and in release builds what follows would go wrong.
-        let layout = &self.builder.func.layout;
-        if layout.entry_block().is_none() {
-            return Err(CompileError::failed("the frontend built no block; start with FunctionUnit::begin"));
-        }
-        let ends = |block| {
-            let last = layout.last_inst(block);
-            last.is_some_and(|inst| self.builder.func.dfg.insts[inst].opcode().is_terminator())
-        };
-        if let Some(open) = layout.blocks().find(|&block| !ends(block)) {
+        if let (Entry::Loop(site), false) = (self.entry, self.looked.get()) {
             return Err(CompileError::failed(format_args!(
-                "{open} has no terminator; end it with a jump, branch, return or trap"
+                "the frontend asked for an entry into loop {site} and built the function once more; \
+                 ask FunctionUnit::entry which of them to build"
             )));
         }
+        self.check_blocks()?;
         self.builder.seal_all_blocks();
         self.builder.finalize(self.env.isa.frontend_config());
         Ok(Built { data: self.data, embeds: self.embeds, loops: self.loops })
+    }
+
+    /// The builder asserts these in debug builds only, and in release builds what follows would go wrong.
+    fn check_blocks(&self) -> Result<(), CompileError> {
+        let (layout, dfg) = (&self.builder.func.layout, &self.builder.func.dfg);
+        if layout.entry_block().is_none() {
+            return Err(CompileError::failed(if dfg.num_blocks() == 0 {
+                "the frontend built no block; start with FunctionUnit::begin"
+            } else {
+                "the frontend built no instruction; the block that FunctionUnit::begin opened is empty"
+            }));
+        }
+        for block in layout.blocks() {
+            let last = layout.last_inst(block).map(|inst| dfg.insts[inst]);
+            let Some(last) = last.filter(|last| last.opcode().is_terminator()) else {
+                return Err(CompileError::failed(format_args!(
+                    "{block} has no terminator; end it with a jump, branch, return or trap"
+                )));
+            };
+            let targets = last.branch_destination(&dfg.jump_tables, &dfg.exception_tables);
+            let mut targets = targets.iter().map(|to| to.block(&dfg.value_lists));
+            if let Some(empty) = targets.find(|&to| !layout.is_block_inserted(to)) {
+                return Err(CompileError::failed(format_args!(
+                    "{block} goes to {empty}, which is empty; give it instructions, after switch_to_block"
+                )));
+            }
+        }
+        Ok(())
     }
 }
 

@@ -15,6 +15,7 @@ use inkwell::module::Module;
 use inkwell::targets::{TargetData, TargetTriple};
 use inkwell::types::{BasicMetadataTypeEnum, BasicType, FunctionType};
 use inkwell::values::{BasicValueEnum, FunctionValue};
+use std::cell::Cell;
 use std::collections::HashMap;
 use std::fmt;
 
@@ -51,6 +52,8 @@ pub struct FunctionUnit<'c, 'e> {
     function: Option<FunctionValue<'c>>,
     pub(crate) slots: &'c mut Slots,
     pub(crate) entry: Entry,
+    /// The frontend knows which entry this is.
+    pub(crate) looked: Cell<bool>,
     /// The function whose body this is; another than the job's if it is included in that one's code.
     pub(crate) body: Bead,
     /// Whether it is the job's function, or an entry into one of its loops.
@@ -103,6 +106,7 @@ impl<'c, 'e> FunctionUnit<'c, 'e> {
             function: None,
             slots,
             entry,
+            looked: Cell::new(false),
             body,
             is_root: true,
             bodies,
@@ -236,8 +240,14 @@ impl<'c, 'e> FunctionUnit<'c, 'e> {
         self.deferred.get_or_insert(error);
     }
 
-    /// Whether a function was built.
+    /// Whether a function was built, and the entry that was wanted.
     pub(crate) fn check(&mut self) -> Result<(), CompileError> {
+        if let (Entry::Loop(site), false) = (self.entry, self.looked.get()) {
+            return Err(CompileError::failed(format_args!(
+                "the frontend asked for an entry into loop {site} and built the function once more; \
+                 ask FunctionUnit::entry which of them to build"
+            )));
+        }
         match self.deferred.take() {
             Some(error) => Err(error),
             None => self.function().map(|_| ()),

@@ -121,6 +121,21 @@ fn a_function_without_blocks_or_with_an_open_block_fails_with_that_reason() {
     assert!(empty.contains("no block"), "{empty}");
     let open = failure(Tier::new(options().build(open).unwrap()));
     assert!(open.contains("block0 has no terminator"), "{open}");
+    let begun = |unit: &mut FunctionUnit<'_, '_>| {
+        unit.begin(&unit.new_signature());
+        Ok(())
+    };
+    let begun = failure(Tier::new(options().build(begun).unwrap()));
+    assert!(begun.contains("no instruction") && begun.contains("is empty"), "{begun}");
+    let jumps = |unit: &mut FunctionUnit<'_, '_>| {
+        unit.begin(&unit.new_signature());
+        let to = unit.builder().create_block();
+        unit.builder().ins().jump(to, &[]);
+        unit.builder().switch_to_block(to);
+        Ok(())
+    };
+    let jumps = failure(Tier::new(options().build(jumps).unwrap()));
+    assert!(jumps.contains("block0 goes to block1, which is empty"), "{jumps}");
 }
 
 #[test]

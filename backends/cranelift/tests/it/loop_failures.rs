@@ -43,7 +43,7 @@ fn each_loop_entry_fails_for_itself_and_says_why() {
         (2, "a bug in loop 2"),
         (3, "missing_thing"),
         (4, "looped@4"),
-        (5, "no block"),
+        (5, "no instruction"),
         (6, "limit is 1024"),
     ];
     assert_eq!(failed.len(), expected.len(), "{failed:?}");
@@ -54,6 +54,14 @@ fn each_loop_entry_fails_for_itself_and_says_why() {
     let stats = rig.backend.stats();
     assert_eq!((stats.compiled, stats.failed), (1, 0));
     assert_eq!((stats.loop_entries, stats.loop_entries_failed), (2, 6));
+}
+
+#[test]
+fn a_frontend_that_does_not_look_which_entry_it_builds_gets_no_loop_entry() {
+    let rig = Rig::new(options(), |unit, _| identity(unit, &[1]));
+    assert_eq!((rig.call(4), rig.has(1)), (4, false));
+    let failed = rig.failed.lock().unwrap();
+    assert!(matches!(&failed[..], [(1, error)] if error.contains("ask FunctionUnit::entry")), "{failed:?}");
 }
 
 #[test]

@@ -311,6 +311,14 @@ fn each_loop_entry_fails_for_itself_and_says_why() {
 }
 
 #[test]
+fn a_frontend_that_does_not_look_which_entry_it_builds_gets_no_loop_entry() {
+    let rig = Rig::new(options(), |unit, _| identity(unit, &[1]));
+    assert_eq!((rig.call(4), rig.has(1)), (4, false));
+    let failed = rig.failed.lock().unwrap();
+    assert!(matches!(&failed[..], [(1, error)] if error.contains("ask FunctionUnit::entry")), "{failed:?}");
+}
+
+#[test]
 fn a_loop_entry_that_has_no_place_leaves_the_function_its_own() {
     let arena = Arena::builder().max_bytes(Some(8192)).region_bytes(4096).build().unwrap();
     let rig = Rig::new(options().arena(arena), |unit, _| {
