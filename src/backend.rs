@@ -283,8 +283,8 @@ impl<'e> Job<'e> {
     }
 
     /// The loops for which native entries were asked for, most iterations first; with [`Reason::Osr`] at least one. A
-    /// backend gives the entries by [`CompiledCode::osr`]. A loop that was asked for and gets none is asked for again only
-    /// after as many iterations more, doubling each time.
+    /// backend gives the entries by [`CompiledCode::osr`], and may give others. A loop that was asked for and gets none is asked for again
+    /// only after 8,000 iterations more, doubling each time. Empty after code was taken back, until a loop is hot again.
     pub fn osr_sites(&self) -> Vec<u64> {
         self.host.osr_sites(self.ticket)
     }

@@ -16,7 +16,7 @@ use std::time::Duration;
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct HistoryEntry {
-    /// When, by the engine's clock.
+    /// When, by the engine's clock: to some milliseconds, if it was [given](crate::EngineBuilder::clock) none.
     pub at: Duration,
     /// What.
     pub event: Event,

@@ -74,6 +74,11 @@
 //!
 //! How that works is in [`protocol`]; how to embed it, step by step, in the [`guide`].
 //!
+//! # Cargo features
+//! None is on by default. `resident`: the module of that name, a code cache by content. `serde`: statistics and reports are
+//! `Serialize`. `metrics`: `record_metrics`, events and statistics through the facade of that name. `trace`: `Trace`, a recording in
+//! Chrome's format. The spans and events of `tracing` need none.
+//!
 //! # Features of the platform
 //! With `panic = "abort"` a backend's panic ends the process, as any panic does. After a `fork` both processes keep
 //! dispatching, and the child compiles on a pool of its own; a [`Mutator`] that was on another thread at the fork
