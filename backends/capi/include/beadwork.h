@@ -41,7 +41,7 @@
 
 /// The version of this header and of the layouts in it. A program compiled with one version does not run with a library of
 /// another: bw_engine_new answers BW_STATUS_ABI.
-#define BW_ABI 2
+#define BW_ABI 3
 
 /// As a threshold: functions enter the tier only when the VM says so.
 #define BW_MANUAL UINT32_MAX
@@ -134,7 +134,7 @@ typedef enum bw_event_kind {
   BW_EVENT_KIND_ASSUMPTION_BROKEN = 7,
   /// A request was dropped because nobody called the function any more: `tier`.
   BW_EVENT_KIND_COOLED = 8,
-  /// Code that was not called was taken back to make room: `bytes`. BW_EVENT_INVALIDATED follows.
+  /// Code that was not called was taken back to make room: `bytes`. BW_EVENT_KIND_INVALIDATED follows.
   BW_EVENT_KIND_EVICTED = 9,
   /// Code was taken back; the function is interpreted.
   BW_EVENT_KIND_INVALIDATED = 10,
@@ -478,6 +478,10 @@ typedef void (*bw_hand_back_fn)(void *data, struct bw_handed_back *code);
 /// The time since some start, in nanoseconds. Never goes back.
 typedef uint64_t (*bw_clock_fn)(void *data);
 
+/// Notes something of a function (its profile, its inline caches), as it is at the moment at which a compile is asked for. Called on the
+/// thread that asks, with no lock held; NULL notes nothing.
+typedef void *(*bw_snapshot_fn)(void *data, bw_bead bead, size_t core);
+
 /// How an engine is built. All zero but `abi` is good: an engine without tiers, which serves what bw_engine_install installs.
 ///
 /// `data` is passed to every callback named here, on any thread and by several at once; `free_data` is called for it once, when the
@@ -540,7 +544,13 @@ typedef struct bw_engine_options {
   bool delivery;
   /// The most that is kept; 0 is no limit.
   size_t delivery_limit;
-  /// Passed to all of these.
+  /// Remembers so many of the newest events of each function, for bw_engine_history; 0 is none.
+  size_t history;
+  /// Notes something of a function whenever a compile of it is asked for, for bw_job_snapshot; may be NULL.
+  bw_snapshot_fn snapshot;
+  /// Lets go of what `snapshot` answered, once: with its job, or when the request is cancelled, replaced or overtaken. May be NULL.
+  bw_free_fn free_snapshot;
+  /// Passed to all of these but `free_snapshot`.
   void *data;
   /// Lets go of `data`; may be NULL.
   bw_free_fn free_data;
@@ -632,6 +642,9 @@ typedef struct bw_state {
 
 /// Sees a function.
 typedef void (*bw_visit_fn)(void *data, bw_bead bead);
+
+/// Sees an event that was remembered, and when it happened, in nanoseconds of the engine's clock. The event is good for the call only.
+typedef void (*bw_history_fn)(void *data, uint64_t at_nanos, const struct bw_event *event);
 
 /// What an engine did and holds. Each figure is exact once the engine is quiet; together they are not one instant.
 typedef struct bw_stats {
@@ -954,6 +967,13 @@ uint32_t bw_engine_tier(const struct bw_engine *engine, bw_bead asked);
 /// Calls `visit` for every function that is live when it is looked at.
 enum bw_status bw_engine_walk(const struct bw_engine *engine, bw_visit_fn visit, void *data);
 
+/// Calls `visit` for what happened to a function lately, oldest first, before this returns: requests, installs, failures and bailouts with
+/// their reasons. Nothing unless bw_engine_options.history says so. Costs a lock and a copy.
+enum bw_status bw_engine_history(const struct bw_engine *engine,
+                                 bw_bead asked,
+                                 bw_history_fn visit,
+                                 void *data);
+
 /// A snapshot. Costs some locks and a look at every page of the columns.
 enum bw_status bw_engine_stats(const struct bw_engine *engine, struct bw_stats *stats);
 
@@ -1176,6 +1196,11 @@ enum bw_status bw_engine_swap_matching(const struct bw_engine *engine,
                                        void *data,
                                        size_t *superseded,
                                        size_t *refused);
+
+/// What bw_engine_options.snapshot noted of the function when this compile was asked for; good until the job's callback returns.
+/// NULL if it noted nothing, and now and then where the compile was not asked for as such: one that a forked child takes up again,
+/// or that was asked for just as an earlier one ended. So a compiler has to be able to do without.
+void *bw_job_snapshot(const struct bw_job *job);
 
 /// The message of the last call on this thread that did not answer BW_STATUS_OK; empty if there was none. Never NULL.
 ///

@@ -4,6 +4,7 @@ use crate::delivery::{self, bw_hand_back_fn};
 use crate::deopt::{self, bw_deopt_fn};
 use crate::event::{self, bw_event_fn};
 use crate::handle::{self, array, borrow, bw_bead, give, handle, options, take, text, tier};
+use crate::snapshot::{self, bw_snapshot_fn};
 use crate::status::{Error, Result, bw_status, guard, guard_or};
 use crate::tier::{Preset, bw_tier};
 use crate::user::{UserData, bw_free_fn};
@@ -14,7 +15,7 @@ use std::time::Duration;
 
 /// The version of this header and of the layouts in it. A program compiled with one version does not run with a library of
 /// another: bw_engine_new answers BW_STATUS_ABI.
-pub const BW_ABI: u32 = 2;
+pub const BW_ABI: u32 = 3;
 
 /// An engine. Used by any number of threads at once.
 #[derive(Debug)]
@@ -130,7 +131,13 @@ pub struct bw_engine_options {
     pub delivery: bool,
     /// The most that is kept; 0 is no limit.
     pub delivery_limit: usize,
-    /// Passed to all of these.
+    /// Remembers so many of the newest events of each function, for bw_engine_history; 0 is none.
+    pub history: usize,
+    /// Notes something of a function whenever a compile of it is asked for, for bw_job_snapshot; may be NULL.
+    pub snapshot: bw_snapshot_fn,
+    /// Lets go of what `snapshot` answered, once: with its job, or when the request is cancelled, replaced or overtaken. May be NULL.
+    pub free_snapshot: bw_free_fn,
+    /// Passed to all of these but `free_snapshot`.
     pub data: *mut c_void,
     /// Lets go of `data`; may be NULL.
     pub free_data: bw_free_fn,
@@ -240,6 +247,12 @@ unsafe fn build(
             // SAFETY: the VM gave both together.
             Duration::from_nanos(unsafe { clock(data.get()) })
         });
+    }
+    if given.history > 0 {
+        builder = builder.history(given.history);
+    }
+    if let Some(take) = given.snapshot {
+        builder = snapshot::take(builder, take, given.free_snapshot, data.clone());
     }
     if let Some(callback) = given.on_hand_back {
         builder = delivery::hand_back(builder, callback, data.clone());

@@ -30,7 +30,7 @@ pub enum bw_event_kind {
     AssumptionBroken = 7,
     /// A request was dropped because nobody called the function any more: `tier`.
     Cooled = 8,
-    /// Code that was not called was taken back to make room: `bytes`. BW_EVENT_INVALIDATED follows.
+    /// Code that was not called was taken back to make room: `bytes`. BW_EVENT_KIND_INVALIDATED follows.
     Evicted = 9,
     /// Code was taken back; the function is interpreted.
     Invalidated = 10,
@@ -95,12 +95,17 @@ pub(crate) unsafe fn tell(
     data: *mut c_void,
     event: &Event,
 ) {
+    // SAFETY: by the contract.
+    told(event, |event| unsafe { listener(data, event) });
+}
+
+/// Has `hear` called with the event as C sees it.
+pub(crate) fn told(event: &Event, hear: impl FnOnce(&bw_event)) {
     let (mut told, message) = translate(event);
     // A C string ends at the first NUL.
     let message = message.and_then(|message| CString::new(message.replace('\0', "?")).ok());
     told.message = message.as_ref().map_or(std::ptr::null(), |message| message.as_ptr());
-    // SAFETY: by the contract.
-    unsafe { listener(data, &told) }
+    hear(&told);
 }
 
 /// The closure of a per-function callback.

@@ -129,7 +129,10 @@ impl Lent {
 
 /// # Safety
 /// The header's contract for `job`.
-unsafe fn with<R>(job: *const bw_job, call: impl FnOnce(&mut Job<'static>) -> Result<R>) -> Result<R> {
+pub(crate) unsafe fn with<R>(
+    job: *const bw_job,
+    call: impl FnOnce(&mut Job<'static>) -> Result<R>,
+) -> Result<R> {
     // SAFETY: by the contract.
     unsafe { handle::borrow(job) }?.with(call)
 }

@@ -32,6 +32,7 @@ pub mod look;
 pub mod mutator;
 pub mod promotion;
 pub mod recovery;
+pub mod snapshot;
 pub mod status;
 pub mod tier;
 pub mod user;

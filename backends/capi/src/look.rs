@@ -1,6 +1,7 @@
 //! Looking at an engine.
 
 use crate::engine::bw_engine;
+use crate::event::{bw_event, told};
 use crate::handle::{answer, bead, borrow, bw_bead, copy_out, text_out};
 use crate::status::{bw_status, guard, guard_or};
 use beadwork::PendingState;
@@ -89,6 +90,32 @@ pub unsafe extern "C" fn bw_engine_walk(
         let engine = unsafe { borrow(engine) }?;
         // SAFETY: the caller gave both together.
         engine.walk(|bead| unsafe { visit(data, bead.to_bits()) });
+        Ok(())
+    })
+}
+
+/// Sees an event that was remembered, and when it happened, in nanoseconds of the engine's clock. The event is good for the call only.
+pub type bw_history_fn =
+    Option<unsafe extern "C-unwind" fn(data: *mut c_void, at_nanos: u64, event: *const bw_event)>;
+
+/// Calls `visit` for what happened to a function lately, oldest first, before this returns: requests, installs, failures and bailouts with
+/// their reasons. Nothing unless bw_engine_options.history says so. Costs a lock and a copy.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn bw_engine_history(
+    engine: *const bw_engine,
+    asked: bw_bead,
+    visit: bw_history_fn,
+    data: *mut c_void,
+) -> bw_status {
+    guard(|| {
+        let visit = visit.ok_or_else(|| crate::status::Error::null("the function that visits"))?;
+        // SAFETY: the header's contract.
+        let (engine, function) = (unsafe { borrow(engine) }?, bead(asked)?);
+        for entry in engine.history(function)? {
+            let at = u64::try_from(entry.at.as_nanos()).unwrap_or(u64::MAX);
+            // SAFETY: the caller gave both together.
+            told(&entry.event, |event| unsafe { visit(data, at, event) });
+        }
         Ok(())
     })
 }

@@ -90,6 +90,28 @@ fn every_declaration_of_the_header_is_documented() {
     assert!(functions > 70 && fields > 150, "{functions} functions, {fields} fields");
 }
 
+/// A comment that names what is not there sends its reader to a compile error.
+#[test]
+fn every_name_that_a_comment_of_the_header_mentions_is_declared() {
+    let text = std::fs::read_to_string(header()).expect("the header");
+    let names = |text: &str| -> Vec<String> {
+        let words = text.split(|c: char| !c.is_ascii_alphanumeric() && c != '_');
+        words.filter(|word| word.starts_with("bw_") || word.starts_with("BW_")).map(str::to_string).collect()
+    };
+    let (mut declared, mut mentioned, mut in_comment) = (Vec::new(), Vec::new(), false);
+    for line in text.lines() {
+        in_comment |= line.trim_start().starts_with("/*");
+        let (code, comment) =
+            if in_comment { ("", line) } else { line.split_once("//").unwrap_or((line, "")) };
+        in_comment &= !line.contains("*/");
+        declared.extend(names(code));
+        mentioned.extend(names(comment));
+    }
+    mentioned.retain(|name| !declared.contains(name));
+    assert_eq!(mentioned, [""; 0]);
+    assert!(declared.len() > 500);
+}
+
 /// Whether the nearest line before it that begins at the margin opens a struct or an enumeration.
 fn is_declared_in_braces(lines: &[&str], number: usize) -> bool {
     lines[..number]

@@ -665,6 +665,128 @@ static void a_clock_of_its_own_and_reports(void) {
   OK(bw_engine_free(engine));
 }
 
+/* What is heard of a function, and when. */
+typedef struct {
+  bw_event_kind kinds[8];
+  uint64_t times[8];
+  uint32_t guard;
+  int count, said_why;
+} heard;
+
+static uint64_t minutes(void *data) {
+  return *(uint64_t *)data * 60 * UINT64_C(1000000000);
+}
+
+static void hear(void *data, uint64_t at, const bw_event *event) {
+  heard *all = data;
+  HOLDS(all->count < 8);
+  all->times[all->count] = at;
+  all->kinds[all->count++] = event->kind;
+  all->guard += event->guard;
+  all->said_why |= event->message && strstr(event->message, "not today");
+}
+
+static void refuse(void *data, bw_job *job) {
+  (void)data;
+  bw_job_fail(job, "not today");
+}
+
+static void a_functions_history_is_told_oldest_first(void) {
+  bw_engine_options options = {0};
+  bw_tier tiers[2] = {{0}, {0}};
+  bw_bailout bailout = {0};
+  uint64_t now = 3;
+  heard all = {{0}, {0}, 0, 0, 0};
+  options.is_inline = true;
+  options.history = 3;
+  options.clock = minutes;
+  options.data = &now;
+  tiers[0].compile = refuse;
+  tiers[1].compile = compile;
+  tiers[1].data = &code_a;
+  tiers[0].threshold = tiers[1].threshold = BW_MANUAL;
+  bw_engine *engine = engine_with(options, tiers, 2), *silent = simple_engine(0);
+  bw_bead bead = function_of(engine), other = function_of(silent);
+
+  OK(bw_engine_history(engine, bead, hear, &all));
+  HOLDS(all.count == 0);
+  OK(bw_engine_promote(engine, bead, 1)); /* the oldest of four, which is forgotten */
+  bw_engine_run_pending(engine, 1);
+  now = 4;
+  OK(bw_engine_promote(engine, bead, 2));
+  bw_engine_run_pending(engine, 1);
+  OK(bw_engine_history(engine, bead, hear, &all));
+  HOLDS(all.count == 3 && all.said_why);
+  HOLDS(all.kinds[0] == BW_EVENT_KIND_FAILED && all.kinds[1] == BW_EVENT_KIND_QUEUED && all.kinds[2] == BW_EVENT_KIND_INSTALLED);
+  HOLDS(all.times[0] == UINT64_C(180000000000) && all.times[2] == UINT64_C(240000000000));
+  bailout.guard = 9;
+  bw_state state;
+  OK(bw_engine_state(engine, bead, &state));
+  bailout.version = state.version;
+  OK(bw_engine_bailout(engine, bead, &bailout, NULL, NULL));
+  OK(bw_engine_history(engine, bead, hear, &all));
+  HOLDS(all.guard == 9);
+
+  HOLDS(bw_engine_history(engine, bead, NULL, NULL) == BW_STATUS_NULL);
+  OK(bw_engine_promote(silent, other, 1));
+  all.count = 0;
+  OK(bw_engine_history(silent, other, hear, &all));
+  HOLDS(all.count == 0);
+  OK(bw_engine_remove(engine, bead, NULL));
+  HOLDS(bw_engine_history(engine, bead, hear, &all) == BW_STATUS_STALE);
+  bw_engine_free(engine);
+  bw_engine_free(silent);
+}
+
+static int noted, seen;
+
+static void *note(void *data, bw_bead bead, size_t core) {
+  HOLDS(bead && core == 42);
+  noted++;
+  return *(int *)data ? malloc(1) : NULL;
+}
+
+static void let_go(void *snapshot) {
+  free(snapshot);
+  count_free(NULL);
+}
+
+static void compile_with_snapshot(void *data, bw_job *job) {
+  seen += bw_job_snapshot(job) != NULL;
+  compile(data, job);
+}
+
+static void what_is_noted_comes_with_the_job_and_is_let_go_of_once(void) {
+  bw_engine_options options = {0};
+  bw_tier tier = {0};
+  int notes = 1;
+  options.is_inline = true;
+  options.snapshot = note;
+  options.free_snapshot = let_go;
+  options.data = &notes;
+  tier.compile = compile_with_snapshot;
+  tier.data = &code_a;
+  tier.threshold = BW_MANUAL;
+  bw_engine *engine = engine_with(options, &tier, 1);
+  bw_bead bead = function_of(engine), without = function_of(engine), cancelled = function_of(engine);
+
+  noted = seen = freed = 0;
+  OK(bw_engine_promote(engine, bead, 1));
+  HOLDS(noted == 1 && freed == 0);
+  bw_engine_run_pending(engine, 1);
+  HOLDS(seen == 1 && freed == 1);
+  OK(bw_engine_promote(engine, cancelled, 1));
+  OK(bw_engine_remove(engine, cancelled, NULL));
+  bw_engine_run_pending(engine, 1);
+  HOLDS(noted == 2 && seen == 1 && freed == 2);
+  notes = 0;
+  OK(bw_engine_promote(engine, without, 1));
+  bw_engine_run_pending(engine, 1);
+  HOLDS(noted == 3 && seen == 1 && freed == 2);
+  HOLDS(!bw_job_snapshot(NULL));
+  bw_engine_free(engine);
+}
+
 int main(void) {
   wrong_arguments_are_errors_with_messages();
   both_dispatches_agree();
@@ -678,6 +800,8 @@ int main(void) {
   code_is_handed_back_to_a_vm_that_frees_it_itself();
   code_is_swapped_in_place();
   a_clock_of_its_own_and_reports();
+  a_functions_history_is_told_oldest_first();
+  what_is_noted_comes_with_the_job_and_is_let_go_of_once();
   puts("all of it holds");
   return 0;
 }
