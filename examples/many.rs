@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use beadwork::{Bead, Code, Core, Engine, Threshold, Tier};
 use beadwork_cranelift::{AbiParam, CraneliftBackend, FunctionUnit, InstBuilder, OptLevel, types::I64};
 use clap::Parser;
-use common::{Failure, exit, start_logging};
+use common::{Failure, exit, progress, start_logging};
 use rand::SeedableRng;
 use rand::distr::Distribution;
 
@@ -88,6 +88,7 @@ fn show(options: &Options) -> Result<(), Failure> {
     let order = order(options, &runs.iter().collect::<Vec<_>>())?;
     let (mut native, mut sum, mut expected) = (0u64, 0u64, 0u64);
     let mut m = engine.mutator();
+    let bar = progress(order.len() as u64);
     let start = Instant::now();
     for chunk in order.chunks(4096) {
         for &(bead, core) in chunk {
@@ -101,8 +102,10 @@ fn show(options: &Options) -> Result<(), Failure> {
             });
         }
         m.safepoint();
+        bar.inc(chunk.len() as u64);
     }
     let calling = start.elapsed();
+    bar.finish_and_clear();
     for &(bead, core) in &order {
         expected = expected.wrapping_add(interpret(core.into(), bead.index().into()));
     }

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use beadwork::{EngineBuilder, Manual, Tier, TierId};
 use beadwork_cranelift::{CraneliftBackend, OptLevel, RegallocAlgorithm};
 use clap::Parser;
-use common::{Failure, cpu, exit, median, start_logging};
+use common::{Failure, cpu, exit, median, progress, start_logging};
 use strand::Program;
 use strand::tiering::{BytecodeFrontend, ConnectError, Linking, Tiered, cranelift};
 
@@ -93,14 +93,18 @@ fn show(options: &Options) -> Result<(), Failure> {
 
     let mut yardstick = [Vec::new(), Vec::new()];
     let mut all: Vec<_> = COMPILERS.iter().map(|_| [Vec::new(), Vec::new()]).collect();
+    let bar = progress(2 * u64::from(options.rounds) * (1 + COMPILERS.len() as u64));
     for _ in 0..options.rounds {
         for workers in [1, 2] {
             yardstick[workers - 1].push(spin(workers)?);
+            bar.inc(1);
             for ((&(_, compiler), program), took) in COMPILERS.iter().zip(&programs).zip(&mut all) {
                 took[workers - 1].push(compile(compiler, program, workers)?);
+                bar.inc(1);
             }
         }
     }
+    bar.finish_and_clear();
     println!(
         "\n{:18} {:>12} {:>12} {:>6} {:>15} {:>19}",
         "", "1 worker /s", "2 workers /s", "ratio", "cores at work", "CPU µs each"
