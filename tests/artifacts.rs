@@ -84,11 +84,13 @@ fn p30_what_is_mapped_stays_as_it_is_when_it_is_replaced_removed_or_cleared() {
     let (key, first) = packed(1);
     let _ = store.put(key, &first, false).unwrap();
     let mapped = store.get(key).unwrap().unwrap();
-    let _ = store.put(key, &packed(2).1, true).unwrap();
+    // Packed once: an artifact says when it was made.
+    let (_, second) = packed(2);
+    let _ = store.put(key, &second, true).unwrap();
     assert_eq!(*mapped, first);
     let replaced = store.get(key).unwrap().unwrap();
     store.clear().unwrap();
-    assert_eq!((&*mapped, &*replaced), (&*first, &*packed(2).1));
+    assert_eq!((&*mapped, &*replaced), (&*first, &*second));
 }
 
 #[test]
