@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use beadwork::{EngineBuilder, Event, Threshold, Tier, TierId};
 use beadwork_cranelift::{CraneliftBackend, CraneliftError, OptLevel};
 use clap::Parser;
-use common::{Failure, check, exit, list, median, source, start_logging};
+use common::{Failure, check, exit, list, median, progress, source, start_logging};
 use strand::tiering::{BytecodeFrontend, Linking, Tiered, cranelift};
 use strand::{Calls, Enter, FuncIndex, InterpretAll, Limits, Program, Value, Vm, on_vm_stack};
 
@@ -99,11 +99,14 @@ fn show(options: &Options) -> Result<(), Failure> {
         configuration("pre-compiled, every call asks", How::Precompiled(Linking::Dispatch)),
     ];
     let mut runs: Vec<Vec<Run>> = configurations.iter().map(|_| Vec::new()).collect();
+    let bar = progress(u64::from(options.runs) * configurations.len() as u64);
     for _ in 0..options.runs {
         for (configuration, runs) in configurations.iter().zip(&mut runs) {
             runs.push(run(configuration, &program, &args, expected, options.threshold)?);
+            bar.inc(1);
         }
     }
+    bar.finish_and_clear();
     table(&configurations, &mut runs, calls);
     Ok(())
 }

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use beadwork::{EngineBuilder, Event, Tier, TierId};
 use beadwork_cranelift::{CraneliftBackend, CraneliftError, OptLevel};
 use clap::Parser;
-use common::{Failure, check, exit, list, median, source, start_logging};
+use common::{Failure, check, exit, list, median, progress, source, start_logging};
 use strand::tiering::{BytecodeFrontend, Linking, Tiered, cranelift};
 use strand::{InterpretAll, Limits, Program, Value, Vm, on_vm_stack};
 
@@ -67,13 +67,16 @@ fn show(options: &Options) -> Result<(), Failure> {
 
     let (expected, interpreted) = interpret(&program, &args)?;
     let (mut osr, mut precompiled) = (Vec::new(), Vec::new());
+    let bar = progress(2 * u64::from(options.runs));
     for _ in 0..options.runs {
         for (name, before, runs) in [("OSR", false, &mut osr), ("pre-compiled", true, &mut precompiled)] {
             let (value, run) = with_engine(&program, &args, before)?;
             check(name, value, expected)?;
             runs.push(run);
+            bar.inc(1);
         }
     }
+    bar.finish_and_clear();
     report(interpreted, &osr, &precompiled)
 }
 

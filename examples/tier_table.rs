@@ -11,7 +11,7 @@ use std::time::Duration;
 use beadwork::{EngineBuilder, Manual, Tier, TierId};
 use beadwork_cranelift::{CraneliftBackend, OptLevel, RegallocAlgorithm};
 use clap::Parser;
-use common::{Failure, check, cpu, exit, median, start_logging};
+use common::{Failure, check, cpu, exit, median, progress, start_logging};
 use strand::tiering::{BytecodeFrontend, ConnectError, Linking, Tiered, cranelift};
 use strand::{InterpretAll, Limits, Program, Value, Vm, on_vm_stack};
 
@@ -70,6 +70,7 @@ fn main() -> ExitCode {
 fn show(options: &Options) -> Result<(), Failure> {
     // By program, then by tier.
     let mut all = Vec::new();
+    let bar = progress(u64::from(options.runs) * (PROGRAMS.len() * TIERS.len()) as u64);
     for (name, source, arg) in PROGRAMS {
         let program = Arc::new(Program::parse(name, source)?);
         let mut runs: Vec<Vec<Run>> = TIERS.iter().map(|_| Vec::new()).collect();
@@ -79,10 +80,12 @@ fn show(options: &Options) -> Result<(), Failure> {
                 let (value, run) = run(how, &program, arg)?;
                 check(&format!("{name}, {tier}"), value, *expected.get_or_insert(value))?;
                 runs.push(run);
+                bar.inc(1);
             }
         }
         all.push(runs);
     }
+    bar.finish_and_clear();
     let table = Table::new(&all);
     if options.markdown {
         table.markdown()

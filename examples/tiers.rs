@@ -14,7 +14,7 @@
 mod common;
 
 use std::collections::HashMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -24,7 +24,8 @@ use beadwork_arena::Arena;
 use beadwork_cranelift::{CraneliftBackend, OptLevel};
 use clap::Parser;
 use common::events::describe;
-use common::{Failure, check, exit, list, median, source, start_logging};
+use common::{Failure, check, exit, list, median, progress, source, start_logging, warm_up, write_page};
+use strand::report::Recorder;
 use strand::tiering::{BytecodeFrontend, ConnectError, Linking, Tiered, cranelift};
 use strand::{Calls, Enter, FuncIndex, InterpretAll, Limits, Program, Value, Vm, on_vm_stack};
 
@@ -44,7 +45,11 @@ struct Options {
     /// Have T1 code not count itself, so that only calls from the interpreter are seen
     #[arg(long)]
     no_counting: bool,
-    /// Arguments of the program's main, integers; for life 64 2000 if none are given
+    /// Then run the program again and again from cold for two seconds, tiered, and write a page with the warm-up curve, the tiers, the
+    /// queue and the hottest functions
+    #[arg(long, value_name = "FILE.html")]
+    report: Option<PathBuf>,
+    /// Arguments of the program's main, integers; for life 64 2000 if none are given, and 24 3 for the page
     #[arg(value_name = "ARG", allow_negative_numbers = true)]
     args: Vec<i64>,
 }
@@ -148,6 +153,7 @@ fn show(options: &Options) -> Result<(), Failure> {
     println!("            one worker compiles for all");
 
     let mut runs: Vec<Vec<Run>> = CONFIGURATIONS.iter().map(|_| Vec::new()).collect();
+    let bar = progress(u64::from(options.runs) * CONFIGURATIONS.len() as u64);
     for _ in 0..options.runs {
         for ((name, how), runs) in CONFIGURATIONS.iter().zip(&mut runs) {
             let how = match how {
@@ -157,8 +163,10 @@ fn show(options: &Options) -> Result<(), Failure> {
             let (value, run) = run(how, &program, &args, options.thresholds)?;
             check(name, value, expected)?;
             runs.push(run);
+            bar.inc(1);
         }
     }
+    bar.finish_and_clear();
     for runs in &mut runs {
         runs.sort_by_key(|run| run.time);
     }
@@ -167,7 +175,25 @@ fn show(options: &Options) -> Result<(), Failure> {
         endings(tiered, &calls, options.thresholds[TIERS - 1]);
     }
     table(&runs);
-    Ok(())
+    options.report.as_deref().map_or(Ok(()), |path| page(path, options, &name, &program, &args))
+}
+
+/// Draws a warm-up through all tiers.
+fn page(
+    path: &Path,
+    options: &Options,
+    name: &str,
+    program: &Arc<Program>,
+    args: &[i64],
+) -> Result<(), Failure> {
+    // A run is a point of the curve.
+    let short = options.program.is_none() && options.args.is_empty();
+    let args = if short { &[24, 3] } else { args };
+    let mut recorder = Recorder::new();
+    let how = How::Tiered { counting: !options.no_counting };
+    let tiered = connect(how, program, options.thresholds, recorder.listener())?;
+    warm_up(program, args, &tiered, Duration::from_secs(2), &mut recorder)?;
+    write_page(path, &format!("Warm-up of {name}, main({}), {TIERS} tiers", list(args)), &tiered, &recorder)
 }
 
 /// Interprets everything and counts the calls of each function.
@@ -196,8 +222,13 @@ fn run(
         let value = vm.run(args)?;
         return Ok((value, Run { time: start.elapsed(), ..Run::default() }));
     }
-    let events = Arc::new(Mutex::new(Vec::new()));
-    let tiered = connect(how, program, thresholds, events.clone())?;
+    let events = Arc::new(Mutex::new(Vec::<(Instant, Event)>::new()));
+    let heard = events.clone();
+    let listen = move |event: &Event| {
+        let now = Instant::now();
+        heard.lock().unwrap_or_else(PoisonError::into_inner).push((now, event.clone()));
+    };
+    let tiered = connect(how, program, thresholds, listen)?;
     let engine = tiered.engine();
     if let How::Precompiled(_) | How::Counting = how {
         for &bead in tiered.beads() {
@@ -231,12 +262,12 @@ fn run(
     Ok((value, Run { time, compile_time: engine.stats().compile_time, code_bytes, events, functions }))
 }
 
-/// An engine with the tiers of a configuration. They share one arena, and `events` gets what happens and when.
+/// An engine with the tiers of a configuration. They share one arena, and `listen` hears what happens.
 fn connect(
     how: How,
     program: &Arc<Program>,
     thresholds: Thresholds,
-    events: Arc<Mutex<Vec<(Instant, Event)>>>,
+    listen: impl Fn(&Event) + Send + Sync + 'static,
 ) -> Result<Tiered, Failure> {
     let arena = Arena::builder().build()?;
     let configure = |builder: EngineBuilder, frontend: BytecodeFrontend| -> Result<_, ConnectError> {
@@ -269,10 +300,6 @@ fn connect(
                 }
             }
         }
-        let listen = move |event: &Event| {
-            let now = Instant::now();
-            events.lock().unwrap_or_else(PoisonError::into_inner).push((now, event.clone()));
-        };
         Ok(builder.workers(1).on_event(listen))
     };
     let linking = match how {

@@ -18,7 +18,7 @@ use beadwork::{Archive, ArchiveStats, FileStore, SavedProfile, Threshold, Tier};
 use beadwork_arena::Arena;
 use beadwork_cranelift::{CraneliftBackend, CraneliftError, OptLevel};
 use clap::Parser;
-use common::{Failure, exit, median, start_logging};
+use common::{Failure, exit, median, progress, start_logging};
 use strand::keys::Keys;
 use strand::tiering::{Linking, Tiered, cranelift};
 use strand::{Limits, Program, Value, Vm, on_vm_stack};
@@ -236,6 +236,7 @@ fn compare_in(options: &Options, directory: &Path) -> Result<(), Failure> {
     let first = spawn(options, directory, FIRST)?;
     println!("{} functions; the first run kept {} compiles", options.functions, first.counts[2]);
     let mut starts: [Vec<Told>; 4] = Default::default();
+    let bar = progress(u64::from(options.runs) * STARTS.len() as u64);
     for _ in 0..options.runs {
         for ((name, ..), told) in STARTS.iter().zip(&mut starts) {
             let start = spawn(options, directory, name)?;
@@ -247,8 +248,10 @@ fn compare_in(options: &Options, directory: &Path) -> Result<(), Failure> {
                 .into());
             }
             told.push(start);
+            bar.inc(1);
         }
     }
+    bar.finish_and_clear();
     println!("\nstart       to full speed ms   min   max  sooner  runs/s at the end  loaded");
     let cold = median(&starts[0], |told| told.full);
     for ((name, ..), told) in STARTS.iter().zip(&starts) {

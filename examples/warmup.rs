@@ -10,19 +10,16 @@ use std::io::BufWriter;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use beadwork::{Threshold, Tier, Trace};
 use beadwork_arena::Arena;
 use beadwork_cranelift::{CraneliftBackend, CraneliftError, OptLevel};
 use clap::Parser;
-use common::{Failure, check, exit, list, progress, source, start_logging};
+use common::{Failure, exit, list, source, start_logging, warm_up, write_page};
 use strand::report::Recorder;
 use strand::tiering::{Linking, Tiered, cranelift};
-use strand::{Limits, Program, Vm, on_vm_stack};
-
-/// Into how many parts the time is cut, at the most, each of which is a point of the curves.
-const WINDOWS: u32 = 400;
+use strand::{Program, on_vm_stack};
 
 /// Runs a program again and again from cold, and shows how it warms up.
 #[derive(Parser)]
@@ -70,49 +67,18 @@ fn show(options: &Options) -> Result<(), Failure> {
         let builder = builder.workers(1).on_event(recorder.listener()).on_event(trace.listener());
         Ok(builder.tier(tier(OptLevel::None, 500)?.counts_itself(true)).tier(tier(OptLevel::Speed, 10_000)?))
     })?;
-    run(options, &program, &args, &tiered, &mut recorder)?;
+    warm_up(&program, &args, &tiered, Duration::from_secs(options.seconds), &mut recorder)?;
     let samples = recorder.samples();
     println!("{}, main({}): {} windows", name, list(&args), samples.len());
     println!("{}", tiered.engine().report());
     if let Some(path) = &options.report {
         let title = format!("Warm-up of {name}, main({})", list(&args));
-        std::fs::write(path, recorder.page(&title, tiered.engine()))
-            .map_err(|e| format!("{}: {e}", path.display()))?;
-        println!("page: {}", path.display());
+        write_page(path, &title, &tiered, &recorder)?;
     }
     if let Some(path) = &options.trace {
         let file = File::create(path).map_err(|e| format!("{}: {e}", path.display()))?;
         trace.write(tiered.engine(), BufWriter::new(file))?;
         println!("trace: {}", path.display());
     }
-    Ok(())
-}
-
-/// Runs the program until the time is over. A terminal sees how far it is; a pipe does not.
-fn run(
-    options: &Options,
-    program: &Arc<Program>,
-    args: &[i64],
-    tiered: &Tiered,
-    recorder: &mut Recorder,
-) -> Result<(), Failure> {
-    let whole = Duration::from_secs(options.seconds);
-    let bar = progress(1_000);
-    let mut vm = Vm::new(program, Limits::default(), tiered.hooks())?;
-    let start = Instant::now();
-    let mut expected = None;
-    while start.elapsed() < whole {
-        // A look at the engine costs as much as many short runs.
-        let (before, mut runs) = (Instant::now(), 0);
-        while runs == 0 || before.elapsed() < whole / WINDOWS {
-            let value = vm.run(args)?;
-            check("a later run", value, *expected.get_or_insert(value))?;
-            runs += 1;
-        }
-        recorder.sample(tiered.engine(), before.elapsed() / runs);
-        bar.set_position((1_000.0 * start.elapsed().as_secs_f64() / whole.as_secs_f64()) as u64);
-        bar.set_message(format!("{runs} runs a window"));
-    }
-    bar.finish_and_clear();
     Ok(())
 }

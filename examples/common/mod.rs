@@ -7,9 +7,12 @@ pub(crate) mod events;
 use std::fmt::Display;
 use std::path::Path;
 use std::process::ExitCode;
+use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-use strand::Value;
+use strand::report::Recorder;
+use strand::tiering::Tiered;
+use strand::{Limits, Program, Value, Vm};
 
 /// How far a long run is, of so many steps. A terminal sees it, on standard error; a pipe does not.
 pub(crate) fn progress(steps: u64) -> ProgressBar {
@@ -71,6 +74,50 @@ pub(crate) fn check(configuration: &str, value: Value, interpreted: Value) -> Re
         return Ok(());
     }
     Err(format!("{configuration}: main answered {value}, the interpreter {interpreted}").into())
+}
+
+/// Into how many parts the time of a warm-up is cut, at the most, each of which is a point of the curves.
+const WINDOWS: u32 = 400;
+
+/// Runs a program again and again for so long, and has it recorded. A terminal sees how far it is; a pipe does not.
+pub(crate) fn warm_up(
+    program: &Program,
+    args: &[i64],
+    tiered: &Tiered,
+    whole: Duration,
+    recorder: &mut Recorder,
+) -> Result<(), Failure> {
+    let bar = progress(1_000);
+    let mut vm = Vm::new(program, Limits::default(), tiered.hooks())?;
+    let start = Instant::now();
+    let mut expected = None;
+    while start.elapsed() < whole {
+        // A look at the engine costs as much as many short runs.
+        let (before, mut runs) = (Instant::now(), 0);
+        while runs == 0 || before.elapsed() < whole / WINDOWS {
+            let value = vm.run(args)?;
+            check("a later run", value, *expected.get_or_insert(value))?;
+            runs += 1;
+        }
+        recorder.sample(tiered.engine(), before.elapsed() / runs);
+        bar.set_position((1_000.0 * start.elapsed().as_secs_f64() / whole.as_secs_f64()) as u64);
+        bar.set_message(format!("{runs} runs a window"));
+    }
+    bar.finish_and_clear();
+    Ok(())
+}
+
+/// Writes what was recorded as a page.
+pub(crate) fn write_page(
+    path: &Path,
+    title: &str,
+    tiered: &Tiered,
+    recorder: &Recorder,
+) -> Result<(), Failure> {
+    std::fs::write(path, recorder.page(title, tiered.engine()))
+        .map_err(|e| format!("{}: {e}", path.display()))?;
+    println!("page: {}", path.display());
+    Ok(())
 }
 
 /// The middle one, the upper of two; `items` is not empty.
