@@ -114,7 +114,13 @@ impl Deliveries {
             return (install(), None);
         }
         let mut order = self.order();
+        if mutant!("order-noted-late") {
+            order.queue = None;
+        }
         let installed = install();
+        if mutant!("order-noted-late") {
+            order = self.order();
+        }
         let version = installed.as_ref().map_or(0, |installed| installed.version);
         let delivery = Delivery::Installed { bead, tier, version, payload };
         let dropped = if installed.is_ok() { order.note(delivery) } else { Some(delivery) };

@@ -4,6 +4,7 @@ use crate::backend::Job;
 use crate::code::CompiledCode;
 use crate::error::CompileError;
 use crate::id::{Bead, TierId};
+use crate::state::Ended;
 use crate::sync::{Arc, AtomicUsize, Mutex, Thread, fence, lock, this_thread};
 use std::any::Any;
 use std::collections::BTreeMap;
@@ -31,8 +32,10 @@ pub(crate) struct Waits {
 pub(crate) struct Waiting(Arc<Wait>);
 
 impl Waiting {
-    /// Why a compile that would have served failed, if one did.
-    pub(crate) fn error(&self) -> Option<CompileError> {
+    /// Why a compile that would have served failed, if one did. Whoever has seen the state say that it ended is told.
+    pub(crate) fn error(&self, waits: &Waits) -> Option<CompileError> {
+        // A compile ends and says why within this lock.
+        let _all = lock(&waits.all);
         lock(&self.0.error).clone()
     }
 }
@@ -57,15 +60,24 @@ impl Waits {
         self.len.store(all.len(), Relaxed);
     }
 
-    /// A compile of `bead` for `tier` is about to end without code: told before the state says so, to whom it would have
-    /// served.
-    pub(crate) fn note_failure(&self, bead: Bead, tier: TierId, error: &CompileError) {
-        if self.len.load(Relaxed) == 0 {
-            return;
+    /// Ends a compile of `bead` for `tier` without code by `end`, and tells why to those whom it would have served. Both within the
+    /// lock: who announces itself afterwards looks at the state afterwards (edge SETTLE).
+    pub(crate) fn fail(
+        &self,
+        bead: Bead,
+        tier: TierId,
+        error: &CompileError,
+        end: impl FnOnce() -> Ended,
+    ) -> Ended {
+        let all = if mutant!("settle-reason-unlocked") { None } else { Some(lock(&self.all)) };
+        let ended = end();
+        let all = all.unwrap_or_else(|| lock(&self.all));
+        if ended != Ended::Superseded {
+            for wait in all.iter().filter(|wait| wait.bead == bead && wait.tier <= tier) {
+                *lock(&wait.error) = Some(error.clone());
+            }
         }
-        for wait in lock(&self.all).iter().filter(|wait| wait.bead == bead && wait.tier <= tier) {
-            *lock(&wait.error) = Some(error.clone());
-        }
+        ended
     }
 
     /// The state of `bead` has changed: whom to wake.

@@ -138,7 +138,7 @@ impl Grace {
         // in the hands of a mutator that came online after its cell was read as offline. Acquire, edge RETIRE.
         let now = self.epoch.load(Acquire);
         // SeqCst, edge ONLINE (G3): the unlinks before this, the cells after it.
-        fence(SeqCst);
+        fence(mutant!("g3-scan-fence", SeqCst));
         let members = lock(&self.members);
         let mut passed = if mutant!("retire-unbounded") { u64::MAX } else { now };
         for member in members.iter() {

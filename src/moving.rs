@@ -54,7 +54,7 @@ impl Moving {
                 let _no_fork = gate.enter();
                 let mut threads = lock(&self.0);
                 // A thread that is inside already goes on: the pause that waits, waits for it.
-                if threads.pauses.is_empty() || threads.inside.contains(&me) {
+                if threads.pauses.is_empty() || threads.inside.contains(&me) || mutant!("moving-let-in") {
                     threads.inside.push(me);
                     return Ok(Inside { moving: self, gate });
                 }
@@ -83,7 +83,7 @@ impl Moving {
             let inside = {
                 let _no_fork = gate.enter();
                 let mut threads = lock(&self.0);
-                if threads.inside.is_empty() {
+                if threads.inside.is_empty() || mutant!("moving-unwaited") {
                     return Ok(me);
                 }
                 threads.waiting.push(this_thread());

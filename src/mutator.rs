@@ -182,7 +182,8 @@ impl Mutator {
     #[inline(always)]
     fn read(&self, bead: Bead) -> Reading {
         // Acquire, edge PUBLISH, partner is the Release store of an install: who gets the pointer sees the code.
-        CodeWord(self.hot.first(bead.index()).load(mutant!("publish-dispatch", Acquire))).read(bead)
+        let word = CodeWord(self.hot.first(bead.index()).load(mutant!("publish-dispatch", Acquire)));
+        word.read(if mutant!("reuse-untagged") { Bead::new(bead.index(), word.tag()) } else { bead })
     }
 
     #[inline(always)]

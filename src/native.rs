@@ -183,7 +183,11 @@ impl Job<'_> {
 
     /// Pins once for each function.
     fn pin(&mut self, bead: Bead) -> Result<(), Stale> {
-        if self.embeds_slot_of(bead) { Ok(()) } else { self.slot(bead).map(|_| ()) }
+        if self.embeds_slot_of(bead) || mutant!("reuse-own-unpinned") {
+            Ok(())
+        } else {
+            self.slot(bead).map(|_| ())
+        }
     }
 
     /// What lower tiers' code has counted of the job's function: blocks for layout and branch weights, callees for inlining. `None` if

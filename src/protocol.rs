@@ -169,7 +169,8 @@
 //!
 //! A dependent may be struck off when the word has reached `v + 1` with no publisher, there is no code or its version is
 //! another, and none of its version is held for a revert: had it been installed, the word would have been released after its version
-//! was written. All of that is looked at under the lock of held code, so that it does not move meanwhile.
+//! was written. The other version may be that of an install which takes the bit only then: it is written last of all cells
+//! (Release → Acquire), so who reads it sees the dependent's code unlinked. Held code is looked at under its lock, and does not move.
 //!
 //! ## UNIT
 //! Code that contains the body of another function relies on that function's *standing*, an assumption. A compile asks for the standing,
@@ -212,7 +213,8 @@
 //! ## SETTLE
 //! Who waits for a compile announces itself, then (SeqCst fence) looks at the state word and parks; who changes the state looks
 //! for announcements afterwards, with a SeqCst fence between. So a change is seen by the look, or its maker wakes the waiter.
-//! A failure is noted with the waiters before the state says that the compile has ended: who finds it ended finds the reason.
+//! A failed compile is ended, and the reason noted with the waiters, in one hold of the lock of announcements: who announced itself
+//! before and finds the compile ended finds the reason, by the same lock; who does so afterwards finds no compile, and asks for one.
 //!
 //! ## FORK
 //! Sections of the gate begin with an Acquire read-modify-write and end with a Release one; the fork handler closes the

@@ -166,7 +166,7 @@ impl Lane {
     /// So many tokens are not in the lane any more.
     pub(crate) fn taken(&self, count: usize) {
         // AcqRel, edge WAKE, partner is `len`.
-        self.waiting.fetch_sub(count, AcqRel);
+        self.waiting.fetch_sub(count, mutant!("wake-taken", AcqRel));
     }
 }
 
@@ -310,7 +310,7 @@ impl Lanes {
         let Some(lane) = self.get(request.tier) else { return false };
         let bit = 1 << lane.tier.lane();
         // Counted before it can be popped. AcqRel, edge WAKE.
-        lane.waiting.fetch_add(1, mutant!("claim-token", AcqRel));
+        lane.waiting.fetch_add(1, AcqRel);
         // AcqRel, edge CLAIM, partner is `pop_token`: if the bit was set, the drain that clears it reads the state
         // afterwards and sees this request.
         if self.queued.get(request.index).fetch_or(bit, mutant!("claim-token", AcqRel)) & bit != 0 {
@@ -330,7 +330,7 @@ impl Lanes {
 
     /// A token was popped: clears its bit. Read the state only after this, and then tell its [lane](Lane::taken).
     pub(crate) fn pop_token(&self, request: &Request) {
-        let bit = 1u16 << request.tier.lane();
+        let bit = if mutant!("claim-bit-kept") { 0 } else { 1u16 << request.tier.lane() };
         // AcqRel, edge CLAIM, partner is `push`.
         self.queued.get(request.index).fetch_and(!bit, mutant!("claim-token-popped", AcqRel));
     }

@@ -78,7 +78,9 @@ impl Shared {
         let installed = match installed {
             Ok(installed) => installed,
             Err(ended) => {
-                self.free(&[owner]);
+                if !mutant!("s1-result-kept") {
+                    self.free(&[owner]);
+                }
                 let in_vain = in_vain.or_else(|| {
                     let _no_fork = self.gate.enter();
                     self.assumptions.first_broken(&extras.assumed)
@@ -99,7 +101,9 @@ impl Shared {
         add(&self.counters.installed, 1);
         let version = installed.version;
         self.emit(&Event::Installed { bead, tier, version, bytes, compile_time });
-        waiting.iter().for_each(Thread::unpark);
+        if !mutant!("settle-unwoken") {
+            waiting.iter().for_each(Thread::unpark);
+        }
         Outcome::Installed { version }
     }
 
@@ -128,11 +132,8 @@ impl Shared {
         let now = self.now();
         let (ended, pushed) = {
             let _no_fork = self.gate.enter();
-            // First: who waits and finds the compile ended looks for the reason.
-            if self.is_current(ticket) {
-                self.waits.note_failure(bead, tier, &error);
-            }
-            let ended = self.table.state(bead.index()).abandon(ticket);
+            let ended =
+                self.waits.fail(bead, tier, &error, || self.table.state(bead.index()).abandon(ticket));
             let pushed = match ended {
                 Ended::Requeue(next) => self.push(bead, next, Reason::Resumed, 0, now),
                 Ended::Idle | Ended::Superseded => false,
@@ -240,6 +241,8 @@ impl Shared {
         self.reclaim_without_workers();
         // Not of a function that was removed since: nothing is to follow that.
         let callback = callback.filter(|_| self.table.live(bead).is_ok());
+        let late = mutant!("reuse-callback-late").then(|| self.info.on_invalidate(bead.index()));
+        let callback = late.unwrap_or(callback);
         self.call_back(callback, bead, Invalidation::Invalidated);
         self.emit(&Event::Invalidated { bead });
     }

@@ -75,8 +75,12 @@ impl Snapshots {
         if !self.is_on() {
             return (make(), None);
         }
-        let mut all = lock(&self.all);
-        let made = make();
+        let (made, mut all) = if mutant!("snapshot-late") {
+            (make(), lock(&self.all))
+        } else {
+            let all = lock(&self.all);
+            (make(), all)
+        };
         let Some((tier, version)) = queued(&made) else { return (made, snapshot) };
         let key = (bead.to_bits(), tier);
         let before = match snapshot {
@@ -95,7 +99,7 @@ impl Snapshots {
             return;
         }
         let mut all = lock(&self.all);
-        if let Some(version) = change()
+        if let Some(version) = change().filter(|_| !mutant!("snapshot-unbound"))
             && let Some(entry) = all.get_mut(&(bead.to_bits(), tier))
         {
             entry.0 = version;

@@ -166,7 +166,11 @@ impl<'a> StateCell<'a> {
     /// Takes the ticket of a bead that is queued for `tier`; `None` if it no longer is.
     pub(crate) fn claim(self, index: u32, tier: TierId) -> Option<Ticket> {
         loop {
-            let now = self.settled(|now| now.live && now.pending == Pending::Queued && now.target == tier)?;
+            let waits = |now: &Snapshot| {
+                now.pending == Pending::Queued
+                    || (now.pending == Pending::Compiling && mutant!("claim-twice"))
+            };
+            let now = self.settled(|now| now.live && waits(now) && now.target == tier)?;
             let mut new = now;
             // S1: at the end of the versions no further ticket could be told from this one.
             let spent = now.version >= VERSION_MAX - 1;
@@ -271,6 +275,12 @@ impl Publishing<'_> {
         change(&mut new);
         self.finish(new);
         new
+    }
+
+    /// Shows another word before the cells say the same, which no release does. For a mutant.
+    pub(crate) fn shows(&self, early: Snapshot) {
+        // Relaxed: it is a fault in any order.
+        self.cell.0.store(Snapshot { publishing: true, ..early }.pack(), Relaxed);
     }
 
     fn finish(&mut self, new: Snapshot) {

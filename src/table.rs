@@ -312,6 +312,9 @@ impl Table {
         let core = self.core.get(index).load(Relaxed);
         let next = held.before().next_generation();
         let tag = if mutant!("reuse-old-tag") { held.before().tag } else { next.tag };
+        if mutant!("s4-generation-first") {
+            held.shows(next);
+        }
         let old = self.clear_cells(index, &held, tag);
         if mutant!("s3-free-first") {
             self.free.push(index, &self.grace);

@@ -68,6 +68,9 @@ impl Wake {
             let forgotten = self.0.fetch_add(0, AcqRel) & ACTIVE == 0;
             return forgotten.then_some(0);
         }
+        if mutant!("wake-leave-unseen") {
+            return Some(self.quit());
+        }
         let left = self.0.compare_exchange(seen.0, seen.0 - 1, AcqRel, Acquire).ok()?;
         Some((left & ACTIVE) as usize - 1)
     }

@@ -8,10 +8,20 @@ use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
 /// The orderings that order something.
-const ORDERING: [&str; 4] = ["Acquire", "Release", "AcqRel", "SeqCst"];
+const ORDERING: [&str; 5] = ["Acquire", "Release", "AcqRel", "SeqCst", "__ATOMIC_ACQUIRE"];
 
-/// Where atomics are.
-const ROOTS: [&str; 2] = ["src", "backends/arena/src"];
+/// Those that order nothing: Rust's, and that of the code the LLVM backend makes.
+const RELAXED_ORDERING: [&str; 2] = ["Relaxed", "Monotonic"];
+
+/// Where atomics are. C that others compile is among them: what the C header inlines.
+const ROOTS: [&str; 6] = [
+    "src",
+    "backends/arena/src",
+    "backends/capi/src",
+    "backends/cranelift/src",
+    "backends/llvm/src",
+    "backends/object/src",
+];
 
 /// An atomic access.
 #[derive(Clone, Debug)]
@@ -24,6 +34,8 @@ pub struct Access {
     pub function: String,
     /// The operation and its orderings.
     pub what: String,
+    /// The how many-th that looks the same in its function, from 1.
+    pub number: usize,
     /// The edges its comment names.
     pub edges: Vec<String>,
     /// The mutant that breaks it.
@@ -38,17 +50,13 @@ impl Access {
 
     /// Whether it sees what came before others' accesses.
     pub fn acquires(&self) -> bool {
-        ["Acquire", "AcqRel", "SeqCst"].iter().any(|ordering| self.what.contains(ordering))
+        ["Acquire", "AcqRel", "SeqCst", "ACQUIRE"].iter().any(|ordering| self.what.contains(ordering))
     }
 
-    /// The file and the cell.
-    pub fn cell(&self) -> String {
-        format!("{} {}", self.file, self.what.split(['.', ' ']).next().unwrap_or(""))
-    }
-
-    /// Names it without its line, which moves.
+    /// Names it without its line, which moves: by its function, and by its number among those there that look the same.
     pub fn key(&self) -> String {
-        format!("{} {}: {}", self.file, self.function, self.what)
+        let number = if self.number > 1 { format!(" ({})", self.number) } else { String::new() };
+        format!("{} {}: {}{number}", self.file, self.function, self.what)
     }
 }
 
@@ -67,7 +75,9 @@ pub fn sources() -> Vec<(String, String)> {
         for path in entries.map(|entry| entry.unwrap().path()) {
             if path.is_dir() {
                 walk(&path, into);
-            } else if path.extension().is_some_and(|ext| ext == "rs") && !path.ends_with("tests.rs") {
+            } else if path.extension().is_some_and(|ext| ext == "rs" || ext == "h")
+                && !path.ends_with("tests.rs")
+            {
                 into.push(path);
             }
         }
@@ -95,6 +105,41 @@ pub fn edges() -> Vec<String> {
     after.lines().filter_map(|line| line.strip_prefix("//! ## ")).map(str::to_string).collect()
 }
 
+/// The rules that the modules state of themselves (`* **S1 (…)**`), with their files.
+pub fn rules() -> Vec<(String, String)> {
+    let mut rules = Vec::new();
+    for (file, text) in sources() {
+        let stated = text.lines().filter_map(|line| line.strip_prefix("//! * **"));
+        let names = stated.filter_map(|rest| rest.split([' ', '*']).next());
+        let is_rule = |name: &&str| {
+            name.len() > 1
+                && name.starts_with(|c: char| c.is_ascii_uppercase())
+                && name[1..].parse::<u8>().is_ok()
+        };
+        rules.extend(names.filter(is_rule).map(|name| (name.to_string(), file.clone())));
+    }
+    rules
+}
+
+/// The models, by module and name.
+///
+/// # Panics
+/// If they cannot be read.
+pub fn models() -> Vec<String> {
+    let dir = root().join("loom-tests/tests/models");
+    let mut models = Vec::new();
+    for path in std::fs::read_dir(&dir).expect("the models").map(|entry| entry.unwrap().path()) {
+        let module = path.file_stem().unwrap_or_default().display().to_string();
+        let text =
+            std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+        let lines: Vec<_> = text.lines().collect();
+        let tests = lines.windows(2).filter(|two| two[0] == "#[test]").filter_map(|two| function(two[1]));
+        models.extend(tests.map(|name| format!("{module}::{name}")));
+    }
+    models.sort();
+    models
+}
+
 /// The names of all mutants in the source.
 pub fn mutants() -> Vec<String> {
     let mut names = Vec::new();
@@ -115,7 +160,7 @@ pub fn accesses() -> Vec<Access> {
 
 /// Every Relaxed access.
 pub fn relaxed() -> Vec<Access> {
-    sources().iter().flat_map(|(file, text)| in_file(file, text, &["Relaxed"])).collect()
+    sources().iter().flat_map(|(file, text)| in_file(file, text, &RELAXED_ORDERING)).collect()
 }
 
 fn in_file(file: &str, text: &str, orderings: &[&str]) -> Vec<Access> {
@@ -131,11 +176,16 @@ fn in_file(file: &str, text: &str, orderings: &[&str]) -> Vec<Access> {
             continue;
         }
         let start = (0..=at).rev().find(|&at| function(lines[at]).is_some());
+        let name = start.and_then(|at| function(lines[at])).unwrap_or("").to_string();
+        let what = format!("{} {}", operation(&lines, at), found_here.join("/"));
+        let before = found.iter().filter(|other: &&Access| (&other.function, &other.what) == (&name, &what));
+        let number = before.count() + 1;
         found.push(Access {
             file: file.to_string(),
             line: at + 1,
-            function: start.and_then(|at| function(lines[at])).unwrap_or("").to_string(),
-            what: format!("{} {}", operation(&lines, at), found_here.join("/")),
+            function: name,
+            what,
+            number,
             edges: named_edges(&lines, start.unwrap_or(0), at),
             mutant: code
                 .split("mutant!(\"")
@@ -148,7 +198,7 @@ fn in_file(file: &str, text: &str, orderings: &[&str]) -> Vec<Access> {
 }
 
 fn is_comment(line: &str) -> bool {
-    line.starts_with("//")
+    line.starts_with("//") || line.starts_with("/*")
 }
 
 fn words(code: &str) -> impl Iterator<Item = &str> {
@@ -167,7 +217,7 @@ fn function(line: &str) -> Option<&str> {
 
 /// What is done, and to which cell: the last call before the ordering, over a line's end if need be.
 fn operation(lines: &[&str], at: usize) -> String {
-    const CALLS: [&str; 12] = [
+    const CALLS: [&str; 14] = [
         "load(",
         "store(",
         "swap(",
@@ -179,6 +229,8 @@ fn operation(lines: &[&str], at: usize) -> String {
         "fetch_update(",
         "fence(",
         "at(",
+        "set_atomic_ordering(",
+        "__atomic_load_n(",
         "Atomic",
     ];
     for from in (at.saturating_sub(3)..=at).rev() {
@@ -269,14 +321,11 @@ pub fn tables() -> String {
 }
 
 fn relaxed_table(accesses: &[Access]) -> String {
-    let mut cells: Vec<_> = accesses.iter().map(|access| (access.cell(), access.file.as_str())).collect();
-    cells.sort();
-    cells.dedup();
-    let mut table = "| where | cell | why that is enough |\n|---|---|---|\n".to_string();
-    for (cell, file) in cells {
-        let why = RELAXED.iter().find(|(key, _)| *key == cell).map_or("", |(_, why)| why);
-        let name = &cell[file.len() + 1..];
-        let _ = writeln!(table, "| `{}` | {name} | {why} |", file.trim_start_matches("src/"));
+    let mut table = "| where | access | why that is enough |\n|---|---|---|\n".to_string();
+    for access in accesses {
+        let why = RELAXED.iter().find(|(key, _)| *key == access.key()).map_or("", |(_, why)| why);
+        let file = access.file.trim_start_matches("src/");
+        let _ = writeln!(table, "| `{file}` {} | {} | {why} |", access.function, access.what);
     }
     table
 }

@@ -6,8 +6,13 @@ use loom::sync::Arc;
 
 /// Explores every interleaving of `body` up to the bound on preemptions.
 pub fn model(body: impl Fn() + Sync + Send + 'static) {
+    model_within(3, body);
+}
+
+/// The same with a bound of its own, for models of three threads. The environment's goes first.
+pub fn model_within(preemptions: usize, body: impl Fn() + Sync + Send + 'static) {
     let mut builder = loom::model::Builder::new();
-    builder.preemption_bound = builder.preemption_bound.or(Some(3));
+    builder.preemption_bound = builder.preemption_bound.or(Some(preemptions));
     builder.max_branches = 50_000;
     builder.check(body);
 }
@@ -20,8 +25,19 @@ pub fn both_ways<S: Clone + Send + 'static>(
     other: impl Fn(&S) + Copy + Send + Sync + 'static,
     end: impl Fn(&S) + Copy + Send + Sync + 'static,
 ) {
+    both_ways_within(3, start, one, other, end);
+}
+
+/// The same with a bound of its own on preemptions.
+pub fn both_ways_within<S: Clone + Send + 'static>(
+    preemptions: usize,
+    start: impl Fn() -> S + Copy + Send + Sync + 'static,
+    one: impl Fn(&S) + Copy + Send + Sync + 'static,
+    other: impl Fn(&S) + Copy + Send + Sync + 'static,
+    end: impl Fn(&S) + Copy + Send + Sync + 'static,
+) {
     for swapped in [false, true] {
-        model(move || {
+        model_within(preemptions, move || {
             let shared = start();
             let spawned = {
                 let shared = shared.clone();

@@ -1,8 +1,8 @@
 //! The source, the protocol and the list of mutants say the same.
 
-use beadwork_loom_tests::audit::{accesses, edges, mutants, relaxed, root, tables};
-use beadwork_loom_tests::mutants::MUTANTS;
-use beadwork_loom_tests::reasons::{HELD_OTHERWISE, NOT_BY_ATOMICS, RELAXED};
+use beadwork_loom_tests::audit::{accesses, edges, models, mutants, relaxed, root, rules, sources, tables};
+use beadwork_loom_tests::mutants::{MUTANTS, Mutant, PROMISES};
+use beadwork_loom_tests::reasons::{HELD_OTHERWISE, NOT_BY_ATOMICS, NOT_OF_ORDER, RELAXED};
 
 #[test]
 fn every_access_that_is_not_relaxed_names_an_edge_of_the_protocol() {
@@ -35,10 +35,42 @@ fn every_mutant_in_the_source_is_listed_once_and_every_listed_one_is_in_the_sour
 }
 
 #[test]
-fn every_edge_has_a_mutant() {
-    for edge in edges() {
-        let prefix = format!("{}-", edge.to_lowercase());
-        assert!(MUTANTS.iter().any(|mutant| mutant.name.starts_with(&prefix)), "{edge}");
+fn every_edge_and_every_rule_has_a_mutant_and_every_mutant_breaks_one() {
+    let rules = rules();
+    let named = rules.iter().map(|(name, _)| name.clone()).chain(edges());
+    let promises = PROMISES.iter().map(|(name, _)| name.to_string());
+    let all: Vec<_> = named.map(|name| name.to_lowercase()).chain(promises).collect();
+    let breaks = |mutant: &Mutant, name: &str| mutant.name.split('-').next() == Some(name);
+    let excused = |name: &str| NOT_OF_ORDER.iter().any(|(rule, _)| rule.to_lowercase() == name);
+    for name in &all {
+        let mutant = MUTANTS.iter().any(|mutant| breaks(mutant, name));
+        assert!(mutant != excused(name), "{name}: has a mutant: {mutant}; excused: {}", excused(name));
+    }
+    let strays: Vec<_> = MUTANTS
+        .iter()
+        .filter(|mutant| !all.iter().any(|name| breaks(mutant, name)))
+        .map(|mutant| mutant.name)
+        .collect();
+    assert_eq!(strays, [""; 0], "neither an edge nor a rule nor a promise");
+}
+
+#[test]
+fn every_promise_is_of_a_module_that_there_is() {
+    for (name, file) in PROMISES {
+        assert!(sources().iter().any(|(there, _)| there == file), "{name}: {file}");
+    }
+}
+
+#[test]
+fn every_model_catches_a_mutant_and_every_mutant_is_caught_by_models_that_there_are() {
+    let models = models();
+    let catches: Vec<_> = MUTANTS.iter().flat_map(|mutant| mutant.caught).map(|catch| catch.model).collect();
+    let idle: Vec<_> = models.iter().filter(|model| !catches.contains(&model.as_str())).collect();
+    let gone: Vec<_> = catches.iter().filter(|model| !models.iter().any(|there| there == **model)).collect();
+    assert!(idle.is_empty() && gone.is_empty(), "catch no mutant: {idle:?}; are not there: {gone:?}");
+    for mutant in MUTANTS {
+        assert!(!mutant.caught.is_empty(), "{}", mutant.name);
+        assert!(mutant.caught.iter().all(|catch| !catch.complaint.is_empty()), "{}", mutant.name);
     }
 }
 
@@ -62,15 +94,14 @@ fn every_access_has_a_mutant_or_a_reason_why_none_could_be_caught() {
 }
 
 #[test]
-fn every_cell_with_relaxed_accesses_has_a_reason_why_they_are_enough() {
-    let mut cells: Vec<_> = relaxed().iter().map(|access| access.cell()).collect();
-    cells.sort();
-    cells.dedup();
-    let mut reasons: Vec<_> = RELAXED.iter().map(|(cell, _)| cell.to_string()).collect();
+fn every_relaxed_access_has_a_reason_why_that_is_enough() {
+    let mut keys: Vec<_> = relaxed().iter().map(|access| access.key()).collect();
+    keys.sort();
+    let mut reasons: Vec<_> = RELAXED.iter().map(|(key, _)| key.to_string()).collect();
     reasons.sort();
-    let missing: Vec<_> = cells.iter().filter(|cell| !reasons.contains(cell)).collect();
-    let gone: Vec<_> = reasons.iter().filter(|reason| !cells.contains(reason)).collect();
-    assert!(cells == reasons, "not in `RELAXED`: {missing:?}; in it for nothing: {gone:?}");
+    let missing: Vec<_> = keys.iter().filter(|key| !reasons.contains(key)).collect();
+    let gone: Vec<_> = reasons.iter().filter(|key| !keys.contains(key)).collect();
+    assert!(keys == reasons, "not in `RELAXED`: {missing:#?}; in it for nothing: {gone:#?}");
 }
 
 #[test]

@@ -59,8 +59,9 @@ pub(super) struct Seated<'d> {
 impl<'d> Seated<'d> {
     pub(super) fn new(drain: &'d Drain, crew: &'d dyn Crew) -> Seated<'d> {
         let _no_fork = crew.no_fork();
+        let one = usize::from(!mutant!("close-seat-uncounted"));
         // AcqRel, edge WAKE, partner is `is_idle`.
-        drain.busy.fetch_add(1, AcqRel);
+        drain.busy.fetch_add(one, AcqRel);
         let free = lock(&drain.seats).pop();
         let seat = free.unwrap_or_else(|| {
             let deques: Box<[_]> = drain.lanes.all.iter().map(|_| Worker::new_fifo()).collect();
@@ -96,12 +97,15 @@ impl Drop for Seated<'_> {
             let _no_fork = self.crew.no_fork();
             lock(&self.drain.seats).extend(self.seat.take());
             // Saturating: a child forked inside a compile has forgotten all workers. AcqRel, edge WAKE.
-            let _ = self.drain.busy.fetch_update(AcqRel, Acquire, |now| now.checked_sub(1));
+            let _ = self
+                .drain
+                .busy
+                .fetch_update(mutant!("close-seat-left", AcqRel), Acquire, |now| now.checked_sub(1));
         }
-        if left_over {
+        if left_over && !mutant!("wake-put-back") {
             self.crew.signal();
         }
-        if self.crew.is_closed() {
+        if self.crew.is_closed() && !mutant!("close-unwoken") {
             // Who closed the engine waits for seats.
             self.crew.idle();
         }
@@ -130,7 +134,7 @@ impl Drop for Place<'_> {
             let of_use = |lane: &Lane| self.drain.lanes.has_place(lane, self.drain.workers);
             waited_for.iter().any(|lane| of_use(lane) && self.drain.holds_some(lane))
         };
-        if waits {
+        if waits && !mutant!("wake-place-unsignalled") {
             self.crew.signal();
         }
     }

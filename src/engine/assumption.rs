@@ -126,8 +126,11 @@ impl Shared {
     /// Lists the result of a compile, inside a section, before it is published; answers what it relied on in vain.
     pub(crate) fn rely(&self, assumed: &[Assumed], ticket: Ticket) -> Result<(), Assumption> {
         // By S1 the ticket's version stands until the install raises it.
-        let dependent =
-            Dependent { bead: ticket.bead, version: ticket.version + 1, claim: Some(ticket.tier) };
+        let dependent = Dependent {
+            bead: ticket.bead,
+            version: ticket.version + u32::from(!mutant!("assume-old-version")),
+            claim: Some(ticket.tier),
+        };
         self.assumptions.register(assumed, dependent, |dependent| self.is_gone(dependent)).map(|_| ())
     }
 

@@ -234,10 +234,10 @@ impl<'e> Announced<'e> {
         if now.pending != Pending::None && now.target >= tier {
             return Ok(None);
         }
-        // Nothing that would serve is asked for any more. A failure was noted before the state said so.
+        // Nothing that would serve is asked for any more.
         let error = {
             let _no_fork = self.shared.gate.enter();
-            self.waiting.error()
+            self.waiting.error(&self.shared.waits)
         };
         Err(match (error, now.bars(tier)) {
             (Some(error), _) => CompileNowError::Compile(error),

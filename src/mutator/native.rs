@@ -15,6 +15,9 @@ impl Mutator {
     pub fn native_call(&self, bead: Bead) {
         // The code has counted the call that came to 0.
         let counted = counter::is_zero(self.hot.second(bead.index()));
+        if !counted && mutant!("budget-overdrawn") {
+            return;
+        }
         self.engine().shared().budget_spent(bead, u32::from(!counted), None);
     }
 

@@ -23,7 +23,7 @@ impl Mutator {
     #[cold]
     #[inline(never)]
     fn pass(&mut self, now: u64) {
-        if self.depth.get() > 0 {
+        if self.depth.get() > 0 && !mutant!("retire-in-scope") {
             return self.poll();
         }
         self.pass_with(now, &[]);

@@ -205,7 +205,7 @@ impl Tables {
         if room.free[class].is_empty() && !room.limbo.is_empty() {
             let passed = grace.passed();
             while let Some(&(stamp, word)) =
-                room.limbo.front().filter(|(stamp, _)| *stamp <= passed || mutant!("retire-run"))
+                room.limbo.front().filter(|(stamp, _)| *stamp <= passed || mutant!("o1-run-at-once"))
             {
                 debug_assert!(stamp <= passed);
                 room.limbo.pop_front();

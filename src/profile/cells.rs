@@ -102,7 +102,9 @@ impl Cells {
             })?
         };
         let run = Run { offset, len, class: class as u8 };
-        self.clear(run);
+        if !mutant!("n2-cleared-early") {
+            self.clear(run);
+        }
         Some(run)
     }
 
@@ -123,6 +125,9 @@ impl Cells {
 
     /// Takes back a run of a function that ended, or has a longer one now (N1).
     pub(crate) fn retire(&self, bead: Bead, run: Run, grace: &Grace) {
+        if mutant!("n2-cleared-early") {
+            self.clear(run);
+        }
         let mut room = lock(&self.room);
         room.limbo.push_back(Limbo { stamp: grace.stamp(), bead, run });
     }
@@ -143,7 +148,8 @@ impl Room {
         let passed = grace.passed();
         for _ in 0..self.limbo.len().min(most) {
             let Some(limbo) = self.limbo.pop_front() else { return };
-            if limbo.stamp <= passed && !pinned(limbo.bead) {
+            let pinned = pinned(limbo.bead) && !mutant!("n1-pinned");
+            if (limbo.stamp <= passed || mutant!("n1-at-once")) && !pinned {
                 self.free[usize::from(limbo.run.class)].push(limbo.run.offset);
                 self.unjoined = true;
             } else {

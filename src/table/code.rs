@@ -80,8 +80,8 @@ impl Table {
             code.owner,
             code.osr,
         );
-        // Relaxed: touched only under the bit.
-        self.code_version.get(index).store(version, Relaxed);
+        // Release, edge ASSUME, partner is the load in `is_gone`: last, so who sees it sees that the code before is unlinked.
+        self.code_version.get(index).store(version, mutant!("assume-superseded", Release));
         let queued = stays_queued(&before);
         let new = held.release(|state| {
             state.version = version;
@@ -215,7 +215,7 @@ impl Table {
         // Relaxed: touched only under the bit. The state's version does not do: it moves with every request that ends.
         let kept = self.code_version.get(bead.index()).load(Relaxed);
         let runs = if mutant!("deopt-version-of-state") { held.before().version } else { kept };
-        held.before().tier != TierId::INTERPRETER && runs == version
+        held.before().tier != TierId::INTERPRETER && (runs == version || mutant!("deopt-any-version"))
     }
 
     /// Takes back the code of a version whose guard failed, cancels what is pending, and counts from zero; `None` if another
@@ -239,8 +239,10 @@ impl Table {
         let back = back.filter(|_| after.bars(TierId::BASELINE).is_none());
         after.tier = if back.is_some() { TierId::BASELINE } else { TierId::INTERPRETER };
         let queued = plan.queue.filter(|&tier| tier > after.tier && after.bars(tier).is_none());
-        after.pending = Pending::None;
-        after.raise_version();
+        if !(before.pending == Pending::Compiling && mutant!("s1-deopt-spares")) {
+            after.pending = Pending::None;
+            after.raise_version();
+        }
         let version = after.version;
         if let Some(tier) = queued {
             // The end of one request and the start of another, as in `demote`.
@@ -254,8 +256,8 @@ impl Table {
                 // Which loops' entries were no good may have changed; the caller says what is.
                 self.osr.allow_all(linked.osr);
                 let old = self.write_cells(index, &held, word, linked.code.owner, linked.osr);
-                // Its guards name the version it was first installed with. Relaxed: touched only under the bit.
-                self.code_version.get(index).store(version, Relaxed);
+                // Its guards name the version it was first installed with. Release, edge ASSUME, as in `publish`.
+                self.code_version.get(index).store(version, Release);
                 old
             }
             None => self.clear_cells(index, &held, before.tag),
@@ -263,6 +265,7 @@ impl Table {
         held.release(|state| *state = after);
         match (back, kept) {
             // It is in the columns again.
+            (Some(_), Some(_)) if mutant!("k1-left-held") => (),
             (Some(_), Some(mut kept)) => {
                 kept.remove(&bead);
             }
@@ -276,7 +279,7 @@ impl Table {
     /// cancelled; answers the state's version afterwards. `None` if it did not run.
     pub(crate) fn invalidate_version(&self, bead: Bead, version: u32) -> Result<Option<u32>, Stale> {
         // Locked throughout, so that the version does not go from one place to the other meanwhile (K1, K2).
-        let kept = self.kept.for_install(TierId::MAX);
+        let kept = self.kept.for_install(TierId::MAX).filter(|_| !mutant!("k1-version-unlocked"));
         let held = self.publishing(bead, |_| true).ok_or(Stale(bead))?;
         if !self.is_of_version(bead, &held, version) {
             held.release(|_| ());
@@ -332,9 +335,6 @@ impl Table {
         if old.owner != owner {
             self.owner.get(index).store(owner.0, Relaxed);
         }
-        if word.entry() != 0 {
-            self.code_version.get(index).store(held.next_version(), Relaxed);
-        }
         Unlinked { code: old, osr: self.osr.publish(index, osr) }
     }
 
@@ -360,7 +360,9 @@ impl Table {
 
     /// Has a loop's native entry not used for now, or used again.
     pub(crate) fn suppress_loop(&self, bead: Bead, site: u64, suppressed: bool) {
-        if let Some(held) = self.publishing(bead, |_| true) {
+        if mutant!("o2-without-bit") {
+            self.osr.suppress(bead, site, suppressed);
+        } else if let Some(held) = self.publishing(bead, |_| true) {
             self.osr.suppress(bead, site, suppressed);
             held.release(|_| ());
         }

@@ -7,7 +7,7 @@ use crate::assumption::Dependent;
 use crate::error::Stale;
 use crate::id::{Bead, TierId};
 use crate::state::{Ended, Pending, Ticket};
-use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::Ordering::Acquire;
 
 /// What became of code that relied on something.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -63,12 +63,13 @@ impl Table {
         if !now.is(bead) {
             return true;
         }
-        if now.version < version || now.publishing {
+        if (now.version < version && !mutant!("assume-struck-before")) || now.publishing {
             return false;
         }
         // The word has reached that version. Had the code been installed, then by a release (edge PUBLISH) that the load
-        // above has acquired, so this is its version or that of later code.
-        now.tier == TierId::INTERPRETER || self.code_version.get(bead.index()).load(Relaxed) != version
+        // above has acquired, so this is its version or that of later code, which may be about to be installed only now.
+        // Acquire, edge ASSUME, partner is the store in `publish`: by then the code before is unlinked.
+        now.tier == TierId::INTERPRETER || self.code_version.get(bead.index()).load(Acquire) != version
     }
 
     /// Whether code that embeds addresses of this bead may still run: its index is pinned, and not because it was used again, which
@@ -88,7 +89,8 @@ impl Table {
         let before = held.before();
         let (had_code, was_pending) = (before.tier != TierId::INTERPRETER, before.pending != Pending::None);
         let tier = before.wanted().max(earlier);
-        if tier == TierId::INTERPRETER {
+        let spared = mutant!("s1-reload-spares") && before.pending == Pending::Compiling;
+        if tier == TierId::INTERPRETER || spared {
             held.release(|_| ());
             return Ok(Taken { had_code, was_pending, wanted: tier, queued: None, version: before.version });
         }

@@ -8,7 +8,7 @@
 static inline const void *bw_dispatch(const bw_mutator *mutator, bw_bead bead) {
 #if defined(__GNUC__) || defined(__clang__)
   const bw_mutator_head *head = (const bw_mutator_head *)(const void *)mutator;
-  /* Acquire: who gets the entry sees the code. */
+  /* Acquire, edge PUBLISH of the engine's protocol: who gets the entry sees the code. */
   uint64_t word = __atomic_load_n(head->code + ((uint32_t)bead & head->mask), __ATOMIC_ACQUIRE);
   uint64_t rest = word ^ (((bead >> 32) - 1) << 49);
   if (rest - 1 < (UINT64_C(1) << 48) - 1) {

@@ -239,3 +239,47 @@ fn a_reload_that_meets_an_install_of_the_vms_leaves_code_and_state_agreeing() {
         code_and_state_agree,
     );
 }
+
+#[test]
+fn a_dependent_that_is_about_to_be_installed_is_not_struck_off() {
+    both_ways(
+        || {
+            let engine = engine(1, unused);
+            let beads = [bead(&engine), bead(&engine)];
+            let assumption = engine.assumption();
+            (engine, beads, assumption)
+        },
+        |(engine, [one, _], assumption)| _ = engine.install(*one, T1, at(1).assumes(*assumption)).unwrap(),
+        // Looks through the list, which in models is full with one.
+        |(engine, [_, other], assumption)| {
+            _ = engine.install(*other, T1, at(2).assumes(*assumption)).unwrap()
+        },
+        |(engine, beads, assumption)| {
+            assert_eq!(engine.invalidate_assumption(*assumption), 2, "one was struck off");
+            assert_eq!(beads.map(|bead| entry(engine.mutator().code(bead))), [0, 0]);
+        },
+    );
+}
+
+#[test]
+fn a_dependent_that_is_just_being_superseded_is_not_struck_off_before_it_is_gone() {
+    both_ways(
+        || {
+            let engine = engine(1, unused);
+            let beads = [bead(&engine), bead(&engine)];
+            let assumption = engine.assumption();
+            let code = at(1).osr(7, std::ptr::without_provenance(1));
+            engine.install(beads[0], T1, code.assumes(assumption)).unwrap();
+            (engine, beads, assumption)
+        },
+        |(engine, [one, _], _)| _ = engine.install(*one, T1, at(3)).unwrap(),
+        |(engine, [one, other], assumption)| {
+            engine.install(*other, T1, at(2).assumes(*assumption)).unwrap();
+            engine.invalidate_assumption(*assumption);
+            let m = engine.mutator();
+            let found = [m.code(*one), m.osr_entry(*one, 7)].map(entry);
+            assert!(!found.contains(&1), "found after it was broken");
+        },
+        |_| (),
+    );
+}

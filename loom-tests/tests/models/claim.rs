@@ -7,6 +7,7 @@ use loom::sync::Arc;
 use loom::sync::atomic::AtomicUsize;
 use loom::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed};
 use loom::thread;
+use std::time::Duration;
 
 const T1: TierId = TierId::BASELINE;
 
@@ -33,7 +34,7 @@ fn two_threads_that_ask_together_get_one_compile() {
         engine.promote(bead, T1).unwrap();
         other.join().unwrap();
         while engine.work_if_started() {}
-        assert_eq!(compiles.load(Relaxed), 1);
+        assert_eq!((compiles.load(Relaxed), engine.stats().requested), (1, 1));
         assert_eq!(engine.tier(bead).unwrap(), T1);
     });
 }
@@ -44,6 +45,8 @@ fn two_workers_never_compile_the_same_request() {
         let (engine, compiles) = counting(2);
         let bead = bead(&engine);
         engine.promote(bead, T1).unwrap();
+        // Who cannot wait puts a second token there.
+        assert!(engine.compile_now(bead, T1, Duration::ZERO).is_err());
         let other = {
             let engine = engine.clone();
             thread::spawn(move || engine.run_pending(2))
@@ -283,6 +286,45 @@ fn a_function_that_gets_hot_beside_a_token_left_over_is_compiled() {
         |(engine, bead)| {
             while engine.work_if_started() {}
             assert_eq!(engine.state(*bead).unwrap().pending, None, "queued, and nobody comes");
+        },
+    );
+}
+
+#[test]
+fn what_a_helper_that_meets_a_pause_puts_back_is_not_lost() {
+    both_ways_within(
+        2,
+        || {
+            let inside = std::sync::Arc::new(std::sync::Mutex::new(None::<Engine>));
+            // The model's: who takes the guard has to know of the pause.
+            let paused = Arc::new(loom::sync::Mutex::new(None));
+            let (nested, pause) = (inside.clone(), paused.clone());
+            let backend = FnBackend::new(move |_: &mut Job<'_>| {
+                let engine = nested.lock().unwrap().take();
+                let guard = engine.map(|engine| engine.pause());
+                if guard.is_some() {
+                    *pause.lock().unwrap() = guard;
+                }
+                Ok(at(1))
+            });
+            let engine = with_tier(Tier::new(backend).batch(1));
+            let beads = [bead(&engine), bead(&engine)];
+            beads.iter().for_each(|&bead| engine.promote(bead, T1).unwrap());
+            *inside.lock().unwrap() = Some(engine.clone());
+            (engine, beads, paused)
+        },
+        |(engine, ..)| _ = engine.run_pending(2),
+        |(engine, _, paused)| {
+            let pause = paused.lock().unwrap().take();
+            drop(pause);
+            engine.work_if_started();
+        },
+        |(engine, beads, paused)| {
+            let pause = paused.lock().unwrap().take();
+            drop(pause);
+            while engine.work_if_started() {}
+            let tiers = beads.map(|bead| engine.tier(bead).unwrap());
+            assert_eq!(tiers, [T1, T1], "queued, and nobody comes");
         },
     );
 }

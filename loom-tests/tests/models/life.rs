@@ -148,13 +148,26 @@ fn who_waits_for_a_compile_that_fails_is_told_why() {
         || {
             let engine = engine(1, |_| Err(CompileError::NullEntry));
             let bead = bead(&engine);
-            (engine, bead)
+            engine.promote(bead, T1).unwrap();
+            (engine, bead, Arc::new(AtomicBool::new(false)))
         },
-        |(engine, bead)| {
+        |(engine, bead, told)| {
             let answer = engine.compile_now(*bead, T1, HOUR);
-            assert_eq!(answer, Err(beadwork::CompileNowError::Compile(CompileError::NullEntry)));
+            told.store(true, SeqCst);
+            assert_eq!(
+                answer,
+                Err(beadwork::CompileNowError::Compile(CompileError::NullEntry)),
+                "not told why"
+            );
         },
-        |(engine, _)| work(engine),
+        |(engine, _, told)| {
+            engine.work_if_started();
+            // Perhaps it had failed before it was asked for again.
+            while !told.load(SeqCst) {
+                engine.work_if_started();
+                thread::yield_now();
+            }
+        },
         |_| (),
     );
 }
@@ -214,5 +227,80 @@ fn a_fork_cuts_no_section_in_two_and_sections_see_what_its_handler_mended() {
         },
         |(gate, cell)| gate.fork(|| cell.add()),
         |(_, cell)| cell.add(),
+    );
+}
+
+#[test]
+fn a_shutdown_that_waits_is_woken_by_a_helper_that_leaves() {
+    both_ways(
+        compiling,
+        |(engine, _)| _ = engine.run_pending(1),
+        |(engine, _)| assert!(engine.shutdown(HOUR).is_ok()),
+        |_| (),
+    );
+}
+
+/// Asks for a compile of its own, which answers 5; `kept` is there as long as that closure is.
+fn submit(engine: &Engine, bead: Bead, kept: &std::sync::Arc<()>) {
+    let kept = kept.clone();
+    drop(engine.submit(bead, T1, move |_| {
+        drop(kept);
+        Ok(at(5))
+    }));
+}
+
+fn to_submit() -> (Engine, Bead, std::sync::Arc<()>) {
+    let (engine, bead) = compiling();
+    (engine, bead, std::sync::Arc::new(()))
+}
+
+#[test]
+fn a_compile_submitted_as_the_engine_is_shut_down_is_dropped_and_stays_nowhere() {
+    both_ways_within(
+        2,
+        to_submit,
+        |(engine, bead, kept)| submit(engine, *bead, kept),
+        |(engine, ..)| _ = engine.shutdown(Duration::ZERO),
+        |(engine, bead, kept)| {
+            assert_eq!(engine.state(*bead).unwrap().pending, None, "queued on a closed engine");
+            assert_eq!(std::sync::Arc::strong_count(kept), 1, "what was submitted is kept");
+        },
+    );
+}
+
+#[test]
+fn a_compile_submitted_as_the_engine_is_paused_is_the_one_that_is_run_after_it() {
+    both_ways(
+        to_submit,
+        |(engine, ..)| drop(engine.pause()),
+        |(engine, bead, kept)| {
+            submit(engine, *bead, kept);
+            engine.work_if_started();
+        },
+        |(engine, bead, kept)| {
+            while engine.work_if_started() {}
+            assert_eq!(entry(engine.mutator().code(*bead)), 5, "queued, and nobody comes");
+            assert_eq!(std::sync::Arc::strong_count(kept), 1);
+        },
+    );
+}
+
+// Two preemptions: with more, the waiting thread can meet a lock in use between its being woken and its parking, and loom forgets then
+// that it was woken.
+#[test]
+fn who_waits_for_the_drain_of_an_engine_that_is_shut_down_finds_everything_dropped() {
+    both_ways_within(
+        2,
+        || {
+            let (engine, bead) = compiling();
+            engine.promote(bead, T1).unwrap();
+            (engine, bead)
+        },
+        |(engine, bead)| {
+            engine.drain(HOUR).unwrap();
+            assert_eq!(engine.state(*bead).unwrap().pending, None, "still queued");
+        },
+        |(engine, _)| _ = engine.shutdown(Duration::ZERO),
+        |_| (),
     );
 }

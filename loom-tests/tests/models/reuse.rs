@@ -150,7 +150,7 @@ fn a_compile_of_a_removed_function_is_dropped_and_its_memory_freed() {
         worker.join().unwrap();
         engine.reclaim();
         assert_eq!(entry(engine.mutator().code(new)), 0);
-        drop(engine);
+        assert!(memory.is_freed() || !memory.is_written(), "nobody frees it any more");
     });
 }
 
@@ -285,4 +285,79 @@ fn code_that_calls_through_a_slot_never_calls_the_next_function_of_the_index() {
         },
         |_| (),
     );
+}
+
+#[test]
+fn who_sees_a_function_gone_finds_no_code_of_it() {
+    both_ways(
+        || {
+            let engine = engine(1, unused);
+            let old = bead(&engine);
+            engine.install(old, T1, at(1)).unwrap();
+            (engine, old)
+        },
+        |(engine, old)| _ = engine.remove(*old).unwrap(),
+        |(engine, old)| {
+            let m = engine.mutator();
+            if !engine.is_live(*old) {
+                assert_eq!(entry(m.code(*old)), 0, "the code of a function that has ended");
+            }
+        },
+        |_| (),
+    );
+}
+
+type Ending = (Engine, Bead, Memory);
+
+/// A function with code, whose tier compiles 3.
+fn compiled() -> Ending {
+    let engine = engine(1, |_| Ok(at(3)));
+    let (old, memory) = (bead(&engine), Memory::new());
+    engine.install(old, T1, at(1)).unwrap();
+    (engine, old, memory)
+}
+
+fn ends((engine, old, _): &Ending) {
+    engine.remove(*old).unwrap();
+}
+
+/// The index can be used again, and shows nothing of what was done to its former function meanwhile.
+fn nothing_is_left((engine, old, memory): &Ending) {
+    while engine.work_if_started() {}
+    assert_eq!(entry(engine.mutator().code(*old)), 0, "code of a function that has ended");
+    assert!(engine.state(*old).is_err());
+    let new = engine.register(Core::new(9)).unwrap();
+    let state = engine.state(new).unwrap();
+    assert_eq!((state.tier, state.pending), (TierId::INTERPRETER, None));
+    assert_eq!(entry(engine.mutator().code(new)), 0, "code of the function before");
+    engine.reclaim();
+    assert!(memory.is_freed() || !memory.is_written(), "an owner was lost");
+}
+
+#[test]
+fn code_the_vm_installs_as_its_function_ends_is_freed_and_found_by_nobody() {
+    both_ways(
+        compiled,
+        ends,
+        |(engine, old, memory)| drop(engine.install(*old, T1, memory.compile(2))),
+        nothing_is_left,
+    );
+}
+
+#[test]
+fn a_reload_of_a_function_that_ends_asks_for_no_compile_of_the_next_one() {
+    both_ways(
+        compiled,
+        ends,
+        |(engine, old, _)| {
+            let _ = engine.reload(*old);
+            engine.work_if_started();
+        },
+        nothing_is_left,
+    );
+}
+
+#[test]
+fn an_invalidation_of_a_function_that_ends_leaves_nothing_of_it() {
+    both_ways(compiled, ends, |(engine, old, _)| _ = engine.invalidate(*old), nothing_is_left);
 }

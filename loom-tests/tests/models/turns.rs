@@ -177,6 +177,9 @@ fn a_compile_finds_the_snapshot_of_a_request_that_is_just_being_made() {
     for swapped in [false, true] {
         model(move || {
             let (engine, bead, counts) = noting();
+            // Its token stays, and serves the next request as soon as that is made.
+            engine.promote(bead, T1).unwrap();
+            engine.invalidate(bead).unwrap();
             let work = |engine: &Engine| _ = engine.run_pending(1);
             let ask = move |engine: &Engine| engine.promote(bead, T1).unwrap();
             let other = {
