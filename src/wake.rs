@@ -46,8 +46,8 @@ impl Wake {
 
     /// Reads the word; then scan, and [`leave`](Wake::leave) if nothing was found.
     pub(crate) fn look(&self) -> Seen {
-        // Acquire, edge WAKE, partner is `signal`.
-        Seen(self.0.load(Acquire))
+        // Acquire, edge WAKE, partner is `signal`: a worker that then finds the lanes empty passes nothing else that would order it.
+        Seen(self.0.load(mutant!("wake-look", Acquire)))
     }
 
     /// Waits a moment for a signal; answers whether one came. To start a worker anew costs the pool some microseconds, and who

@@ -172,7 +172,11 @@ fn a_drain_that_saw_a_helper_busy_hears_that_it_left_without_finding_anything() 
     for round in 0..ROUNDS {
         let (inside, go, looked) = (Latch::default(), Latch::default(), Latch::default());
         let (at, until, looks) = (inside.clone(), go.clone(), looked.clone());
-        let engine = builder()
+        // Who sits down reads the clock for the sake of the time limit, also where nothing is queued.
+        let limited = Tier::new(trivial()).timeout(LONG);
+        let engine = Engine::builder()
+            .capacity(1 << 12)
+            .tier(limited)
             .inline()
             .clock(move || {
                 if STOPS.replace(false) {

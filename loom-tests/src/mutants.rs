@@ -177,6 +177,7 @@ pub const MUTANTS: &[Mutant] = &[
             "called `Result::unwrap()` on an `Err` value: Stale(Stale(0v1))",
         )],
     ),
+    mutant("wake-look", &[caught("claim::a_request_that_meets_a_worker_going_idle_is_not_lost", "left: 1")]),
     mutant(
         "wake-late-look",
         &[caught("claim::a_request_that_meets_a_worker_going_idle_is_not_lost", "left: 1")],
