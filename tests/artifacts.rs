@@ -3,7 +3,7 @@
 
 use beadwork::{
     Archive, Artifact, ArtifactBytes, ArtifactKey, ArtifactStore, ContentKey, FileStore, Manifest, Put,
-    Recipe, Refusal,
+    Recipe, Refusal, SavedProfile,
 };
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
@@ -55,6 +55,26 @@ fn keys(store: &FileStore) -> Vec<ArtifactKey> {
 
 fn unfinished(directory: &Directory) -> usize {
     fs::read_dir(directory.0.join("unfinished")).unwrap().count()
+}
+
+#[test]
+fn a_pipe_in_the_place_of_a_file_keeps_nobody_waiting() {
+    let directory = Directory::new("pipe");
+    let store = directory.open();
+    let (key, bytes) = packed(1);
+    assert_eq!(store.put(key, &bytes, false).unwrap(), Put::Stored);
+    let folder = fs::read_dir(&directory.0).unwrap().map(|entry| entry.unwrap().path());
+    let folder = folder.into_iter().find(|path| !path.ends_with("unfinished")).unwrap();
+    let file = fs::read_dir(folder).unwrap().next().unwrap().unwrap().path();
+    let profile = directory.0.join("profile");
+    fs::remove_file(&file).unwrap();
+    for path in [&file, &profile, &directory.0.join("unfinished").join("1")] {
+        assert!(Command::new("mkfifo").arg(path).status().unwrap().success());
+    }
+    assert!(Artifact::open(store.get(key).unwrap().unwrap()).is_err());
+    assert!(SavedProfile::open(&profile, 1).is_err());
+    assert_eq!(store.put(key, &bytes, true).unwrap(), Put::Stored);
+    assert_eq!(*directory.open().get(key).unwrap().unwrap(), bytes);
 }
 
 #[test]

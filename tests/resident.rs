@@ -90,6 +90,28 @@ fn a_source_that_panics_or_turns_out_too_large_leaves_the_key_interpreted() {
 }
 
 #[test]
+fn who_compiles_by_name_hears_that_the_source_cannot_be_fetched_or_is_too_large() {
+    let seen = Seen::default();
+    let cache = inline_cache(&seen);
+    let panics = || Lazy::new(|| -> Vec<u8> { panic!("no source") });
+    let large = || Lazy::new(|| vec![0; DEFAULT_SOURCE_LIMIT + 1]);
+    let ineligible = CacheError::Ineligible { bytes: None, limit: DEFAULT_SOURCE_LIMIT };
+    assert_eq!(cache.compile(&1, panics()), Err(ineligible.clone()));
+    assert_eq!(cache.compile(&2, large()), Err(ineligible.clone()));
+    assert_eq!(cache.compile_sync(&3, panics(), LONG), Err(ineligible.clone()));
+    assert_eq!(cache.compile_sync(&4, large(), LONG), Err(ineligible));
+    cache.drain(LONG).unwrap();
+    assert!(seen.keys().is_empty());
+    for key in 1..=4 {
+        cache.compile_sync(&key, &source(key), LONG).unwrap();
+        // Not fetched now that there is code.
+        cache.compile(&key, panics()).unwrap();
+        cache.compile_sync(&key, panics(), LONG).unwrap();
+    }
+    assert_eq!(seen.keys(), [1, 2, 3, 4]);
+}
+
+#[test]
 fn a_backend_that_takes_keys_for_another_type_fails_and_says_so() {
     let tier = Tier::new(FnBackend::new(|job: &mut Job<'_>| Unit::<u8>::of(job).map(|_| code())));
     let cache = CodeCache::<Key>::builder(tier).engine(inline_engine()).build().unwrap();

@@ -141,9 +141,18 @@ fn found<T>(result: io::Result<T>) -> io::Result<Option<T>> {
     }
 }
 
+/// Opens a file for reading. If a stranger has put a pipe in its place, that is as good as empty: nobody waits for its writer.
+fn open_file(path: &Path) -> io::Result<File> {
+    let mut options = OpenOptions::new();
+    options.read(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::custom_flags(&mut options, libc::O_NONBLOCK);
+    options.open(path)
+}
+
 /// The bytes of a file, mapped; `None` if there is none.
 pub(crate) fn map_file(path: &Path) -> io::Result<Option<ArtifactBytes>> {
-    let Some(file) = found(File::open(path))? else { return Ok(None) };
+    let Some(file) = found(open_file(path))? else { return Ok(None) };
     if file.metadata()?.len() == 0 {
         // Nothing that could be mapped.
         return Ok(Some(ArtifactBytes::new([])));
@@ -186,7 +195,7 @@ fn a_name_of_its_own() -> String {
 /// Removes an unfinished file unless its writer is still there: a writer holds a lock on its file, which goes with the process.
 fn remove_if_abandoned(path: &Path) {
     // What goes meanwhile needs no care. Locked until it is removed: a writer that has made it just now waits, and finds it gone.
-    if let Ok(file) = File::open(path)
+    if let Ok(file) = open_file(path)
         && file.try_lock().is_ok()
     {
         let _ = fs::remove_file(path);

@@ -18,6 +18,7 @@ use crate::saved::SavedProfile;
 use crate::shared::Shared;
 use crate::state::Pending;
 use crate::tier::Tier;
+use std::cell::Cell;
 use std::fmt;
 use std::io;
 use std::sync::Arc;
@@ -86,13 +87,15 @@ impl<K: CacheKey> CodeCache<K> {
         let (inside, size, source) = (self.inside(), source.size(), Once::new(source));
         loop {
             let entry = self.entry(key, size)?;
-            let note = || inside.unit(&entry, &source, inside.purpose());
+            let unfetched = Cell::new(false);
+            let note = || noting(&unfetched, || inside.unit(&entry, &source, inside.purpose()));
             let asked = self.0.engine.promote_with(entry.bead, TIER, note);
             if !entry.is(Mark::PRELOADING) || !matches!(asked, Ok(()) | Err(PromoteError::Stale(_))) {
-                return Ok(asked?);
+                asked?;
+                return if unfetched.get() { Err(inside.ineligible(size)) } else { Ok(()) };
             }
             // Perhaps what is asked for is only an artifact, and the key is forgotten if that cannot be used.
-            let Some(unit) = contain(note).ok().flatten() else { return Ok(asked?) };
+            let Some(unit) = contain(note).ok().flatten() else { return Err(inside.ineligible(size)) };
             let shared = self.shared();
             if inside.wishes.put(shared, &entry, &unit) {
                 if !shared.table.live(entry.bead).is_ok_and(|now| now.pending != Pending::None) {
@@ -115,7 +118,8 @@ impl<K: CacheKey> CodeCache<K> {
         let start = Instant::now();
         loop {
             let entry = self.entry(key, size)?;
-            let note = || inside.unit(&entry, &source, inside.purpose());
+            let unfetched = Cell::new(false);
+            let note = || noting(&unfetched, || inside.unit(&entry, &source, inside.purpose()));
             let left = timeout.saturating_sub(start.elapsed());
             return match self.0.engine.compile_now_with(entry.bead, TIER, left, note) {
                 Ok(_) => Ok(()),
@@ -124,7 +128,7 @@ impl<K: CacheKey> CodeCache<K> {
                     inside.forget(self.shared(), &entry);
                     continue;
                 }
-                Err(CompileNowError::Superseded(_)) if entry.is(Mark::INELIGIBLE) => {
+                Err(CompileNowError::Superseded(_)) if unfetched.get() || entry.is(Mark::INELIGIBLE) => {
                     Err(inside.ineligible(size))
                 }
                 Err(error) => Err(error.into()),
@@ -329,4 +333,12 @@ impl<K> fmt::Debug for CodeCache<K> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("CodeCache").field("engine", &self.0.engine).finish_non_exhaustive()
     }
+}
+
+/// Makes what a request notes; `unfetched` says whether that came to nothing, as it does if the source is not eligible or panics.
+fn noting<U>(unfetched: &Cell<bool>, make: impl FnOnce() -> Option<U>) -> Option<U> {
+    unfetched.set(true);
+    let unit = make();
+    unfetched.set(unit.is_none());
+    unit
 }
