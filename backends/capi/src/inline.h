@@ -1,3 +1,6 @@
+#ifndef BEADWORK_INLINE_H
+#define BEADWORK_INLINE_H
+
 /*
  * The hot path, for the compiler to inline: one load of the code word, an xor and a compare where there is code. The layout it relies
  * on is that of BW_ABI.
@@ -17,3 +20,5 @@ static inline const void *bw_dispatch(const bw_mutator *mutator, bw_bead bead) {
 #endif
   return bw_mutator_dispatch(mutator, bead);
 }
+
+#endif  /* BEADWORK_INLINE_H */

@@ -313,7 +313,7 @@ pub unsafe extern "C" fn bw_job_finish(
             Outcome::AlreadyFinished => Err(finished()),
             _ => Err(Error::new(
                 bw_status::CompileFailed,
-                "the code cannot be installed and was freed; the event BW_EVENT_FAILED says why",
+                "the code cannot be installed and was freed; the event BW_EVENT_KIND_FAILED says why",
             )),
         }
     })

@@ -10,7 +10,7 @@
 //! * A handle is a box whose first word says what it is. Null and a handle of another kind are errors; what was freed or never was one
 //!   cannot be told in general, and is the caller's promise.
 //! * No `&mut Mutator` or `&mut Job` is ever made while another call of the same handle is on the stack: a callback that comes back in
-//!   finds the handle in use, and safepoints then only poll ([`mutator`]), jobs answer [`BW_BUSY`](status::bw_status::Busy).
+//!   finds the handle in use, and safepoints then only poll ([`mutator`]), jobs answer [`BW_STATUS_BUSY`](status::bw_status::Busy).
 
 #![allow(unsafe_code, reason = "this crate is the boundary to C")]
 #![allow(non_camel_case_types, reason = "names are those of the header")]

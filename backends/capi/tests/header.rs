@@ -39,11 +39,15 @@ fn the_header_is_up_to_date() {
     );
 }
 
-/// Compiles a program that only includes the header.
+/// Compiles a program that only includes the header, and as headers of its own would, twice.
 fn compiles(compiler: &str, language: &str, standard: &str) {
     let source = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("header_{standard}.{language}"));
-    std::fs::write(&source, "#include \"beadwork.h\"\nint main(void) { return bw_dispatch(0, 0) != 0; }\n")
-        .expect("write the program");
+    let include = "#include \"beadwork.h\"\n";
+    std::fs::write(
+        &source,
+        format!("{include}{include}int main(void) {{ return bw_dispatch(0, 0) != 0; }}\n"),
+    )
+    .expect("write the program");
     let output = Command::new(compiler)
         .args([format!("-std={standard}"), "-fsyntax-only".into(), "-I".into()])
         .arg(root().join("include"))
@@ -55,7 +59,7 @@ fn compiles(compiler: &str, language: &str, standard: &str) {
 }
 
 #[test]
-fn the_header_compiles_as_c99_c11_and_cxx17_with_warnings_as_errors() {
+fn the_header_included_twice_compiles_as_c99_c11_and_cxx17_with_warnings_as_errors() {
     compiles("cc", "c", "c99");
     compiles("cc", "c", "c11");
     if Command::new("c++").arg("--version").output().is_err() {
@@ -110,6 +114,28 @@ fn every_name_that_a_comment_of_the_header_mentions_is_declared() {
     mentioned.retain(|name| !declared.contains(name));
     assert_eq!(mentioned, [""; 0]);
     assert!(declared.len() > 500);
+}
+
+/// Comments and messages of the sources name constants in full; `BW_PRESET value` and `BW_DEOPT value` are families.
+#[test]
+fn every_constant_that_the_sources_mention_is_declared() {
+    let header = std::fs::read_to_string(header()).expect("the header");
+    let words = |text: &str| -> Vec<String> {
+        text.split(|c: char| !c.is_ascii_alphanumeric() && c != '_').map(str::to_string).collect()
+    };
+    let declared = words(&header);
+    let (mut checked, mut unknown) = (0, Vec::new());
+    for file in std::fs::read_dir(root().join("src")).expect("the sources") {
+        let text = std::fs::read_to_string(file.expect("a file").path()).expect("UTF-8");
+        for name in words(&text).into_iter().filter(|word| word.starts_with("BW_")) {
+            checked += 1;
+            if !declared.contains(&name) && !["BW_PRESET", "BW_DEOPT"].contains(&name.as_str()) {
+                unknown.push(name);
+            }
+        }
+    }
+    assert_eq!(unknown, [""; 0]);
+    assert!(checked > 20, "{checked}");
 }
 
 /// Whether the nearest line before it that begins at the margin opens a struct or an enumeration.
