@@ -232,7 +232,8 @@ impl EngineBuilder {
     }
 
     /// Failed compiles of a function at a tier after which that tier is given up for it; [`DEFAULT_FAULT_LIMIT`] if not
-    /// given, 0 means 1. Lower tiers go on.
+    /// given, 0 means 1. Lower tiers go on. Those for want of memory ([`CompileError::NoRoom`](crate::CompileError::NoRoom)) do not
+    /// count.
     #[must_use]
     pub fn fault_limit(mut self, failures: u32) -> Self {
         self.fault_limit = failures.max(1);

@@ -268,6 +268,11 @@ pub enum CompileError {
     /// The backend's own reason, as it raised it; made by [`CompileError::because`].
     #[error(transparent)]
     Backend(BackendError),
+    /// There is no memory for the code now; made by [`CompileError::no_room`]. Does not count towards
+    /// [`EngineBuilder::fault_limit`](crate::EngineBuilder::fault_limit), since memory may be freed: as long as the function is hot it
+    /// is tried again after a pause, 1,000 calls long at first and 16,000 at most.
+    #[error("there is no room for the code: {0}")]
+    NoRoom(BackendError),
     /// The backend gave a null entry.
     #[error("the backend gave a null entry; return Err(CompileError::Failed(reason)) when there is no code")]
     NullEntry,
@@ -319,6 +324,11 @@ impl CompileError {
     /// A reason of the backend's own, kept as it is, so that a listener can downcast it.
     pub fn because(reason: impl std::error::Error + Send + Sync + 'static) -> CompileError {
         CompileError::Backend(BackendError(Arc::new(reason)))
+    }
+
+    /// There is no memory for the code now. The reason is kept as it is, so that a listener can downcast it.
+    pub fn no_room(reason: impl std::error::Error + Send + Sync + 'static) -> CompileError {
+        CompileError::NoRoom(BackendError(Arc::new(reason)))
     }
 }
 

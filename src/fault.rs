@@ -13,6 +13,9 @@ pub const RETRY_AFTER_CALLS: u32 = 1_000;
 /// Doublings after which the wait stays the same.
 const MAX_DOUBLINGS: u32 = 20;
 
+/// The same where all that was missing is memory, which may be freed at any time.
+const MAX_DOUBLINGS_WITHOUT_ROOM: u32 = 4;
+
 /// A function's failures at one tier.
 #[derive(Clone, PartialEq, Eq, Debug)]
 #[non_exhaustive]
@@ -32,6 +35,8 @@ impl fmt::Display for Fault {
 
 struct Entry {
     fault: Fault,
+    /// How many of the failures were for want of memory.
+    without_room: u32,
     /// Calls to wait since that call. Kept here and not in the budget, which belongs to the mutators.
     pause: u32,
     /// The call at which it failed.
@@ -53,18 +58,27 @@ impl Faults {
         let mut all = lock(&self.all);
         let entry = all.entry((bead, tier)).or_insert_with(|| Entry {
             fault: Fault { failures: 0, last: CompileError::Unfinished },
+            without_room: 0,
             pause: 0,
             at: 0,
         });
         entry.fault.failures = entry.fault.failures.saturating_add(1);
         let failures = entry.fault.failures;
-        let retry_after = RETRY_AFTER_CALLS << (failures - 1).min(MAX_DOUBLINGS);
+        let without_room = matches!(error, CompileError::NoRoom(_));
+        entry.without_room = entry.without_room.saturating_add(u32::from(without_room));
+        let counted = failures.saturating_sub(entry.without_room);
+        let doublings = match without_room {
+            true => entry.without_room.saturating_sub(1).min(MAX_DOUBLINGS_WITHOUT_ROOM),
+            false => counted.saturating_sub(1).min(MAX_DOUBLINGS),
+        };
+        let retry_after = RETRY_AFTER_CALLS << doublings;
         (entry.pause, entry.at) = (retry_after, calls);
         let replaced = std::mem::replace(&mut entry.fault.last, error);
         self.len.store(all.len(), Relaxed);
         // SeqCst, edge FAULT: between this and the caller's look at whether the bead still lives.
         fence(mutant!("fault-noted", SeqCst));
-        Noted { failures, retry_after, replaced }
+        let counted = if without_room { None } else { Some(counted) };
+        Noted { failures, counted, retry_after, replaced }
     }
 
     /// Whether nothing ever failed.
@@ -118,6 +132,8 @@ impl Faults {
 /// What a failure came to.
 pub(crate) struct Noted {
     pub(crate) failures: u32,
+    /// How many of them count towards the limit; `None` if this one does not.
+    pub(crate) counted: Option<u32>,
     pub(crate) retry_after: u32,
     /// The error before, to be dropped outside the lock.
     pub(crate) replaced: CompileError,

@@ -3,7 +3,7 @@
 mod common;
 use beadwork::*;
 use common::*;
-use std::sync::atomic::{AtomicU32, Ordering::SeqCst};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::SeqCst};
 use std::sync::{Arc, Mutex};
 
 fn with_events(
@@ -213,4 +213,64 @@ fn a_failed_compile_beside_a_running_function_counts_no_calls_that_were_not_made
         engine.drain(LONG).unwrap();
         engine.remove(bead).unwrap();
     }
+}
+
+#[derive(Debug)]
+struct Full;
+
+impl std::fmt::Display for Full {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("all pages are taken")
+    }
+}
+
+impl std::error::Error for Full {}
+
+#[test]
+fn p7_a_function_that_found_no_room_for_its_code_however_often_is_compiled_when_there_is_some() {
+    let room = Arc::new(AtomicBool::new(false));
+    let seen = room.clone();
+    let (engine, events) = with_events(0, move |_| match seen.load(SeqCst) {
+        true => Ok(code()),
+        false => Err(CompileError::no_room(Full)),
+    });
+    let (bead, m) = (engine.register(Core::new(0)).unwrap(), engine.mutator());
+    let calls_until_compiled = |most: u32| {
+        (0..most).find(|_| {
+            engine.run_pending(usize::MAX);
+            m.dispatch(bead).is_some()
+        })
+    };
+    assert_eq!(calls_until_compiled(200_000), None);
+    let pauses: Vec<_> = failures(&events).iter().map(|&(.., retry_after)| retry_after).collect();
+    assert!(pauses.len() > 2 * DEFAULT_FAULT_LIMIT as usize, "{pauses:?}");
+    assert_eq!(pauses[..6], [1_000, 2_000, 4_000, 8_000, 16_000, 16_000]);
+    assert!(!events.lock().unwrap().iter().any(|event| matches!(event, Event::GaveUp { .. })));
+    let said = engine.fault(bead, TierId::BASELINE).unwrap().to_string();
+    assert!(said.contains("no room for the code: all pages are taken"), "{said}");
+    room.store(true, SeqCst);
+    assert!(calls_until_compiled(17_000).is_some());
+}
+
+#[test]
+fn p7_failures_for_want_of_room_do_not_count_among_others() {
+    let tries = Arc::new(AtomicU32::new(0));
+    let counted = tries.clone();
+    let (engine, events) = with_events(0, move |_| match counted.fetch_add(1, SeqCst) {
+        number if number % 2 == 0 => Err(CompileError::no_room(Full)),
+        _ => Err(CompileError::failed("no registers left")),
+    });
+    let (bead, m) = (engine.register(Core::new(0)).unwrap(), engine.mutator());
+    let given_up = |events: &Mutex<Vec<Event>>| {
+        events.lock().unwrap().iter().any(|event| matches!(event, Event::GaveUp { .. }))
+    };
+    for _ in 0..1_000_000 {
+        let _ = m.dispatch(bead);
+        engine.run_pending(usize::MAX);
+        if given_up(&events) {
+            break;
+        }
+    }
+    assert!(given_up(&events));
+    assert_eq!(tries.load(SeqCst), 2 * DEFAULT_FAULT_LIMIT);
 }

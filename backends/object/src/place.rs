@@ -33,7 +33,8 @@ impl Staged {
     }
 }
 
-/// Why a function that was compiled has no place; in [`CompileError::Backend`].
+/// Why a function that was compiled has no place; in [`CompileError::Backend`], or in [`CompileError::NoRoom`] if what is missing is
+/// memory.
 #[derive(Clone, Debug, thiserror::Error)]
 #[error("function `{function}` was not placed: {error}")]
 pub struct PlacementError {
@@ -52,6 +53,12 @@ impl PlacementError {
     pub fn arena(&self) -> &ArenaError {
         &self.error
     }
+}
+
+/// Whether the same function might be placed later, when code was freed.
+fn lacks_memory(error: &ArenaError) -> bool {
+    use ArenaError::{CapacityExhausted, ReservationRefused, TokensExhausted};
+    matches!(error, CapacityExhausted { .. } | ReservationRefused { .. } | TokensExhausted)
 }
 
 /// Whether functions of the batch might be placed one by one. Where executable memory is refused, asking again for each function
@@ -200,7 +207,9 @@ impl Placer {
 
 fn refused(function: &Staged, error: ArenaError, tells: &impl Placing) -> CompileError {
     tells.failed();
-    CompileError::because(PlacementError { function: function.function.name.clone(), error })
+    let lacks_memory = lacks_memory(&error);
+    let error = PlacementError { function: function.function.name.clone(), error };
+    if lacks_memory { CompileError::no_room(error) } else { CompileError::because(error) }
 }
 
 /// What an arena's memory is, as an engine is [told](beadwork::Backend::memory) of it.

@@ -159,6 +159,8 @@ fn a_batch_that_does_not_fit_is_placed_as_far_as_it_fits() {
     assert_eq!((rig.call(0, 0), rig.call(2, 0)), (1, 3));
     let failure = rig.failure(1).unwrap();
     assert!(failure.contains("function_1") && failure.contains("do not fit"), "{failure}");
+    let fault = rig.engine.fault(rig.beads[1], TierId::BASELINE).unwrap();
+    assert!(matches!(fault.last, CompileError::NoRoom(_)), "{fault:?}");
 }
 
 #[test]
@@ -218,7 +220,7 @@ fn a_function_whose_frame_is_larger_than_allowed_stays_interpreted_and_the_error
     let engine = beadwork::Engine::builder().inline().tier(beadwork::Tier::new(backend)).build().unwrap();
     let (small, large) = (engine.register(64.into()).unwrap(), engine.register(8192.into()).unwrap());
     for bead in [small, large] {
-        engine.promote(bead, beadwork::TierId::BASELINE).unwrap();
+        engine.promote(bead, TierId::BASELINE).unwrap();
     }
     engine.run_pending(usize::MAX);
     assert_eq!(engine.tier(small), Ok(beadwork::TierId::BASELINE));
