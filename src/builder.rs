@@ -19,6 +19,7 @@ use crate::snapshot;
 use crate::sync::Arc;
 use crate::table::Table;
 use crate::tier::{DEFAULT_BATCH, Tier};
+use crate::wake::MAX_WORKERS;
 use std::fmt;
 use std::time::Duration;
 
@@ -146,10 +147,11 @@ impl EngineBuilder {
     }
 
     /// How many threads compile, on a pool of the engine's own that starts with the first request. The default is
-    /// one less than the machine has cores, at least 1. 0 is the same as [`inline`](EngineBuilder::inline).
+    /// one less than the machine has cores, at least 1. 0 is the same as [`inline`](EngineBuilder::inline), and more than 256 count as
+    /// 256: whoever makes the first request starts them all.
     #[must_use]
     pub fn workers(mut self, workers: usize) -> Self {
-        self.workers = workers;
+        self.workers = workers.min(MAX_WORKERS);
         self
     }
 

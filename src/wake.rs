@@ -11,8 +11,10 @@ use std::sync::atomic::Ordering::{AcqRel, Acquire};
 const ACTIVE: u64 = 0xffff;
 const SEQ: u64 = ACTIVE + 1;
 
-/// The most workers an engine can have.
-pub(crate) const MAX_WORKERS: usize = ACTIVE as usize;
+/// The most workers an engine can have. A pool starts all its threads with the first request, which is quick for hundreds and takes
+/// seconds for thousands.
+pub(crate) const MAX_WORKERS: usize = 256;
+const _: () = assert!(MAX_WORKERS as u64 <= ACTIVE);
 
 /// How often a worker that found nothing looks for a signal before it leaves: for a few microseconds. Not in models, where it would
 /// only look again.

@@ -214,3 +214,11 @@ fn in_the_foreground_a_backend_that_promotes_what_it_calls_does_not_recurse() {
         .unwrap();
     assert!(all.iter().all(|&bead| engine.tier(bead) == Ok(T1)));
 }
+
+#[test]
+fn an_engine_that_is_told_of_more_workers_than_any_machine_has_compiles() {
+    let engine = builder().workers(usize::MAX).tier(manual(trivial())).build().unwrap();
+    let bead = beads(&engine, 1)[0];
+    engine.compile_now(bead, T1, LONG).unwrap();
+    assert_eq!(engine.tier(bead), Ok(T1));
+}

@@ -116,7 +116,8 @@ pub struct CacheStats {
     pub keys: u64,
     /// Keys that have code.
     pub resident: u64,
-    /// Bytes of their code and its data, as the backend stated them.
+    /// Bytes of their code and its data, as the backend stated them, each rounded up to 16. Code without an
+    /// [owner](crate::CompiledCode::owner) has none: there is nothing to free.
     pub code_bytes: u64,
     /// Bytes of code whose keys are gone and that threads may still be in.
     pub retired_bytes: u64,

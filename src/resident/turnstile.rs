@@ -2,20 +2,19 @@
 
 use crate::gate::Gate;
 use crate::sync::lock;
-use std::collections::BTreeMap;
 use std::sync::Mutex;
-use std::thread::Thread;
+use std::thread::{Thread, ThreadId, current};
 
-/// Writers pass with the number they were let in with; who clears turns the number over and waits for those inside. Foreign code runs
-/// between, so it is no lock that is held meanwhile.
+/// Writers pass with the number they were let in with; who clears turns the number over and waits for those inside, but for himself.
+/// Foreign code runs between, so it is no lock that is held meanwhile.
 #[derive(Default)]
 pub(super) struct Turnstile(Mutex<State>);
 
 #[derive(Default)]
 struct State {
     number: u64,
-    /// Those inside, by the number they were let in with. Who clears waits for older ones only, so others may pass meanwhile.
-    inside: BTreeMap<u64, usize>,
+    /// Those inside, with the number they were let in with. Who clears waits for older ones only, so others may pass meanwhile.
+    inside: Vec<(u64, ThreadId)>,
     /// The process those inside are threads of: a forked child has none of them.
     process: u32,
     waiting: Vec<Thread>,
@@ -28,7 +27,7 @@ impl Turnstile {
         let _no_fork = gate.enter();
         let mut state = lock(&self.0);
         if state.process != process {
-            (state.process, state.inside) = (process, BTreeMap::new());
+            (state.process, state.inside) = (process, Vec::new());
         }
         look(&mut state)
     }
@@ -45,11 +44,9 @@ impl Turnstile {
         impl Drop for Inside<'_> {
             fn drop(&mut self) {
                 let waiting = self.0.look(self.1, |state| {
-                    if let Some(count) = state.inside.get_mut(&self.2) {
-                        *count -= 1;
-                        if *count == 0 {
-                            state.inside.remove(&self.2);
-                        }
+                    let own = (self.2, current().id());
+                    if let Some(place) = state.inside.iter().position(|inside| *inside == own) {
+                        state.inside.swap_remove(place);
                     }
                     std::mem::take(&mut state.waiting)
                 });
@@ -59,7 +56,7 @@ impl Turnstile {
         let passes = self.look(gate, |state| {
             let passes = state.number == number;
             if passes {
-                *state.inside.entry(number).or_default() += 1;
+                state.inside.push((number, current().id()));
             }
             passes
         });
@@ -69,17 +66,19 @@ impl Turnstile {
         })
     }
 
-    /// Turns the number over, and waits for those inside that came in before.
+    /// Turns the number over, and waits for those inside that came in before; not for the calling thread, which may be one of them:
+    /// what writes may clear.
     pub(super) fn turn_over(&self, gate: &Gate) {
         let number = self.look(gate, |state| {
             state.number += 1;
             state.number
         });
         let is_past = |state: &mut State| {
-            let is_past = state.inside.first_key_value().is_none_or(|(&oldest, _)| oldest >= number);
+            let here = current();
+            let is_past = state.inside.iter().all(|&(of, thread)| of >= number || thread == here.id());
             if !is_past {
                 // Noted in the same look, so that who leaves wakes this thread.
-                state.waiting.push(std::thread::current());
+                state.waiting.push(here);
             }
             is_past
         };
@@ -144,6 +143,25 @@ mod tests {
                 clear.is_finished()
             });
             assert_eq!(ended, Some(true));
+        });
+    }
+
+    #[test]
+    fn c6_who_writes_may_clear_and_others_that_clear_wait_for_him() {
+        let (turnstile, gate) = (Turnstile::default(), Gate::new());
+        let written = Mutex::new(false);
+        std::thread::scope(|scope| {
+            turnstile.pass(&gate, 0, || {
+                turnstile.turn_over(&gate);
+                scope.spawn(|| {
+                    turnstile.turn_over(&gate);
+                    assert!(*written.lock().unwrap());
+                });
+                while turnstile.number(&gate) == 1 {
+                    std::thread::yield_now();
+                }
+                *written.lock().unwrap() = true;
+            })
         });
     }
 

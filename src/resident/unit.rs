@@ -13,7 +13,8 @@ use std::time::Duration;
 /// What keys are: compared, hashed, copied when they are new, and shared by threads. Every such type is one.
 ///
 /// `Hash`, `Eq` and `Clone` must not panic and must not call the cache. A key that is a cryptographic hash already may implement
-/// `Hash` by giving eight of its bytes; that is the larger part of what a hit costs.
+/// `Hash` by giving eight of its bytes; that is the larger part of what a hit costs. They have to be bytes that nobody can choose: some
+/// dozens of keys whose hashes are all equal make clears and evictions take for ever.
 pub trait CacheKey: Hash + Eq + Clone + Send + Sync + 'static {}
 
 impl<K: Hash + Eq + Clone + Send + Sync + 'static> CacheKey for K {}

@@ -381,13 +381,14 @@ typedef struct bw_tier {
   bw_free_fn free_data;
   /// Calls at which a function enters the tier; BW_MANUAL for not by itself. 0 is what the preset says, and without one 1,000.
   uint32_t threshold;
-  /// Random variation of the threshold, as a fraction of it, 0 to 1.
+  /// Random variation of the threshold, as a fraction of it; above 1 is 1, and what is not above 0 is what the preset says, or none.
   double jitter;
   /// What was counted so many milliseconds ago counts half; 0 is for ever.
   uint64_t half_life_ms;
   /// The threshold doubles when so many requests wait for each worker; 0 is never. 5 is right for a baseline and 3 above it.
   uint32_t load_feedback;
-  /// From this fraction of bw_engine_options.code_limit on, the threshold rises steeply; 0 is never, 0.5 is right.
+  /// From this fraction of bw_engine_options.code_limit on, the threshold rises steeply; what is not between 0 and 1 is never,
+  /// 0.5 is right.
   double code_memory_from;
   /// The threshold is multiplied by a function's size divided by this, from a quarter to four; 0 is not.
   uint32_t size_reference;
@@ -497,7 +498,8 @@ typedef struct bw_engine_options {
   size_t tier_count;
   /// How many beads there can be at once, rounded up to a power of two; 0 is 2^24. Reserves address space, touches no memory.
   size_t capacity;
-  /// How many threads compile; they start with the first request. 0 is one less than the machine has cores, at least 1.
+  /// How many threads compile; they start with the first request. 0 is one less than the machine has cores, at least 1; more than 256
+  /// count as 256.
   size_t workers;
   /// Starts no threads ever: compiles run inside bw_engine_run_pending.
   bool is_inline;

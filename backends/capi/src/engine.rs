@@ -82,7 +82,8 @@ pub struct bw_engine_options {
 
     /// How many beads there can be at once, rounded up to a power of two; 0 is 2^24. Reserves address space, touches no memory.
     pub capacity: usize,
-    /// How many threads compile; they start with the first request. 0 is one less than the machine has cores, at least 1.
+    /// How many threads compile; they start with the first request. 0 is one less than the machine has cores, at least 1; more than 256
+    /// count as 256.
     pub workers: usize,
     /// Starts no threads ever: compiles run inside bw_engine_run_pending.
     pub is_inline: bool,

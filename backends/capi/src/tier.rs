@@ -87,13 +87,14 @@ pub struct bw_tier {
 
     /// Calls at which a function enters the tier; BW_MANUAL for not by itself. 0 is what the preset says, and without one 1,000.
     pub threshold: u32,
-    /// Random variation of the threshold, as a fraction of it, 0 to 1.
+    /// Random variation of the threshold, as a fraction of it; above 1 is 1, and what is not above 0 is what the preset says, or none.
     pub jitter: f64,
     /// What was counted so many milliseconds ago counts half; 0 is for ever.
     pub half_life_ms: u64,
     /// The threshold doubles when so many requests wait for each worker; 0 is never. 5 is right for a baseline and 3 above it.
     pub load_feedback: u32,
-    /// From this fraction of bw_engine_options.code_limit on, the threshold rises steeply; 0 is never, 0.5 is right.
+    /// From this fraction of bw_engine_options.code_limit on, the threshold rises steeply; what is not between 0 and 1 is never,
+    /// 0.5 is right.
     pub code_memory_from: f64,
     /// The threshold is multiplied by a function's size divided by this, from a quarter to four; 0 is not.
     pub size_reference: u32,
