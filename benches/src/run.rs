@@ -97,8 +97,10 @@ pub fn run(case: &Case, runs: usize, mut done: impl FnMut(RowResult)) {
         }
         for repetition in 0..runs {
             for position in 0..subjects.len() {
-                // Whoever comes first finds the machine in another state than who comes last, so they take turns.
-                let position = (position + repetition) % subjects.len();
+                // Whoever comes first finds the machine in another state than who comes last, so they take turns, and every other
+                // time in the opposite order, so that each comes before and after each.
+                let place = (position + repetition / 2) % subjects.len();
+                let position = if repetition % 2 == 0 { place } else { subjects.len() - 1 - place };
                 let (who, subject) = &mut subjects[position];
                 let sample = match subject {
                     Ok(subject) => subject.sample(number),

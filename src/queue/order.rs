@@ -106,7 +106,7 @@ impl Order {
 
     /// Keeps an empty run, unless a burst of requests has made it long.
     fn keep(&mut self, empty: Vec<Ranked>) {
-        if empty.capacity() <= KEPT {
+        if empty.capacity() <= KEPT && empty.capacity() > self.spare.capacity() {
             self.spare = empty;
         }
     }

@@ -2,10 +2,9 @@
 
 use super::{Case, Row, Scale, once, only};
 use crate::contender::Who;
-use crate::measure::{busy_nanos, call, shuffled, trivial_entry};
+use crate::measure::{busy_nanos, call, shuffled, together, trivial_entry};
 use memmap2::{Advice, MmapMut};
 use std::hint::black_box;
-use std::sync::Barrier;
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
 pub(super) fn cases(scale: Scale) -> Vec<Case> {
@@ -67,16 +66,8 @@ fn rows_of_16(functions: usize) -> f64 {
 /// Two threads that each count in a counter of their own, `apart` counters from the other's.
 fn neighbours(counts: usize, apart: usize) -> f64 {
     let counters: Vec<AtomicU32> = (0..64).map(|_| AtomicU32::new(0)).collect();
-    let barrier = Barrier::new(2);
-    let count = |place: usize| {
-        let counter = black_box(&counters[place]);
-        barrier.wait();
-        busy_nanos(counts, || (0..counts).for_each(|_| counter.store(counter.load(Relaxed) + 1, Relaxed)))
+    let count = |counter: &mut &AtomicU32| {
+        (0..counts).for_each(|_| counter.store(counter.load(Relaxed) + 1, Relaxed));
     };
-    let both: f64 = std::thread::scope(|scope| {
-        let count = &count;
-        let threads = [16, 16 + apart].map(|place| scope.spawn(move || count(place)));
-        threads.into_iter().map(|thread| thread.join().expect("it does not panic")).sum()
-    });
-    both / 2.0
+    together(&[16, 16 + apart], |&place| black_box(&counters[place]), count).busy / counts as f64
 }

@@ -8,6 +8,7 @@ use crate::target::Target;
 use beadwork::{Bead, CompileError, Core, Engine, Manual, Mutator, Tier, TierId};
 use beadwork_cranelift::ir::{InstBuilder, condcodes::IntCC};
 use beadwork_cranelift::{AbiParam, CraneliftBackend, FunctionUnit, Signature, types::I64};
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, OnceLock};
 
 pub(super) fn cases(scale: Scale) -> Vec<Case> {
@@ -21,7 +22,7 @@ pub(super) fn cases(scale: Scale) -> Vec<Case> {
     vec![Case::new("native calls", rows, move || only(made(), "has no native calls of its own"))]
 }
 
-/// The functions, by core: two callees, and three that call one in a loop.
+/// The functions, by core: two callees, and three that call one in a loop. The direct call is one to the same code, by its address.
 const PLAIN: usize = 0;
 const COUNTED: usize = 1;
 const DIRECT: usize = 2;
@@ -30,10 +31,6 @@ const SLOT_COUNTED: usize = 4;
 
 /// Never reached: budgets are large.
 extern "C" fn spent(_bits: u64) {}
-
-extern "C" fn plus_one(x: u64) -> u64 {
-    x + 1
-}
 
 struct Native {
     mutator: Mutator,
@@ -45,13 +42,14 @@ struct Native {
 
 fn make(stages: [usize; 2], calls: usize) -> Made {
     let beads: Arc<OnceLock<Vec<Bead>>> = Arc::default();
-    let callees = beads.clone();
+    let entry = Arc::new(AtomicUsize::new(0));
+    let (callees, called) = (beads.clone(), entry.clone());
     let failed = |error: &dyn std::fmt::Display| error.to_string();
-    let frontend =
-        move |unit: &mut FunctionUnit<'_, '_>| build(unit, callees.get().map_or(&[], Vec::as_slice));
+    let frontend = move |unit: &mut FunctionUnit<'_, '_>| {
+        build(unit, callees.get().map_or(&[], Vec::as_slice), called.load(Relaxed))
+    };
     let backend = CraneliftBackend::builder()
         .symbol("spent", spent as *const u8)
-        .symbol("plus_one", plus_one as *const u8)
         .build(frontend)
         .map_err(|error| failed(&error))?;
     let backend = Arc::new(backend);
@@ -69,11 +67,15 @@ fn make(stages: [usize; 2], calls: usize) -> Made {
     for &bead in &all {
         engine.promote(bead, TierId::BASELINE).map_err(|error| failed(&error))?;
         engine.run_pending(usize::MAX);
+        if bead == all[PLAIN] {
+            let code = engine.mutator().code(bead).ok_or("it was not compiled")?.as_ptr();
+            entry.store(code.expose_provenance(), Relaxed);
+        }
     }
     Ok(Box::new(Native { mutator: engine.mutator(), beads: all, stages, calls }))
 }
 
-fn build(unit: &mut FunctionUnit<'_, '_>, beads: &[Bead]) -> Result<(), CompileError> {
+fn build(unit: &mut FunctionUnit<'_, '_>, beads: &[Bead], plain: usize) -> Result<(), CompileError> {
     let core = unit.job().core()?.get();
     let mut signature = unit.new_signature();
     signature.params.push(AbiParam::new(I64));
@@ -87,7 +89,7 @@ fn build(unit: &mut FunctionUnit<'_, '_>, beads: &[Bead]) -> Result<(), CompileE
             let result = unit.builder().ins().iadd_imm_s(x, 1);
             unit.builder().ins().return_(&[result]);
         }
-        _ => build_caller(unit, &signature, x, core, beads),
+        _ => build_caller(unit, &signature, x, core, (beads, plain)),
     }
     Ok(())
 }
@@ -98,7 +100,7 @@ fn build_caller(
     signature: &Signature,
     calls: beadwork_cranelift::ir::Value,
     core: usize,
-    beads: &[Bead],
+    (beads, plain): (&[Bead], usize),
 ) {
     let b = unit.builder();
     let (header, end) = (b.create_block(), b.create_block());
@@ -108,8 +110,10 @@ fn build_caller(
     b.switch_to_block(header);
     let call = match core {
         DIRECT => {
-            let callee = unit.symbol("plus_one", signature);
-            unit.builder().ins().call(callee, &[x])
+            let b = unit.builder();
+            let (signature, callee) =
+                (b.import_signature(signature.clone()), b.ins().iconst(I64, plain as i64));
+            b.ins().call_indirect(signature, callee, &[x])
         }
         SLOT => unit.call_bead(beads[PLAIN], signature, &[x]),
         _ => unit.call_bead(beads[COUNTED], signature, &[x]),

@@ -3,7 +3,7 @@
 
 use super::{Case, Made, Row, Scale, Subject, only};
 use crate::contender::Who;
-use crate::measure::{busy_nanos, trivial_entry};
+use crate::measure::{together, trivial_entry};
 use crate::target::Target;
 use beadwork::resident::{CacheMutator, CodeCache};
 use beadwork::{CompiledCode, Engine, FnBackend, Job, Tier};
@@ -13,7 +13,7 @@ use foldhash::fast::RandomState;
 use rand::{Rng, SeedableRng, rngs::SmallRng};
 use std::hash::{Hash, Hasher};
 use std::hint::black_box;
-use std::sync::{Arc, Barrier};
+use std::sync::Arc;
 use std::time::Duration;
 
 /// Keys there are, where there are many.
@@ -136,22 +136,6 @@ struct Hits<C> {
     lookups: usize,
 }
 
-impl<C: Keys> Hits<C> {
-    /// Looks up `order` again and again, on this thread.
-    fn run(&self, order: &[Content], start: &Barrier) -> f64 {
-        let mut thread = self.cache.thread();
-        // Everything is touched, and where a thread keeps keys of its own, they are there.
-        (0..10).for_each(|_| order.iter().for_each(|key| assert!(C::lookup(&mut thread, key))));
-        let rounds = self.lookups.div_ceil(order.len());
-        start.wait();
-        busy_nanos(rounds * order.len(), || {
-            for _ in 0..rounds {
-                order.iter().for_each(|key| _ = black_box(C::lookup(&mut thread, black_box(key))));
-            }
-        })
-    }
-}
-
 impl<C: Keys> Subject for Hits<C> {
     fn sample(&mut self, stage: usize) -> super::Sample {
         let keys = contents(MANY);
@@ -162,12 +146,18 @@ impl<C: Keys> Subject for Hits<C> {
             _ => (1, &keys[..]),
         };
         let order: Vec<_> = if order.len() == 1 { vec![order[0]; 1_024] } else { order.to_vec() };
-        let start = Barrier::new(threads);
-        let times: f64 = std::thread::scope(|scope| {
-            let run = || self.run(&order, &start);
-            let others: Vec<_> = (1..threads).map(|_| scope.spawn(run)).collect();
-            run() + others.into_iter().map(|other| other.join().expect("it does not panic")).sum::<f64>()
+        let rounds = self.lookups.div_ceil(order.len());
+        let prepare = |_: &()| {
+            let mut thread = self.cache.thread();
+            // Everything is touched, and where a thread keeps keys of its own, they are there.
+            (0..10).for_each(|_| order.iter().for_each(|key| assert!(C::lookup(&mut thread, key))));
+            thread
+        };
+        let took = together(&vec![(); threads], prepare, |thread| {
+            for _ in 0..rounds {
+                order.iter().for_each(|key| _ = black_box(C::lookup(thread, black_box(key))));
+            }
         });
-        Ok(vec![times / threads as f64])
+        Ok(vec![took.busy / (rounds * order.len()) as f64])
     }
 }

@@ -2,9 +2,8 @@
 
 use super::{Case, Made, Make, Row, Sample, Scale, Subject, everyone};
 use crate::contender::{Contender, Setup, Who};
-use crate::measure::{busy_nanos, run_cold, run_compiled, shuffled, trivial_entry};
+use crate::measure::{Together, run_cold, run_compiled, shuffled, together, trivial_entry};
 use crate::target::Target;
-use std::sync::Barrier;
 
 /// Functions of each thread, where it has its own.
 const OWN: usize = 1_000;
@@ -50,37 +49,23 @@ struct Threads<C: Contender> {
 }
 
 impl<C: Contender> Threads<C> {
-    fn run(&self, m: &C::Mutator, order: &[C::Handle]) -> f64 {
-        let rounds = self.calls.div_ceil(order.len());
-        busy_nanos(rounds * order.len(), || {
-            for _ in 0..rounds {
-                if self.compiled { run_compiled::<C>(m, order) } else { run_cold::<C>(m, order) }
-            }
-        })
+    fn run(&self, m: &C::Mutator, order: &[C::Handle]) {
+        if self.compiled { run_compiled::<C>(m, order) } else { run_cold::<C>(m, order) }
     }
 
     /// As many threads as there are orders, at once; answers what a call took on average.
-    fn all(&self, orders: &[Vec<C::Handle>]) -> f64 {
+    fn all(&self, orders: &[Vec<C::Handle>]) -> Together {
         let contender = self.contender.as_ref().expect("there until the end");
-        let barrier = Barrier::new(orders.len());
-        let times: f64 = std::thread::scope(|scope| {
-            let mut threads = Vec::new();
-            for order in orders {
-                let (m, barrier) = (contender.mutator(), &barrier);
-                threads.push(scope.spawn(move || {
-                    // Everything is touched, and has its first budget.
-                    if self.compiled {
-                        run_compiled::<C>(&m, order)
-                    } else {
-                        run_cold::<C>(&m, order)
-                    }
-                    barrier.wait();
-                    self.run(&m, order)
-                }));
-            }
-            threads.into_iter().map(|thread| thread.join().expect("it does not panic")).sum()
-        });
-        times / orders.len() as f64
+        let (rounds, each) = (self.calls.div_ceil(orders[0].len()), orders[0].len());
+        let prepare = |order: &Vec<C::Handle>| {
+            let m = contender.mutator();
+            // Everything is touched, and has its first budget.
+            self.run(&m, order);
+            (m, order.clone())
+        };
+        let took = together(orders, prepare, |(m, order)| (0..rounds).for_each(|_| self.run(m, order)));
+        let calls = (rounds * each) as f64;
+        Together { busy: took.busy / calls, wall: took.wall / calls }
     }
 
     /// Handles from `first` on, every `step`th.
@@ -92,12 +77,13 @@ impl<C: Contender> Threads<C> {
 impl<C: Contender> Subject for Threads<C> {
     fn sample(&mut self, stage: usize) -> Sample {
         Ok(match stage {
-            0 => vec![self.all(&[self.part(0, 1, 1), self.part(0, 1, 1)])],
-            1 => vec![self.all(&[self.part(0, 1, 1), self.part(1, 1, 1)])],
+            0 => vec![self.all(&[self.part(0, 1, 1), self.part(0, 1, 1)]).busy],
+            1 => vec![self.all(&[self.part(0, 1, 1), self.part(1, 1, 1)]).busy],
             _ => {
                 let own = [self.part(0, OWN, 1), self.part(OWN, OWN, 1)];
                 let (alone, together) = (self.all(&own[..1]), self.all(&own));
-                vec![together, together / alone]
+                // By the clock on the wall: two threads that take turns on a core do not do twice as much.
+                vec![together.busy, together.wall / alone.wall]
             }
         })
     }

@@ -2,6 +2,7 @@
 
 use super::{Contender, Setup, Who};
 use ::dashmap::DashMap;
+use foldhash::fast::RandomState;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering::Acquire, Ordering::Relaxed, Ordering::Release};
 
@@ -12,15 +13,17 @@ pub struct Entry {
 }
 
 /// `DashMap<key, Arc<entry>>`: a lookup clones the `Arc`, so that the code lives as long as the call.
-pub struct DashMapShape(Arc<DashMap<usize, Arc<Entry>>>);
+pub struct DashMapShape(Arc<Map>);
+
+type Map = DashMap<usize, Arc<Entry>, RandomState>;
 
 impl Contender for DashMapShape {
     const WHO: Who = Who::DashMap;
     type Handle = usize;
-    type Mutator = Arc<DashMap<usize, Arc<Entry>>>;
+    type Mutator = Arc<Map>;
 
-    fn new(_: &Setup) -> DashMapShape {
-        DashMapShape(Arc::new(DashMap::new()))
+    fn new(setup: &Setup) -> DashMapShape {
+        DashMapShape(Arc::new(DashMap::with_capacity_and_hasher(setup.functions, RandomState::default())))
     }
 
     fn register(&self, core: usize) -> usize {

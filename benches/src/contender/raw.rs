@@ -1,14 +1,46 @@
-//! The limit: an array of code pointers and an array of counters, and nobody to fill them.
+//! The limit: an array of code pointers and an array of counters, and nobody to fill them. In memory of the kind beadwork's columns
+//! have: from the system, not touched yet, huge pages asked for.
 #![allow(unsafe_code, reason = "the limit checks no bounds")]
 
 use super::{Contender, Setup, Who};
+use memmap2::{Advice, MmapMut};
+use std::marker::PhantomData;
+use std::ops::Deref;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering::Acquire, Ordering::Relaxed, Ordering::Release};
 
 struct Columns {
-    code: Box<[AtomicUsize]>,
-    counts: Box<[AtomicU32]>,
-    cores: Box<[AtomicUsize]>,
+    code: Array<AtomicUsize>,
+    counts: Array<AtomicU32>,
+    cores: Array<AtomicUsize>,
+}
+
+/// Cells of zeros.
+struct Array<T> {
+    map: MmapMut,
+    cells: PhantomData<T>,
+}
+
+impl<T> Array<T> {
+    fn new(n: usize) -> Array<T> {
+        /// As a column: its beginning keeps small pages.
+        const SMALL: usize = 2 << 20;
+        let map = MmapMut::map_anon(n.max(1) * size_of::<T>()).expect("there is memory");
+        if let Some(rest) = map.len().checked_sub(SMALL).filter(|&rest| rest > 0) {
+            // Advice only.
+            let _ = map.advise_range(Advice::HugePage, SMALL, rest);
+        }
+        Array { map, cells: PhantomData }
+    }
+}
+
+impl<T> Deref for Array<T> {
+    type Target = [T];
+
+    fn deref(&self) -> &[T] {
+        // SAFETY: the mapping holds that many cells and is aligned to pages. It is only used for atomics, to which zeros are valid.
+        unsafe { std::slice::from_raw_parts(self.map.as_ptr().cast(), self.map.len() / size_of::<T>()) }
+    }
 }
 
 /// Plain atomics.
@@ -27,19 +59,6 @@ pub struct RawMutator {
 // SAFETY: the pointers lead into `_columns`, whose cells are atomics.
 unsafe impl Send for RawMutator {}
 
-fn words(n: usize) -> Box<[AtomicUsize]> {
-    // Zeroed memory from the system, not touched yet.
-    let words = Box::into_raw(vec![0usize; n].into_boxed_slice());
-    // SAFETY: `AtomicUsize` has the size, alignment and bit validity of `usize`.
-    unsafe { Box::from_raw(words as *mut [AtomicUsize]) }
-}
-
-fn counters(n: usize) -> Box<[AtomicU32]> {
-    let counters = Box::into_raw(vec![0u32; n].into_boxed_slice());
-    // SAFETY: `AtomicU32` has the size, alignment and bit validity of `u32`.
-    unsafe { Box::from_raw(counters as *mut [AtomicU32]) }
-}
-
 impl Contender for Raw {
     const WHO: Who = Who::Raw;
     /// A place in the arrays; below their length, since only `register` makes one.
@@ -49,7 +68,7 @@ impl Contender for Raw {
     fn new(setup: &Setup) -> Raw {
         let n = setup.functions;
         Raw {
-            columns: Arc::new(Columns { code: words(n), counts: counters(n), cores: words(n) }),
+            columns: Arc::new(Columns { code: Array::new(n), counts: Array::new(n), cores: Array::new(n) }),
             used: AtomicUsize::new(0),
         }
     }
