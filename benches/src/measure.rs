@@ -115,12 +115,20 @@ pub(crate) fn together<P: Sync, S>(
     prepare: impl Fn(&P) -> S + Sync,
     work: impl Fn(&mut S) + Sync,
 ) -> Together {
+    /// Also when `prepare` panics, or the others would wait for ever.
+    struct Arrives<'m>(&'m AtomicUsize);
+    impl Drop for Arrives<'_> {
+        fn drop(&mut self) {
+            self.0.fetch_sub(1, AcqRel);
+        }
+    }
     let mut best: Option<(f64, Together)> = None;
     for _ in 0..TRIES {
         let missing = AtomicUsize::new(parts.len());
         let run = |part| {
+            let arrives = Arrives(&missing);
             let mut state = prepare(part);
-            missing.fetch_sub(1, AcqRel);
+            drop(arrives);
             while missing.load(Acquire) > 0 {
                 std::hint::spin_loop();
             }
