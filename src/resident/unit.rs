@@ -14,7 +14,7 @@ use std::time::Duration;
 ///
 /// `Hash`, `Eq` and `Clone` must not panic and must not call the cache. A key that is a cryptographic hash already may implement
 /// `Hash` by giving eight of its bytes; that is the larger part of what a hit costs. They have to be bytes that nobody can choose: some
-/// dozens of keys whose hashes are all equal make clears and evictions take for ever.
+/// dozens of keys whose hashes are all equal make a clear take for ever.
 pub trait CacheKey: Hash + Eq + Clone + Send + Sync + 'static {}
 
 impl<K: Hash + Eq + Clone + Send + Sync + 'static> CacheKey for K {}
