@@ -1,7 +1,6 @@
 //! What workers and jobs ask of the engine.
 
 use crate::assumption::{Assumed, Assumption};
-use crate::backend::{Job, JobHost, Outcome, Slot};
 use crate::clock;
 use crate::code::CompiledCode;
 use crate::contain::contain;
@@ -11,6 +10,7 @@ use crate::error::{CompileError, CoreError, Stale};
 use crate::event::Event;
 use crate::gate::Inside;
 use crate::id::{Bead, Core, Reason, TierId};
+use crate::job::{Job, JobHost, Outcome, Slot};
 use crate::moving;
 use crate::promotion::RECHECK_CALLS;
 use crate::queue::{Rank, Request};

@@ -1,9 +1,9 @@
 //! Requests somebody waits for, and what comes with a request: compiles to be used once.
 
-use crate::backend::Job;
 use crate::code::CompiledCode;
 use crate::error::CompileError;
 use crate::id::{Bead, TierId};
+use crate::job::Job;
 use crate::state::Ended;
 use crate::sync::{Arc, AtomicUsize, Mutex, Thread, fence, lock, this_thread};
 use std::any::Any;

@@ -6,11 +6,11 @@
 
 mod seat;
 
-use crate::backend::{Job, JobHost};
 use crate::contain::contain;
 use crate::error::CompileError;
 use crate::gate::Inside;
 use crate::id::{Bead, TierId};
+use crate::job::{Job, JobHost};
 use crate::nest;
 use crate::queue::{Lane, Lanes, Rank, Request, steal_into};
 use crate::state::Ticket;

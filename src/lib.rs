@@ -121,6 +121,7 @@ mod heat;
 mod history;
 mod id;
 mod info;
+mod job;
 mod lease;
 mod moving;
 mod mutator;
@@ -162,7 +163,7 @@ pub use artifact::{
     Manifest, MemoryStore, Put, Recipe, RecipeKey, Refusal, SaveError,
 };
 pub use assumption::Assumption;
-pub use backend::{Backend, CodeMemory, FnBackend, Job, Outcome, Slot};
+pub use backend::{Backend, CodeMemory, FnBackend};
 pub use bisect::{Bisect, Bisected};
 pub use builder::{
     DEFAULT_CAPACITY, DEFAULT_CLOSE_TIMEOUT, DEFAULT_COLD_AFTER, DEFAULT_FAULT_LIMIT, DEFAULT_RETIRED_LIMIT,
@@ -191,6 +192,7 @@ pub use grace::Laggard;
 pub use history::HistoryEntry;
 pub use id::{Bead, Core, Group, MAX_GENERATION, Reason, TierId};
 pub use info::BeadInfo;
+pub use job::{Job, Outcome, Slot};
 pub use lease::Lease;
 pub use moving::GcPause;
 pub use mutator::{Mutator, OfflineMutator, RawMutator, Reentered};

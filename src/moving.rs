@@ -4,11 +4,11 @@
 //! [`Engine::set_core`], while it holds a [`GcPause`]. The two exclude each other: many threads inside, or any
 //! number of pauses, never both. One lock guards the lists of both; nobody waits under it, or inside a section of the gate.
 
-use crate::backend::Job;
 use crate::engine::Engine;
 use crate::error::{CoreError, GcPauseError};
 use crate::gate::Gate;
 use crate::id::{Bead, Core};
+use crate::job::Job;
 use crate::sync::{Mutex, Thread, ThreadId, current_thread, lock, park, park_timeout, this_thread};
 use std::fmt;
 use std::time::{Duration, Instant};

@@ -3,10 +3,10 @@
 //! Everything that code embeds pins the index of the function it belongs to (see [`crate::pins`]), so that no address
 //! ever comes to mean another function.
 
-use crate::backend::Job;
 use crate::drain::Crew;
 use crate::error::Stale;
 use crate::id::{Bead, Reason, TierId};
+use crate::job::Job;
 use crate::osr::{ITERATIONS_PER_CALL, Spent};
 use crate::profile::{BlockCounters, CallSite, CallSites, Profile, Run, Which};
 use crate::promotion::{RECHECK_BARRED, RECHECK_CALLS};

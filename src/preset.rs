@@ -206,10 +206,11 @@ impl EngineBuilder {
 #[cfg(all(test, not(beadwork_loom)))]
 mod tests {
     use super::*;
-    use crate::backend::{FnBackend, Job};
+    use crate::backend::FnBackend;
     use crate::code::CompiledCode;
     use crate::engine::Engine;
     use crate::id::Core;
+    use crate::job::Job;
 
     extern "C" fn native() {}
 

@@ -66,6 +66,7 @@
 //! * No compiler, callback or store that fails or panics makes the cache lose a promise.
 
 mod artifacts;
+mod budget;
 mod builder;
 mod cache;
 mod code_cache;

@@ -1,6 +1,5 @@
 //! What becomes of a compile: installed, failed, overdue, cancelled; and who hears of it.
 
-use crate::backend::{JobHost, Outcome};
 use crate::clock;
 use crate::code::CompiledCode;
 use crate::contain::contain;
@@ -9,6 +8,7 @@ use crate::error::{CompileError, Stale};
 use crate::event::{Event, Invalidation};
 use crate::id::{Bead, Reason, TierId};
 use crate::info::OnInvalidate;
+use crate::job::{JobHost, Outcome};
 use crate::osr::{OsrEntry, OsrWord};
 use crate::shared::Shared;
 use crate::state::{Ended, Snapshot, Ticket};

@@ -5,9 +5,9 @@
 //! the next change of what a call of it means. Containing code relies on it, like on any other.
 
 use crate::assumption::Assumption;
-use crate::backend::Job;
 use crate::error::Stale;
 use crate::id::{Bead, TierId};
+use crate::job::Job;
 use crate::shared::Shared;
 use crate::sync::{AtomicUsize, Mutex, lock};
 use std::collections::HashMap;

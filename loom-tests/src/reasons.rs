@@ -220,7 +220,7 @@ pub const RELAXED: &[(&str, &str)] = &[
         "src/assumption.rs break_it: broken.fetch_add Relaxed",
         "the lock of the assumptions orders it, and the publishing bit for who holds that: edge ASSUME",
     ),
-    ("src/backend.rs finish: done.store Relaxed", ADVICE),
+    ("src/job.rs finish: done.store Relaxed", ADVICE),
     ("src/counter.rs count: left.load Relaxed", "edge BUDGET"),
     ("src/counter.rs count: left.store Relaxed", "edge BUDGET"),
     ("src/counter.rs is_zero: left.load Relaxed", "edge BUDGET"),
@@ -507,10 +507,10 @@ pub const RELAXED: &[(&str, &str)] = &[
         "whoever exchanges it sweeps; it publishes nothing",
     ),
     (
-        "src/resident/cache.rs sweep_now: swept.store Relaxed",
+        "src/resident/budget.rs sweep_now: swept.store Relaxed",
         "whoever exchanges it sweeps; it publishes nothing",
     ),
-    ("src/resident/cache.rs keep_budget: pages_seen.swap Relaxed", ADVICE),
+    ("src/resident/budget.rs keep_budget: pages_seen.swap Relaxed", ADVICE),
     (
         "src/resident/code_cache.rs set_enabled: to_preload.swap Relaxed",
         "whoever takes it preloads; it publishes nothing",

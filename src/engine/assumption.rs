@@ -2,11 +2,11 @@
 
 use super::Engine;
 use crate::assumption::{Assumed, Assumption, Dependent};
-use crate::backend::Outcome;
 use crate::drain::Crew;
 use crate::error::{InstallError, Stale};
 use crate::event::Event;
 use crate::id::{Bead, Reason, TierId};
+use crate::job::Outcome;
 use crate::shared::Shared;
 use crate::state::{Ended, Ticket, VERSION_MAX};
 use crate::stats::add;

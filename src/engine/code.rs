@@ -1,12 +1,12 @@
 //! Code comes and goes: promotion, the VM's own installs, invalidation, slots.
 
 use super::Engine;
-use crate::backend::{JobHost, Slot};
 use crate::code::CompiledCode;
 use crate::drain::Crew;
 use crate::error::{CompileError, InstallError, PromoteError, Stale};
 use crate::event::Event;
 use crate::id::{Bead, Reason, TierId};
+use crate::job::{JobHost, Slot};
 use crate::snapshot::Given;
 use crate::state::Requested;
 use crate::stats::add;

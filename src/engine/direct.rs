@@ -1,12 +1,12 @@
 //! Direct control over single functions: compile now, compile this way, no higher than that, never.
 
 use super::Engine;
-use crate::backend::Job;
 use crate::code::CompiledCode;
 use crate::direct::{OneShot, Waiting};
 use crate::drain::Crew;
 use crate::error::{CompileError, CompileNowError, PromoteError, Stale, SubmitError};
 use crate::id::{Bead, Group, Reason, TierId};
+use crate::job::Job;
 use crate::shared::Shared;
 use crate::snapshot::Given;
 use crate::state::{Pending, Requested, Snapshot};

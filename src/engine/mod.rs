@@ -1,12 +1,12 @@
 //! The engine's handle: mutators, running, and the end. What else a VM asks is in [`look`], [`code`] and
 //! [`crate::register`].
 
-#[cfg(beadwork_loom)]
-use crate::backend::Slot;
 use crate::builder::EngineBuilder;
 use crate::drain::Crew;
 use crate::error::DrainTimeout;
 use crate::grace::MutatorCell;
+#[cfg(beadwork_loom)]
+use crate::job::Slot;
 use crate::shared::Shared;
 use crate::sync::{Arc, Mutex, park_timeout};
 use std::fmt;

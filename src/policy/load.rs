@@ -49,10 +49,11 @@ impl<P: Policy> Policy for ScaledByLoad<P> {
 #[cfg(all(test, not(beadwork_loom)))]
 mod tests {
     use super::*;
-    use crate::backend::{FnBackend, Job};
+    use crate::backend::FnBackend;
     use crate::code::CompiledCode;
     use crate::engine::Engine;
     use crate::id::Core;
+    use crate::job::Job;
     use crate::policy::Threshold;
     use crate::policy::testing::{after, asks};
     use crate::tier::Tier;

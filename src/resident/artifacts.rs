@@ -2,9 +2,9 @@
 
 use super::unit::Unit;
 use crate::artifact::Put;
-use crate::backend::Job;
 use crate::code::CompiledCode;
 use crate::error::CompileError;
+use crate::job::Job;
 use std::fmt;
 use std::io;
 

@@ -10,13 +10,13 @@ use super::counts::{AllCounts, CacheStats, Counters};
 use super::entry::{ByKey, Entry, Keyed, Node};
 use super::error::CacheError;
 use super::flights::Flights;
-use super::held::{Held, excess, excess_pages, is_shared, share};
+use super::held::Held;
 use super::looks::Looks;
 use super::ring::{Ring, Standing};
 use super::turnstile::Turnstile;
 use super::unit::CacheKey;
 use super::wishes::Wishes;
-use crate::backend::{Backend, CodeMemory};
+use crate::backend::Backend;
 use crate::clock;
 use crate::contain::contain;
 use crate::drain::Crew;
@@ -44,14 +44,14 @@ pub(super) struct Cache<K> {
     pub(super) settings: Settings<K>,
     pub(super) artifacts: Option<Arc<dyn Artifacts<K>>>,
     /// Of all tiers; set when the engine is built.
-    backends: OnceLock<Vec<Arc<dyn Backend>>>,
+    pub(super) backends: OnceLock<Vec<Arc<dyn Backend>>>,
     /// Set when the engine is built.
     engine: OnceLock<Weak<Shared>>,
     hasher: RandomState,
     pub(super) map: papaya::HashMap<Node<K>, (), RandomState>,
     /// Also taken by whoever adds a key, so that the map and the ring agree.
     ring: Mutex<Ring<K>>,
-    held: Mutex<Held<K>>,
+    pub(super) held: Mutex<Held<K>>,
     pub(super) flights: Flights<K>,
     pub(super) wishes: Wishes<K>,
     pub(super) counts: AllCounts,
@@ -60,10 +60,10 @@ pub(super) struct Cache<K> {
     /// Milliseconds of the engine's clock when somebody last looked. Read by every hit, written now and then.
     now: CachePadded<AtomicU32>,
     /// All that moves `now` does so under this lock. None where code may be idle for ever.
-    looks: Option<Mutex<Looks>>,
-    swept: AtomicU32,
+    pub(super) looks: Option<Mutex<Looks>>,
+    pub(super) swept: AtomicU32,
     /// Bytes of pages when the budget was looked at last.
-    pages_seen: AtomicU64,
+    pub(super) pages_seen: AtomicU64,
 }
 
 impl<K: CacheKey> Cache<K> {
@@ -137,7 +137,7 @@ impl<K: CacheKey> Cache<K> {
     }
 
     /// Has uses be noted by this time from now on.
-    fn note_look(&self, shared: &Shared, now: u32) {
+    pub(super) fn note_look(&self, shared: &Shared, now: u32) {
         let Some(looks) = &self.looks else {
             self.now.store(now, Relaxed);
             return;
@@ -252,78 +252,6 @@ impl<K: CacheKey> Cache<K> {
         forgotten
     }
 
-    /// As `sweep`, now, and not again until it is time.
-    pub(super) fn sweep_now(&self, shared: &Shared) -> usize {
-        let now = shared.now();
-        self.note_look(shared, now);
-        self.swept.store(now, Relaxed);
-        self.sweep(shared)
-    }
-
-    /// Drops code that was not used for long; answers how many keys.
-    fn sweep(&self, shared: &Shared) -> usize {
-        let Some(looks) = &self.looks else { return 0 };
-        let victims = {
-            let _no_fork = shared.gate.enter();
-            let beyond = lock(looks).idle_beyond(self.now());
-            beyond.map(|beyond| lock(&self.held).idle(beyond, self.idle_times()))
-        };
-        self.evict(shared, &victims.unwrap_or_default())
-    }
-
-    /// Bytes of the pages that this cache's code has, of those the backends tell of. `None` if one of them does not: pages are no measure
-    /// then. Calls foreign code.
-    fn pages(&self, shared: &Shared) -> Option<u64> {
-        let mut memories: Vec<CodeMemory> = Vec::new();
-        for backend in self.backends.get()? {
-            let memory = contain(|| backend.memory()).ok().flatten()?;
-            if memories.iter().all(|other| other.id != memory.id) {
-                memories.push(memory);
-            }
-        }
-        let sum = |of: fn(&CodeMemory) -> u64| memories.iter().map(of).sum::<u64>();
-        let blocks = {
-            let _no_fork = shared.gate.enter();
-            let held = lock(&self.held).len();
-            held + shared.table.grace.waiting().0 + shared.table.kept.holds().0
-        };
-        let held = sum(|memory| memory.held_bytes);
-        if !is_shared(blocks as u64, sum(|memory| memory.live_blocks)) {
-            return Some(held);
-        }
-        Some(share(held, read(&shared.counters.code_bytes), sum(|memory| memory.live_bytes)))
-    }
-
-    /// Drops the code least recently used, if there is more than the budget allows.
-    pub(super) fn keep_budget(&self, shared: &Shared) {
-        let pages = self.pages(shared);
-        let victims = {
-            let _no_fork = shared.gate.enter();
-            let held = lock(&self.held);
-            let budget = self.settings.budget;
-            let bytes = pages.map_or_else(
-                || excess(budget, held.bytes()),
-                |pages| {
-                    let retired = shared.table.grace.waiting().1 as u64;
-                    // Relaxed: written and read under that lock.
-                    excess_pages(budget, pages, self.pages_seen.swap(pages, Relaxed), retired)
-                },
-            );
-            held.oldest(bytes, self.idle_times())
-        };
-        self.evict(shared, &victims);
-    }
-
-    /// For how many milliseconds no use of a key was noted, by any thread.
-    fn idle_times(&self) -> impl Fn(&Keyed<K>) -> u32 {
-        let (map, now) = (self.map.pin(), self.now());
-        move |entry| {
-            let idle = entry.hit.idle(now);
-            let node = map.get_key_value(&ByKey(&entry.key)).filter(|(node, ())| node.entry.is_same(entry));
-            node.map_or(idle, |(node, ())| idle.min(node.hit.idle(now)))
-        }
-    }
-
     /// Notes where a key's code is from. Comes before the code is published, so that who finds that finds this.
     pub(super) fn note_origin(&self, shared: &Shared, entry: &Keyed<K>, loaded: bool) {
         entry.hit.set_loaded(loaded);
@@ -334,12 +262,6 @@ impl<K: CacheKey> Cache<K> {
         {
             node.hit.set_loaded(loaded);
         }
-    }
-
-    fn evict(&self, shared: &Shared, victims: &[Keyed<K>]) -> usize {
-        let evicted = victims.iter().filter(|entry| self.forget(shared, entry)).count();
-        add(&self.counters.evicted, evicted as u64);
-        evicted
     }
 
     // ---- code comes and goes

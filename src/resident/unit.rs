@@ -1,8 +1,8 @@
 //! What a compile is of: a key, its source, and what for.
 
 use super::entry::Keyed;
-use crate::backend::Job;
 use crate::error::CompileError;
+use crate::job::Job;
 use crate::sync::lock;
 use std::fmt;
 use std::hash::Hash;
