@@ -94,10 +94,6 @@ impl<A: Cell, B: Cell> Pair<A, B> {
         Pair { bases, mask, columns: (first, second) }
     }
 
-    pub(crate) fn resident_bytes(&self) -> usize {
-        self.columns.0.resident_bytes() + self.columns.1.resident_bytes()
-    }
-
     /// Where the first column's cells lie, and the mask of their indices.
     pub(crate) fn first_cells(&self) -> (*const A, u32) {
         (self.bases.0, self.mask)

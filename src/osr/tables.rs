@@ -1,4 +1,4 @@
-//! The tables: runs of cells in two columns, so that a probe dereferences nothing but cells.
+//! The tables: runs of cells in one column, so that a probe dereferences nothing but cells.
 //!
 //! # Rules
 //! * **O1** a run's cells are written before the word that names it is published, and written again only when every
@@ -7,7 +7,7 @@
 //!   to, and nothing is unlinked under another thread's bit.
 
 use super::{OsrEntry, OsrWord, Shape, hash};
-use crate::column::{Column, Pair};
+use crate::column::Column;
 use crate::grace::Grace;
 use crate::id::Bead;
 use crate::sync::{AtomicBool, AtomicU64, Mutex, lock};
@@ -37,9 +37,11 @@ pub(crate) struct Refused;
 #[derive(Clone)]
 pub(crate) struct Probe {
     words: Column<AtomicU64>,
-    /// Sites and their entries; an entry of 0 means that the cell is empty.
-    cells: Pair<AtomicU64, AtomicU64>,
+    cells: Column<Cell>,
 }
+
+/// A site and its entry, side by side since a probe that finds something reads both. An entry of 0 means that the cell is empty.
+type Cell = [AtomicU64; 2];
 
 pub(crate) struct Tables {
     probe: Probe,
@@ -61,12 +63,12 @@ struct Room {
 impl Probe {
     #[inline(always)]
     fn site(&self, place: u32) -> &AtomicU64 {
-        self.cells.first(place)
+        &self.cells.get(place)[0]
     }
 
     #[inline(always)]
     fn entry(&self, place: u32) -> &AtomicU64 {
-        self.cells.second(place)
+        &self.cells.get(place)[1]
     }
 
     /// The native entry of a loop, if there is one that may be used.
@@ -126,7 +128,8 @@ fn fitting(table: &[OsrEntry]) -> Shape {
     let least = table.len().next_power_of_two().trailing_zeros();
     let hashed = (least..=least + SPARE_CLASSES).filter(|_| table.len() < MANY).find_map(|class| {
         let mask = (1u32 << class) - 1;
-        (0..64 - class).rev().find_map(|shift| {
+        // From the highest bits on, which depend on all of the site.
+        (0..=(64 - class).min(63)).rev().find_map(|shift| {
             let mut used = [0u64; (MANY << SPARE_CLASSES) / 64];
             let alone = table.iter().all(|entry| {
                 let slot = (hash(entry.site) >> shift) as usize & mask as usize;
@@ -144,10 +147,7 @@ fn fitting(table: &[OsrEntry]) -> Shape {
 impl Tables {
     /// Address space for the words of `capacity` beads and `cells` entries, both powers of two.
     pub(crate) fn reserve(capacity: u32, cells: u32) -> std::io::Result<Tables> {
-        let probe = Probe {
-            words: Column::reserve(capacity)?,
-            cells: Pair::new(Column::reserve(cells)?, Column::reserve(cells)?),
-        };
+        let probe = Probe { words: Column::reserve(capacity)?, cells: Column::reserve(cells)? };
         Ok(Tables { probe, room: Mutex::default(), cells, any: AtomicBool::new(false) })
     }
 
@@ -302,7 +302,7 @@ mod tests {
     use super::*;
 
     fn entries(sites: impl IntoIterator<Item = u64>) -> Vec<OsrEntry> {
-        sites.into_iter().map(|site| OsrEntry { site, entry: site + 0x1000 }).collect()
+        sites.into_iter().map(|site| OsrEntry { site, entry: (site & u64::MAX >> 2) + 0x1000 }).collect()
     }
 
     #[test]
@@ -338,6 +338,16 @@ mod tests {
             let without = tables.make(bead, entries([7]), &grace, |_| false).unwrap();
             tables.publish(1, without);
             assert_eq!([u64::MAX, 0].map(|site| tables.find(bead, site)), [None; 2]);
+        }
+    }
+
+    #[test]
+    fn two_sites_that_differ_in_any_one_bit_need_no_search() {
+        let (tables, grace) = (Tables::reserve(16, 1 << 12).unwrap(), Grace::new());
+        for bit in 0..64 {
+            let word = tables.make(Bead::new(1, 0), entries([5, 5 ^ 1 << bit]), &grace, |_| false).unwrap();
+            assert_eq!(word.shape().class(), 1, "bit {bit}");
+            assert!(!word.is_sorted(), "bit {bit}");
         }
     }
 
