@@ -216,8 +216,8 @@ impl EngineBuilder {
     /// [limit](EngineBuilder::code_limit) are in use. The function is interpreted then, and may be compiled again. Not by
     /// default.
     ///
-    /// While memory is short, dispatches of up to 256 functions at a time are counted to find out. Functions whose
-    /// [slot](Engine::slot) is in use are left alone, since calls through slots are not counted.
+    /// While memory is short, dispatches of up to 256 functions at a time are counted to find out. Functions that wait for a compile are
+    /// left alone, and those whose [slot](Engine::slot) is in use, since calls through slots are not counted.
     #[must_use]
     pub fn evict_after(mut self, idle: Duration) -> Self {
         self.evict_idle = Some(idle);

@@ -11,7 +11,7 @@ use crate::event::Event;
 use crate::id::{Bead, TierId};
 use crate::native::CountingHost;
 use crate::shared::Shared;
-use crate::state::Pending;
+use crate::state::{Pending, Snapshot};
 use crate::stats::{add, read};
 use crate::sync::{AtomicU32, Mutex, lock};
 use std::sync::atomic::Ordering::Relaxed;
@@ -110,10 +110,21 @@ impl Shared {
         }
     }
 
+    /// Whether code may go if it is not called. Calls through slots are not counted, except by code that does so itself; and what
+    /// waits for a higher tier is not cold.
+    fn may_go(&self, state: &Snapshot) -> bool {
+        state.live
+            && state.tier != TierId::INTERPRETER
+            && (!state.slotted || self.counts(state.tier))
+            && state.pending == Pending::None
+    }
+
     /// What becomes of a marked function, inside a section.
     fn judge(&self, mark: Mark, excess: u64) -> Fate {
         let called = self.table.budgets.calls(mark.bead.index()) != mark.calls;
-        if !called && excess > 0 && self.table.code_version(mark.bead) == mark.code_version {
+        // It may have been removed since, asked for, or its slot been taken.
+        let may_go = self.table.live(mark.bead).is_ok_and(|state| self.may_go(&state));
+        if may_go && !called && excess > 0 && self.table.code_version(mark.bead) == mark.code_version {
             return Fate::Evict(mark);
         }
         self.table.count_dispatches(mark.bead, mark.code_version, None, |tier| self.ticks(tier));
@@ -130,12 +141,7 @@ impl Shared {
             let index = sweeper.hand % used;
             sweeper.hand = index + 1;
             let state = self.table.state(index).load();
-            // Calls through slots are not counted, except by code that does so itself; and what waits for a higher tier is not cold.
-            if !state.live
-                || state.tier == TierId::INTERPRETER
-                || (state.slotted && !self.counts(state.tier))
-                || state.pending != Pending::None
-            {
+            if !self.may_go(&state) {
                 continue;
             }
             let bead = Bead::new(index, state.tag);

@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 const T1: TierId = TierId::BASELINE;
+const T2: TierId = TierId::new(2).unwrap();
 const SIZE: usize = 1_024;
 const IDLE: u64 = 1_000;
 
@@ -17,26 +18,34 @@ struct Rig {
     evicted: Arc<Mutex<Vec<Bead>>>,
 }
 
-/// Room for a hundred functions.
+/// Room for a hundred functions, and one tier.
 fn rig(policy: impl Policy) -> Rig {
+    rig_below(0, policy)
+}
+
+fn tier(owner: &Alive, policy: impl Policy) -> Tier {
+    let owner = owner.clone();
+    Tier::new(FnBackend::new(move |_: &mut Job<'_>| Ok(owner.code().with_bytes(SIZE)))).policy(policy)
+}
+
+/// With more tiers above.
+fn rig_below(above: usize, policy: impl Policy) -> Rig {
     let (time, alive, evicted) = (Time::default(), Alive::default(), Arc::new(Mutex::new(Vec::new())));
-    let (owner, log) = (alive.clone(), evicted.clone());
-    let backend = FnBackend::new(move |_: &mut Job<'_>| Ok(owner.code().with_bytes(SIZE)));
-    let engine = Engine::builder()
+    let log = evicted.clone();
+    let builder = Engine::builder()
         .capacity(1 << 12)
         .inline()
         .clock(time.clock())
         .code_limit(100 * SIZE as u64)
         .evict_after(Duration::from_millis(IDLE))
-        .tier(Tier::new(backend).policy(policy))
+        .tier(tier(&alive, policy))
         .on_event(move |event| {
             if let Event::Evicted { bead, bytes } = event {
                 assert_eq!(*bytes, SIZE as u64);
                 log.lock().unwrap().push(*bead);
             }
-        })
-        .build()
-        .unwrap();
+        });
+    let engine = (0..above).fold(builder, |builder, _| builder.tier(tier(&alive, Manual))).build().unwrap();
     Rig { engine, time, alive, evicted }
 }
 
@@ -59,6 +68,54 @@ fn code_that_is_not_called_goes_when_memory_is_short_and_what_is_called_stays() 
     assert!(evicted.iter().all(|&bead| m.dispatch(bead).is_none() && engine.is_live(bead)));
     engine.reclaim();
     assert_eq!((alive.count(), engine.stats().evicted), (87, 12));
+}
+
+#[test]
+fn what_waits_for_a_higher_tier_is_not_evicted_and_its_request_is_served() {
+    let Rig { engine, time, evicted, .. } = rig_below(1, Manual);
+    let all = beads(&engine, 99);
+    all.iter().for_each(|&bead| assert!(engine.compile_now(bead, T1, LONG).is_ok()));
+    time.set(IDLE);
+    engine.run_pending(usize::MAX);
+    // All are marked now, and the first would be the first to go.
+    time.set(2 * IDLE);
+    assert!(engine.compile_now(all[0], T2, LONG).is_ok());
+    assert_eq!(*evicted.lock().unwrap(), all[1..=12]);
+}
+
+#[test]
+fn what_native_code_may_call_through_a_slot_is_not_evicted() {
+    let Rig { engine, time, evicted, .. } = rig(Manual);
+    let all = beads(&engine, 99);
+    all.iter().for_each(|&bead| assert!(engine.compile_now(bead, T1, LONG).is_ok()));
+    engine.slot(all[0]).unwrap();
+    time.set(IDLE);
+    engine.run_pending(usize::MAX);
+    // Marked, and only then does somebody get the address.
+    engine.slot(all[1]).unwrap();
+    time.set(2 * IDLE);
+    engine.run_pending(usize::MAX);
+    assert_eq!(*evicted.lock().unwrap(), all[2..14]);
+}
+
+#[test]
+fn as_many_go_as_it_takes_whatever_was_removed_meanwhile() {
+    let Rig { engine, time, evicted, .. } = rig(Manual);
+    let (mut all, mut m) = (beads(&engine, 99), engine.mutator());
+    all.iter().for_each(|&bead| assert!(engine.compile_now(bead, T1, LONG).is_ok()));
+    time.set(IDLE);
+    engine.run_pending(usize::MAX);
+    let removed: Vec<_> = all.drain(..5).collect();
+    removed.iter().for_each(|&bead| assert!(engine.remove(bead).is_ok()));
+    m.safepoint();
+    engine.reclaim();
+    // Others have their places in the table, with code of the same age and as many calls.
+    let others = beads(&engine, 5);
+    assert!(others.iter().all(|bead| removed.iter().any(|gone| gone.index() == bead.index())));
+    others.iter().for_each(|&bead| assert!(engine.compile_now(bead, T1, LONG).is_ok()));
+    time.set(2 * IDLE);
+    engine.run_pending(usize::MAX);
+    assert_eq!(*evicted.lock().unwrap(), all[..12]);
 }
 
 #[test]
