@@ -34,8 +34,9 @@ pub enum Op {
     NativeLoop {
         of: u8,
         site: u8,
-        times: u8,
+        times: u16,
     },
+    /// As many iterations, and from 200 on 100 for each further one.
     BackEdge {
         of: u8,
         site: u8,
@@ -133,10 +134,17 @@ pub enum Op {
         of: u8,
         calls: u8,
     },
+    OtherBackEdge {
+        of: u8,
+        site: u8,
+        times: u8,
+    },
     OtherSafepoint,
     OtherOffline,
     Reclaim,
     Deliver,
+    /// So many tenths of a second pass.
+    Wait(u8),
 }
 
 /// How a compile goes.
@@ -174,6 +182,8 @@ impl Default for What {
 pub struct Made {
     /// A bit for each loop with a native entry.
     pub sites: u8,
+    /// It lacks the entries that were asked for.
+    pub lacks: bool,
     pub assumes: Option<u8>,
     /// The assumption is named when the compile begins, and not with its result.
     pub early: bool,
@@ -203,4 +213,6 @@ pub struct Setup {
     pub snapshots: bool,
     /// Functions a backend is given at once: 1 to 4.
     pub batch: u8,
+    /// Code is evicted when there is more than a little.
+    pub evicts: bool,
 }

@@ -11,8 +11,14 @@ use std::cell::Cell;
 fn made() -> impl Strategy<Value = Made> {
     let assumes = prop_oneof![3 => Just(None), 1 => any::<u8>().prop_map(Some)];
     let includes = prop_oneof![3 => Just(None), 1 => any::<u8>().prop_map(Some)];
-    (prop_oneof![2 => Just(0), 1 => any::<u8>()], assumes, any::<bool>(), includes)
-        .prop_map(|(sites, assumes, early, includes)| Made { sites, assumes, early, includes })
+    let sites = (prop_oneof![2 => Just(0), 1 => any::<u8>()], prop::bool::weighted(0.2));
+    (sites, assumes, any::<bool>(), includes).prop_map(|((sites, lacks), assumes, early, includes)| Made {
+        sites,
+        lacks,
+        assumes,
+        early,
+        includes,
+    })
 }
 
 fn what() -> impl Strategy<Value = What> {
@@ -52,7 +58,7 @@ fn plain() -> BoxedStrategy<Op> {
         8 => (o(), 0..50u16).prop_map(|(of, calls)| Op::Dispatch { of, calls }),
         // Beyond the pause after a failure, and beyond the time after which what was barred is asked about again.
         1 => (o(), prop_oneof![900..2_100u16, 9_900..12_000u16]).prop_map(|(of, calls)| Op::Dispatch { of, calls }),
-        3 => (o(), any::<u8>(), any::<u8>()).prop_map(|(of, site, times)| Op::BackEdge { of, site, times }),
+        5 => (o(), any::<u8>(), any::<u8>()).prop_map(|(of, site, times)| Op::BackEdge { of, site, times }),
         8 => (o(), t()).prop_map(|(of, tier)| Op::Promote { of, tier }),
         1 => (any::<u8>(), t()).prop_map(|(group, tier)| Op::PromoteGroup { group, tier }),
         3 => (o(), t()).prop_map(|(of, tier)| Op::Submit { of, tier }),
@@ -84,15 +90,18 @@ fn plain() -> BoxedStrategy<Op> {
         2 => Just(Op::Safepoint),
         2 => prop_oneof![
             3 => (o(), 0..20u8).prop_map(|(of, calls)| Op::OtherDispatch { of, calls }),
+            2 => (o(), any::<u8>(), any::<u8>()).prop_map(|(of, site, times)| Op::OtherBackEdge { of, site, times }),
             2 => Just(Op::OtherSafepoint),
             1 => Just(Op::OtherOffline),
         ],
         2 => prop_oneof![
             (o(), any::<u8>()).prop_map(|(of, times)| Op::NativeCall { of, times }),
-            (o(), any::<u8>(), any::<u8>()).prop_map(|(of, site, times)| Op::NativeLoop { of, site, times }),
+            (o(), any::<u8>(), prop_oneof![0..300u16, any::<u16>()])
+                .prop_map(|(of, site, times)| Op::NativeLoop { of, site, times }),
         ],
         2 => Just(Op::Reclaim),
         2 => Just(Op::Deliver),
+        4 => (0..60u8).prop_map(Op::Wait),
     ]
     .boxed()
 }
@@ -112,18 +121,35 @@ fn op() -> impl Strategy<Value = Op> {
     ]
 }
 
+/// Operations, now and then such that some functions are left alone for long, as code has to be that is evicted.
+fn operations() -> impl Strategy<Value = Vec<Op>> {
+    let run = || Op::Run { all: false, compiles: Vec::new() };
+    let code = || vec((0..12u8, 1..4u8), 4..8);
+    let idle = (code(), vec(op(), 0..3), 40..60u8).prop_map(move |(code, meanwhile, tenths)| {
+        let made = Made::default();
+        let installs = code.into_iter().map(|(of, tier)| Op::Install { of, tier, made });
+        let mut all: Vec<_> = installs.chain([Op::Wait(20), run()]).chain(meanwhile).collect();
+        all.extend([Op::Wait(tenths), run()]);
+        all
+    });
+    let some = prop_oneof![30 => op().prop_map(|op| vec![op]), 1 => idle];
+    vec(some, 1..150).prop_map(|parts| parts.into_iter().flatten().collect())
+}
+
 fn setup() -> impl Strategy<Value = Setup> {
-    (prop::bool::weighted(0.2), any::<bool>(), 0..4u8).prop_map(|(hands_back, snapshots, batch)| Setup {
+    let flags = (prop::bool::weighted(0.2), any::<bool>(), any::<bool>());
+    (flags, 0..4u8).prop_map(|((hands_back, snapshots, evicts), batch)| Setup {
         hands_back,
         snapshots,
         batch,
+        evicts,
     })
 }
 
 #[test]
 fn an_engine_does_what_its_model_does_whatever_is_asked_of_it() {
     let wanted = from_env("BEADWORK_OPERATIONS", 20_000);
-    let (done, strategy) = (Cell::new(Done::default()), (setup(), vec(op(), 1..150)));
+    let (done, strategy) = (Cell::new(Done::default()), (setup(), operations()));
     while done.get().operations < wanted {
         let config = Config { cases: 100, failure_persistence: None, ..Config::default() };
         let result = TestRunner::new(config).run(&strategy, |(setup, ops)| {
@@ -132,15 +158,19 @@ fn an_engine_does_what_its_model_does_whatever_is_asked_of_it() {
                 let text = text.or_else(|| payload.downcast_ref::<&str>().map(|text| text.to_string()));
                 TestCaseError::fail(text.unwrap_or_default())
             })?;
-            let (before, operations) = (done.get(), done.get().operations + ran.operations);
-            done.set(Done { operations, dispatches: before.dispatches + ran.dispatches });
+            let mut sum = done.get();
+            sum += ran;
+            done.set(sum);
             Ok(())
         });
         if let Err(error) = result {
             panic!("{error}");
         }
     }
-    println!("{} operations executed, {} dispatches in them", done.get().operations, done.get().dispatches);
+    let Done { operations, dispatches, evictions, for_loops } = done.get();
+    println!("{operations} operations executed, {dispatches} dispatches in them");
+    println!("{evictions} functions evicted, {for_loops} compiles asked for because of loops");
+    assert!(evictions.min(for_loops) > operations / 1_000, "what is foreseen comes to pass");
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! One function of the model, and what it waits for.
 
 use super::TIERS;
+use super::loops::Loop;
 use beadwork::Bead;
 use std::collections::BTreeSet;
 
@@ -33,6 +34,7 @@ impl Pending {
 #[derive(Clone, Debug)]
 pub(crate) struct Piece {
     pub(crate) version: u32,
+    pub(crate) bytes: u64,
     pub(crate) sites: BTreeSet<u64>,
     /// What it relies on, by number.
     pub(crate) assumes: Vec<usize>,
@@ -60,14 +62,15 @@ pub(crate) struct Function {
     pub(crate) calls: u32,
     /// By tier: failures, and the calls at the last.
     pub(crate) faults: [(u32, u32); TIERS as usize],
+    /// In the order in which they were met.
+    pub(crate) loops: Vec<Loop>,
+    /// Loops whose entries into the code that runs are not to be used for now.
     pub(crate) suppressed: BTreeSet<u64>,
+    /// Calls of its code are counted to see whether there are any.
+    pub(crate) watched: bool,
     pub(crate) slotted: bool,
     /// It has no callback.
     pub(crate) silent: bool,
-    /// Of all its loops.
-    pub(crate) iterations: u32,
-    /// Nothing but calls and loops since it was registered.
-    pub(crate) undisturbed: bool,
     /// Calls until the policies are asked: 1 or less means with the next one.
     pub(crate) ask_in: u32,
     /// The call before which a bailout has no tier asked for.
@@ -93,11 +96,11 @@ impl Function {
             blacklisted: false,
             calls: 0,
             faults: [(0, 0); TIERS as usize],
+            loops: Vec::new(),
             suppressed: BTreeSet::new(),
+            watched: false,
             slotted: false,
             silent: false,
-            iterations: 0,
-            undisturbed: true,
             ask_in: 0,
             paused_until: 0,
             version: 0,
@@ -114,17 +117,14 @@ impl Function {
         self.listed.clear();
     }
 
-    /// A claim ends without code of the tier, and what followed it is queued.
-    pub(super) fn abandon(&mut self, tier: u8) {
-        let served = self.pending == Pending::Followed(tier);
-        self.pending = if served { Pending::None } else { self.pending.without_compile() };
-        self.claim = None;
+    /// The claim is over; `pending` is what is left.
+    pub(super) fn end_claim(&mut self, pending: Pending) {
+        (self.pending, self.claim) = (pending, None);
         self.listed.clear();
     }
 
     pub(super) fn clear_code(&mut self) -> bool {
-        self.kept = None;
-        self.tier = 0;
+        (self.kept, self.tier, self.watched) = (None, 0, false);
         self.code.take().is_some()
     }
 

@@ -1,21 +1,20 @@
 //! The model: what an engine promises, in plain code without an atomic.
 
+mod eviction;
 mod function;
+mod loops;
+mod requests;
 
-use beadwork::{Assumption, Bead, Group, Recovery};
+use beadwork::{Assumption, Bead, Group, Reason, Recovery};
+use eviction::Eviction;
+pub(crate) use eviction::Limits;
 pub(crate) use function::{Function, Pending, Piece};
+use loops::Counts;
+pub(crate) use requests::{Asked, Request, THRESHOLDS};
+use std::time::Duration;
 
 /// Compiled tiers of the engine.
 pub(crate) const TIERS: u8 = 3;
-
-/// Calls at which each is entered.
-pub(crate) const THRESHOLDS: [u32; TIERS as usize] = [6, 30, 120];
-
-/// Calls until a function is looked at again that waits for its compile, or while nothing is promoted.
-const RECHECK: u32 = 1_000;
-
-/// The same where a tier it is hot enough for is switched off or barred.
-const RECHECK_BARRED: u32 = 10_000;
 
 /// Failures at a tier after which it is given up.
 pub(crate) const FAULT_LIMIT: u32 = 3;
@@ -61,17 +60,25 @@ pub(crate) struct Model {
     pub(crate) deliveries: Vec<Delivered>,
     /// Invalidations told to callbacks, and removals.
     pub(crate) told: (usize, usize),
+    /// Compiles that began, whether their functions want them still or not.
     pub(crate) claims: u32,
-}
-
-/// What a request came to.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Asked {
-    NoSuchTier,
-    Disabled,
-    Barred(u8),
-    Already,
-    Queued,
+    /// Queued since the last comparison.
+    pub(crate) requests: Vec<Request>,
+    /// The loops each mutator counts, and those of the first in native code.
+    loops: [Counts; 2],
+    native_loops: Counts,
+    pub(crate) eviction: Eviction,
+    pub(crate) now: Duration,
+    /// Indices ever used.
+    pub(crate) used: u32,
+    pub(crate) requested: u64,
+    /// Of these, because of a loop.
+    pub(crate) for_loops: u64,
+    pub(crate) installed: u64,
+    pub(crate) failed: u64,
+    /// Compiles for which there was a claim, and those whose code was installed.
+    pub(crate) begun: u64,
+    pub(crate) compiled: u64,
 }
 
 impl Model {
@@ -79,78 +86,10 @@ impl Model {
         self.live.iter_mut().find(|function| function.bead == bead)
     }
 
-    /// Whether a request would be refused.
-    pub(crate) fn check(&mut self, bead: Bead, tier: u8) -> Option<Result<(), Asked>> {
-        let disabled = self.disabled;
-        let highest = self.get(bead)?.highest();
-        Some(match tier {
-            _ if tier == 0 || tier > TIERS => Err(Asked::NoSuchTier),
-            _ if disabled => Err(Asked::Disabled),
-            _ if tier > highest => Err(Asked::Barred(highest)),
-            _ => Ok(()),
-        })
-    }
-
-    /// Asks for a compile; `None` if the function is not live.
-    pub(crate) fn ask(&mut self, bead: Bead, tier: u8) -> Option<Asked> {
-        if let Err(refused) = self.check(bead, tier)? {
-            return Some(refused);
-        }
-        let function = self.get(bead)?;
-        if tier <= function.tier || function.pending.target().is_some_and(|target| tier <= target) {
-            return Some(Asked::Already);
-        }
-        function.shot = None;
-        function.pending = match function.pending {
-            Pending::None | Pending::Queued(_) => Pending::Queued(tier),
-            Pending::Compiling(_) | Pending::Followed(_) => Pending::Followed(tier),
-        };
-        Some(Asked::Queued)
-    }
-
-    /// A dispatch: counted where a higher tier can come, and at the end of a budget the policies are asked.
-    pub(crate) fn call(&mut self, bead: Bead) {
-        let Some(function) = self.get(bead) else { return };
-        if function.tier >= TIERS {
-            return;
-        }
-        function.calls += 1;
-        if function.ask_in > 1 {
-            function.ask_in -= 1;
-        } else {
-            self.consult(bead);
-        }
-    }
-
-    /// The policies are asked: the highest tier that is allowed, hot and not paused is asked for.
-    pub(crate) fn consult(&mut self, bead: Bead) {
-        let (disabled, off) = (self.disabled, self.tiers_off);
-        let Some(function) = self.get(bead) else { return };
-        if disabled {
-            function.ask_in = RECHECK;
-            return;
-        }
-        let above = function.tier.max(function.pending.target().unwrap_or(0));
-        let mut wait = if function.pending == Pending::None { u32::MAX } else { RECHECK };
-        for tier in (above + 1..=TIERS).rev() {
-            let missing = THRESHOLDS[usize::from(tier) - 1].saturating_sub(function.calls);
-            let pause = function.pause(tier, function.calls);
-            if tier > function.highest() || off[usize::from(tier) - 1] {
-                wait = wait.min(RECHECK_BARRED);
-            } else if missing > 0 || pause > 0 {
-                wait = wait.min(if missing > 0 { missing } else { pause });
-            } else {
-                function.ask_in = wait.min(RECHECK);
-                assert_eq!(self.ask(bead, tier), Some(Asked::Queued));
-                return;
-            }
-        }
-        function.ask_in = wait;
-    }
-
     fn took_code(&mut self, bead: Bead) {
         self.deliveries.push(Delivered::Invalidated(bead));
         self.told.0 += usize::from(self.get(bead).is_some_and(|function| !function.silent));
+        self.loops_start_over(bead);
     }
 
     pub(crate) fn invalidate(&mut self, bead: Bead) -> Option<bool> {
@@ -180,9 +119,9 @@ impl Model {
         let allowed = self.check(bead, wanted)?.is_ok();
         let function = self.get(bead)?;
         function.cancel();
-        let code = function.clear_code();
+        let (code, calls) = (function.clear_code(), function.calls);
         if allowed {
-            function.pending = Pending::Queued(wanted);
+            self.queue(bead, wanted, Reason::Reload, calls);
         }
         if code {
             self.took_code(bead);
@@ -200,7 +139,7 @@ impl Model {
         function.start_over();
         function.clear_code();
         if wanted {
-            function.pending = Pending::Queued(tier);
+            self.queue(bead, tier, Reason::Asked, 0);
         }
         self.took_code(bead);
         Some(())
@@ -235,7 +174,9 @@ impl Model {
         } else if tier <= 1 {
             function.kept = None;
         }
-        (function.code, function.tier) = (Some(piece), tier);
+        (function.code, function.tier, function.watched) = (Some(piece), tier, false);
+        self.suppress_loops(bead);
+        self.installed += 1;
         self.deliveries.push(Delivered::Installed(bead, tier, version));
         Some(())
     }
@@ -244,10 +185,9 @@ impl Model {
     pub(crate) fn install(&mut self, bead: Bead, tier: u8, piece: usize, version: u32) -> Option<()> {
         let function = self.get(bead)?;
         match function.pending {
+            // Said again, since what it was compiled for before may have been lower.
             Pending::Queued(target) | Pending::Followed(target) if target > tier => {
-                function.pending = Pending::Queued(target);
-                function.claim = None;
-                function.listed.clear();
+                self.end_claim(bead, Pending::Queued(target));
             }
             _ => function.cancel(),
         }
@@ -256,7 +196,7 @@ impl Model {
 
     /// A compile begins; answers its claim.
     pub(crate) fn claim(&mut self, bead: Bead, tier: u8) -> u32 {
-        self.claims += 1;
+        (self.claims, self.begun) = (self.claims + 1, self.begun + 1);
         let claim = self.claims;
         let function = self.get(bead).expect("what is compiled is live");
         assert_eq!(function.pending, Pending::Queued(tier), "{bead} is compiled for what it waits for");
@@ -281,18 +221,22 @@ impl Model {
         }
         let Some(function) = self.get(bead) else { return false };
         if tier > function.highest() {
-            function.pending = function.pending.without_compile();
-            function.claim = None;
-            function.listed.clear();
+            let rest = function.pending.without_compile();
+            self.end_claim(bead, rest);
             return false;
         }
         function.faults[usize::from(tier) - 1] = (0, 0);
-        function.claim = None;
-        function.listed.clear();
-        function.pending = match function.pending {
+        let rest = match function.pending {
             Pending::Followed(target) if target > tier => Pending::Queued(target),
             _ => Pending::None,
         };
+        for site in self.asked_sites(bead, claim) {
+            if !self.pieces[piece].sites.contains(&site) {
+                self.loop_failed(bead, site);
+            }
+        }
+        self.end_claim(bead, rest);
+        self.compiled += 1;
         self.publish(bead, tier, piece, version).is_some()
     }
 
@@ -301,9 +245,8 @@ impl Model {
         if !self.holds(bead, claim) {
             return false;
         }
-        let Some(function) = self.get(bead) else { return false };
-        function.abandon(tier);
-        function.start_over();
+        self.abandon(bead, tier);
+        self.get(bead).expect("it is live").start_over();
         true
     }
 
@@ -312,8 +255,9 @@ impl Model {
         if !self.holds(bead, claim) {
             return false;
         }
-        let Some(function) = self.get(bead) else { return false };
-        function.abandon(tier);
+        self.failed += 1;
+        self.abandon(bead, tier);
+        let function = self.get(bead).expect("it is live");
         let fault = &mut function.faults[usize::from(tier) - 1];
         *fault = (fault.0 + 1, function.calls);
         if fault.0 >= FAULT_LIMIT && function.tier < tier {
@@ -373,8 +317,8 @@ impl Model {
             }
             if compiles && !runs {
                 let tier = function.compiling;
-                function.abandon(tier);
                 function.start_over();
+                self.abandon(bead, tier);
             }
             self.pieces = pieces;
             if runs {
@@ -418,13 +362,15 @@ impl Model {
         function.cancel();
         function.start_over();
         function.clear_code();
-        function.undisturbed = false;
         if let Some(piece) = back {
             (function.code, function.tier) = (Some(piece), 1);
         }
         let queued = queue.filter(|&tier| tier > function.tier && tier <= function.highest());
-        function.pending = queued.map_or(Pending::None, Pending::Queued);
+        if let Some(tier) = queued {
+            self.queue(bead, tier, Reason::Deopt, 0);
+        }
         self.took_code(bead);
+        self.suppress_loops(bead);
         if let Some(piece) = back {
             self.deliveries.push(Delivered::Reverted(bead, self.pieces[piece].version));
         }

@@ -92,7 +92,12 @@ impl Inner {
         }
         let known =
             self.with(bead, |function| function.claim.filter(|_| function.compiling == tier)).flatten();
-        let claim = known.unwrap_or_else(|| self.model.borrow_mut().claim(bead, tier));
+        let claim = known.unwrap_or_else(|| {
+            // The first of a batch: there was a sweep before it.
+            let mut model = self.model.borrow_mut();
+            model.sweep();
+            model.claim(bead, tier)
+        });
         self.meet_claims();
         claim
     }
@@ -132,7 +137,11 @@ impl Inner {
         assert_eq!(job.is_current(), current, "{bead}");
         match what {
             What::Code(made) => {
-                let (piece, code) = self.make(made, &job.osr_sites(), &relies);
+                let asked = job.osr_sites();
+                if was_current {
+                    assert_eq!(asked, self.model.borrow_mut().asked_sites(bead, claim), "loops of {bead}");
+                }
+                let (piece, code) = self.make(made, if made.lacks { &[] } else { &asked }, &relies);
                 let installed = self.model.borrow_mut().compiled(bead, claim, tier, piece, job.version());
                 let expected =
                     if installed { Expected::Installed(piece) } else { Expected::Discarded(Some(piece)) };

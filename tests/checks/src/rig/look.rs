@@ -1,8 +1,8 @@
 //! Compares what can be seen of the engine with the model.
 
-use super::{Inner, SITES, entry, tier};
+use super::{Events, Inner, SITES, entry, tier};
 use crate::faults;
-use crate::model::{Function, Pending, TIERS};
+use crate::model::{Function, Model, Pending, TIERS};
 use beadwork::{Bead, BeadState, Core, PendingState, TierId};
 use std::sync::atomic::{AtomicPtr, Ordering::Acquire, Ordering::Relaxed};
 
@@ -39,11 +39,21 @@ impl Inner {
                 let m = self.m.borrow();
                 let found = m.as_ref().and_then(|m| m.osr_entry(function.bead, site)).map(|code| code.addr());
                 assert_eq!(found, expected, "{} loop {site}", function.bead);
+                let known = function.loops.iter().find(|known| known.site == site);
+                let failures = known.map_or(0, |known| known.failures);
+                assert_eq!(
+                    self.engine.osr_failures(function.bead, site),
+                    failures,
+                    "no good, or did not come"
+                );
             }
+            let entries = code.map_or(0, |code| code.sites.len() as u32);
+            assert_eq!(self.engine.osr_entries(function.bead), Ok(entries));
         }
         for &bead in model.gone.iter().rev().take(4) {
             self.compare_gone(bead);
         }
+        self.compare_told(&mut model);
         let heard = [self.heard[0].load(Relaxed), self.heard[1].load(Relaxed)];
         assert_eq!(heard, [model.told.0, model.told.1], "callbacks hear of everything once");
         let shots = model.live.iter().filter(|function| function.shot.is_some()).count();
@@ -65,6 +75,26 @@ impl Inner {
         }
         for (lease, piece) in self.leases.borrow().iter() {
             assert_eq!((lease.addr(), self.was_freed(*piece)), (entry(*piece), 0), "leased code stays");
+        }
+    }
+
+    /// Requests and evictions, in the order of each function.
+    fn compare_told(&self, model: &mut Model) {
+        let Events { mut requests, evicted } =
+            std::mem::take(&mut *self.events.lock().expect("not poisoned"));
+        requests.sort_by_key(|request| request.bead.to_bits());
+        let mut expected = std::mem::take(&mut model.requests);
+        expected.sort_by_key(|request| request.bead.to_bits());
+        assert_eq!(requests, expected, "what was asked for, why, and after how many calls");
+        assert_eq!(evicted, std::mem::take(&mut model.eviction.evicted), "what was evicted");
+        let stats = self.engine.stats();
+        assert_eq!(stats.code_bytes - stats.retired_bytes, model.bytes(), "bytes of code");
+        let counts =
+            [stats.requested, stats.installed, stats.failed, stats.evicted, stats.loop_tables_refused];
+        assert_eq!(counts, [model.requested, model.installed, model.failed, model.eviction.count, 0]);
+        if self.depth.get() == 0 {
+            let discarded = model.begun - model.compiled - model.failed;
+            assert_eq!((stats.compiling, stats.discarded), (0, discarded), "each compile comes to something");
         }
     }
 

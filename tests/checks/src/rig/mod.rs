@@ -5,18 +5,19 @@ mod look;
 mod steps;
 
 use crate::faults;
-use crate::model::{FAULT_LIMIT, Function, Model, Piece, THRESHOLDS, TIERS};
+use crate::model::{FAULT_LIMIT, Function, Limits, Model, Piece, Request, THRESHOLDS, TIERS};
 use crate::op::{Compile, Made, Op, Setup};
 use beadwork::{
-    Activity, Bead, CodeOwner, CompiledCode, Core, DeoptHistory, DeoptPolicy, Engine, HandedBack, Lease,
-    Mutator, PauseGuard, Recovery, Slot, Tier, TierId, Verdict,
+    Activity, Bead, CodeOwner, CompiledCode, Core, DeoptHistory, DeoptPolicy, Engine, Event, HandedBack,
+    Lease, Mutator, PauseGuard, Recovery, Slot, Tier, TierId, Verdict,
 };
 use compile::Scripted;
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::rc::Rc;
-use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 /// Beads there is room for.
 const CAPACITY: usize = 32;
@@ -29,6 +30,12 @@ const SITES: u64 = 4;
 
 /// Where the addresses of code begin; it is never run.
 const BASE: usize = 1 << 40;
+
+/// From one piece of code to the next, in bytes; the longest.
+const STEP: usize = 64;
+
+/// Room for a few pieces.
+const LIMITS: Limits = Limits { bytes: 96, idle: Duration::from_secs(4) };
 
 /// How deep compiles are nested in compiles.
 const DEPTH: usize = 2;
@@ -61,6 +68,10 @@ struct Inner {
     notes: Arc<AtomicUsize>,
     script: RefCell<VecDeque<Compile>>,
     depth: Cell<usize>,
+    /// The engine's clock, in milliseconds.
+    clock: Arc<AtomicU64>,
+    /// What the engine told of since the last comparison.
+    events: Arc<Mutex<Events>>,
     /// How often each piece was freed.
     freed: Arc<Mutex<Vec<u32>>>,
     leases: RefCell<Vec<(Lease, usize)>>,
@@ -74,6 +85,25 @@ struct Inner {
     /// Operations that were executed.
     operations: Cell<u64>,
     dispatches: Cell<u64>,
+}
+
+/// What an engine tells of that the model foresees.
+#[derive(Default)]
+struct Events {
+    requests: Vec<Request>,
+    evicted: Vec<(Bead, u64)>,
+}
+
+impl Events {
+    fn hear(&mut self, event: &Event) {
+        match *event {
+            Event::Queued { bead, tier, reason, calls } => {
+                self.requests.push(Request { bead, tier: tier.get(), reason, calls });
+            }
+            Event::Evicted { bead, bytes } => self.evicted.push((bead, bytes)),
+            _ => (),
+        }
+    }
 }
 
 /// Proposes what the operation says.
@@ -128,10 +158,16 @@ impl Rig {
     pub fn start(setup: Setup) -> Rig {
         faults::hide();
         let _ = faults::wrong();
+        let (clock, events): (Arc<AtomicU64>, Arc<Mutex<Events>>) = Default::default();
+        let (tells, hears) = (clock.clone(), events.clone());
+        let limits = setup.evicts.then_some(LIMITS);
         let builder = Engine::builder()
             .capacity(CAPACITY)
             .inline()
-            .clock(|| std::time::Duration::from_secs(1))
+            .clock(move || Duration::from_millis(tells.load(Relaxed)))
+            // Which of a function's requests a token speaks of is not in the model.
+            .cold_after(Duration::MAX)
+            .on_event(move |event| hears.lock().expect("not poisoned").hear(event))
             .fault_limit(FAULT_LIMIT)
             .deopt(Proposes)
             .deopt_governor(false)
@@ -146,11 +182,17 @@ impl Rig {
             true => builder.snapshot(move |bead, core| Some(Note::new(bead, core, &counts))),
             false => builder,
         };
+        let builder = match limits {
+            Some(Limits { bytes, idle }) => builder.code_limit(bytes).evict_after(idle),
+            None => builder,
+        };
         let batch = 1 + usize::from(setup.batch % 4);
         let tiers = (0..TIERS).map(|_| Tier::new(Scripted).policy(threshold).batch(batch));
         let engine = tiers.fold(builder, |builder, tier| builder.tier(tier)).build().expect("an engine");
+        let mut model = Model::default();
+        (model.hands_back, model.eviction.limits) = (setup.hands_back, limits);
         let inner = Rc::new(Inner {
-            model: RefCell::new(Model { hands_back: setup.hands_back, ..Model::default() }),
+            model: RefCell::new(model),
             m: RefCell::new(Some(engine.mutator())),
             other: RefCell::new(Some(engine.mutator())),
             answered: Default::default(),
@@ -160,6 +202,8 @@ impl Rig {
             engine,
             script: RefCell::default(),
             depth: Cell::new(0),
+            clock,
+            events,
             freed: Arc::default(),
             leases: RefCell::default(),
             slots: RefCell::default(),
@@ -194,7 +238,13 @@ impl Rig {
         assert!(inner.freed.lock().unwrap().iter().all(|&times| times == 1), "each piece is freed once");
         assert_eq!(inner.shots.load(Relaxed), 0, "closures are dropped with their engine");
         assert_eq!(inner.notes.load(Relaxed), 0, "so are snapshots");
-        Done { operations: inner.operations.get(), dispatches: inner.dispatches.get() }
+        let model = inner.model.borrow();
+        Done {
+            operations: inner.operations.get(),
+            dispatches: inner.dispatches.get(),
+            evictions: model.eviction.count,
+            for_loops: model.for_loops,
+        }
     }
 }
 
@@ -204,6 +254,19 @@ pub struct Done {
     pub operations: u64,
     /// Within them.
     pub dispatches: u64,
+    /// Functions whose code was evicted.
+    pub evictions: u64,
+    /// Compiles asked for because of a loop.
+    pub for_loops: u64,
+}
+
+impl std::ops::AddAssign for Done {
+    fn add_assign(&mut self, other: Done) {
+        self.operations += other.operations;
+        self.dispatches += other.dispatches;
+        self.evictions += other.evictions;
+        self.for_loops += other.for_loops;
+    }
 }
 
 impl Drop for Rig {
@@ -217,7 +280,7 @@ fn tier(number: u8) -> TierId {
 }
 
 fn entry(piece: usize) -> u64 {
-    (BASE + piece * 16) as u64
+    (BASE + piece * STEP) as u64
 }
 
 fn pointer(address: u64) -> *const u8 {
@@ -256,10 +319,11 @@ impl Inner {
         let named =
             model.assumptions.iter().find(|(_, known)| Some(*known) == assumes).map(|(named, _)| *named);
         let assumes = assumes.into_iter().chain(relies.iter().copied()).collect();
-        model.pieces.push(Piece { version: 0, sites: sites.clone(), assumes });
+        let bytes = STEP >> (number % 3);
+        model.pieces.push(Piece { version: 0, bytes: bytes as u64, sites: sites.clone(), assumes });
         self.freed.lock().expect("not poisoned").push(0);
         let owner = CodeOwner::boxed(Owner(self.freed.clone(), number));
-        let code = CompiledCode::new(pointer(entry(number))).with_bytes(16).owner(owner);
+        let code = CompiledCode::new(pointer(entry(number))).with_bytes(bytes).owner(owner);
         let code = sites.iter().fold(code, |code, &site| code.osr(site, pointer(entry(number) + site)));
         (number, named.into_iter().fold(code, CompiledCode::assumes))
     }

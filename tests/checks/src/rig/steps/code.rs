@@ -124,7 +124,6 @@ impl Inner {
             }
             model.assumptions[usize::from(number) % model.assumptions.len()]
         };
-        self.disturb();
         let expected = self.model.borrow_mut().break_premise(number);
         assert_eq!(self.engine.invalidate_assumption(assumption), expected, "functions that relied on it");
         assert!(!self.engine.is_valid(assumption));

@@ -47,6 +47,7 @@ impl Inner {
             .any(|gone| gone.index() == bead.index() && gone.generation() >= bead.generation());
         let slotted = self.slots.borrow().iter().any(|(slotted, _)| slotted.index() == bead.index());
         assert!(!again && !before && !slotted, "{bead} is somebody's already");
+        model.used = model.used.max(bead.index() + 1);
         model.live.push(Function::new(bead, core));
     }
 

@@ -9,6 +9,8 @@ use super::{Inner, SITES, entry, tier};
 use crate::model::TIERS;
 use crate::op::Op;
 use beadwork::{Bead, Core};
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
 
 impl Inner {
     pub(super) fn apply(&self, op: &Op) {
@@ -33,11 +35,12 @@ impl Inner {
             }),
             Op::Dispatch { of, calls } => self.dispatch(0, of, calls),
             Op::OtherDispatch { of, calls } => self.dispatch(1, of, calls.into()),
-            Op::NativeCall { of, times } => self.on_calls(of, |bead| self.native_call(bead, times % 8)),
-            Op::NativeLoop { of, site, times } => {
-                self.on_calls(of, |bead| self.native_loop(bead, site, times));
+            Op::NativeCall { of, times } => self.on(of, |bead| self.native_call(bead, times % 8)),
+            Op::NativeLoop { of, site, times } => self.on(of, |bead| self.native_loop(bead, site, times)),
+            Op::BackEdge { of, site, times } => self.on(of, |bead| self.back_edges(0, bead, site, times)),
+            Op::OtherBackEdge { of, site, times } => {
+                self.on(of, |bead| self.back_edges(1, bead, site, times))
             }
-            Op::BackEdge { of, site, times } => self.on(of, |bead| self.back_edge(bead, site, times % 100)),
             Op::Promote { of, tier } => self.on(of, |bead| self.promote(bead, tier % (TIERS + 2))),
             Op::PromoteGroup { group, tier } => self.promote_group(group, tier % (TIERS + 2)),
             Op::Submit { of, tier } => self.on(of, |bead| self.submit(bead, tier % (TIERS + 2))),
@@ -115,12 +118,10 @@ impl Inner {
             Op::Pause => self.pauses.borrow_mut().push(self.engine.pause()),
             Op::Resume => drop(self.pauses.borrow_mut().pop()),
             Op::Enable(on) => {
-                self.disturb();
                 self.model.borrow_mut().disabled = !on;
                 self.engine.set_enabled(on);
             }
             Op::EnableTier { tier: number, on } => {
-                self.disturb();
                 let number = number % TIERS;
                 self.model.borrow_mut().tiers_off[usize::from(number)] = !on;
                 self.engine.set_tier_enabled(tier(number + 1), on).expect("there is such a tier");
@@ -143,8 +144,8 @@ impl Inner {
             Op::Slot { of } => self.on(of, |bead| self.slot(bead)),
             Op::OsrFailed { of, site } => self.on(of, |bead| {
                 let site = 1 + u64::from(site) % SITES;
-                let known = self.with(bead, |function| function.suppressed.insert(site));
-                assert_eq!(self.engine.osr_failed(bead, site).is_ok(), known.is_some());
+                let wait = self.model.borrow_mut().loop_failed(bead, site);
+                assert_eq!(self.engine.osr_failed(bead, site).ok(), wait);
             }),
             Op::DropKept { of } => self.on(of, |bead| {
                 let kept = self.with(bead, |function| function.kept.take()).flatten();
@@ -177,15 +178,17 @@ impl Inner {
                 self.compare_freed();
             }
             Op::Deliver => self.deliver(),
+            Op::Wait(tenths) => {
+                self.clock.fetch_add(u64::from(tenths) * 100, Relaxed);
+                self.model.borrow_mut().now = Duration::from_millis(self.clock.load(Relaxed));
+            }
         }
     }
 
     fn on(&self, of: u8, run: impl FnOnce(Bead)) {
-        if let Some(bead) = self.pick(of) {
-            self.with(bead, |function| function.undisturbed = false);
-            run(bead);
-        } else {
-            self.nothing_done();
+        match self.pick(of) {
+            Some(bead) => run(bead),
+            None => self.nothing_done(),
         }
     }
 
@@ -196,22 +199,9 @@ impl Inner {
 
     /// All that are live, in order of indices.
     fn all(&self) -> Vec<Bead> {
-        self.disturb();
         let mut all: Vec<Bead> = self.model.borrow().live.iter().map(|function| function.bead).collect();
         all.sort_by_key(|bead| bead.index());
         all
-    }
-
-    fn disturb(&self) {
-        self.model.borrow_mut().live.iter_mut().for_each(|function| function.undisturbed = false);
-    }
-
-    /// As `on`, for what may happen to a function that calls and loops alone have changed.
-    fn on_calls(&self, of: u8, run: impl FnOnce(Bead)) {
-        match self.pick(of) {
-            Some(bead) => run(bead),
-            None => self.nothing_done(),
-        }
     }
 
     fn safepoint(&self, number: usize) {

@@ -4,7 +4,7 @@ use crate::model::Asked;
 use crate::op::Compile;
 use crate::rig::compile::{Shot, run_shot};
 use crate::rig::{DEPTH, Inner, tier};
-use beadwork::{Bead, CompileNowError, PromoteError};
+use beadwork::{Bead, CompileNowError, PromoteError, Reason};
 use std::time::Duration;
 
 /// Longer than anything takes.
@@ -28,7 +28,7 @@ impl Inner {
     }
 
     pub(super) fn promote(&self, bead: Bead, to: u8) {
-        let expected = self.model.borrow_mut().ask(bead, to);
+        let expected = self.model.borrow_mut().ask(bead, to, Reason::Asked);
         self.same(bead, expected, self.engine.promote(bead, tier(to)));
     }
 
@@ -40,10 +40,9 @@ impl Inner {
             }
             model.groups[usize::from(group) % model.groups.len()].clone()
         };
-        self.disturb();
         let refused = self.engine.promote_group(group, tier(to)).expect("the group is there");
         for bead in self.members(&members) {
-            let expected = self.model.borrow_mut().ask(bead, to);
+            let expected = self.model.borrow_mut().ask(bead, to, Reason::Asked);
             let answer = refused.iter().find(|(of, _)| *of == bead).map_or(Ok(()), |(_, error)| Err(*error));
             self.same(bead, expected, answer);
         }
@@ -52,7 +51,7 @@ impl Inner {
     pub(super) fn submit(&self, bead: Bead, to: u8) {
         let number = self.shots_made.get();
         self.shots_made.set(number + 1);
-        let expected = self.model.borrow_mut().ask(bead, to);
+        let expected = self.model.borrow_mut().ask(bead, to, Reason::Asked);
         let shot = Shot::new(&self.shots);
         let answer = self.engine.submit(bead, tier(to), move |job| run_shot(shot, number, job));
         let answer = answer.map_err(|refused| refused.reason);
@@ -71,7 +70,10 @@ impl Inner {
             return self.nothing_done();
         }
         let outer = self.script.replace(compiles.iter().cloned().collect());
+        // What is compiled in between has the model sweep, too.
+        self.model.borrow_mut().sweep();
         self.engine.run_pending(if all { usize::MAX } else { 1 });
+        self.model.borrow_mut().sweep();
         self.script.replace(outer);
         if all && self.pauses.borrow().is_empty() && self.depth.get() == 0 {
             let model = self.model.borrow();
@@ -87,13 +89,21 @@ impl Inner {
         if self.depth.get() > 0 {
             return self.nothing_done();
         }
-        let expected = self.model.borrow_mut().ask(bead, to);
+        let expected = self.model.borrow_mut().ask(bead, to, Reason::Now);
         let stands = !self.pauses.borrow().is_empty() || self.model.borrow().tiers_off.contains(&true);
         // Nothing happens meanwhile that could make it wait for ever.
         let plain = compiles.iter().map(|compile| Compile { meanwhile: Vec::new(), what: compile.what });
         self.script.replace(plain.collect());
+        let asked = matches!(expected, Some(Asked::Already | Asked::Queued));
+        let compiles = asked && !stands && self.with(bead, |function| function.tier < to) == Some(true);
+        if compiles {
+            self.model.borrow_mut().sweep();
+        }
         let answer = self.engine.compile_now(bead, tier(to), if stands { Duration::ZERO } else { LONG });
         self.script.take();
+        if compiles {
+            self.model.borrow_mut().sweep();
+        }
         match answer {
             Ok(version) => {
                 let model = self.model.borrow();
@@ -101,17 +111,13 @@ impl Inner {
                 let piece = function.code.expect("it has code");
                 assert!(function.tier >= to && model.pieces[piece].version == version);
             }
-            Err(CompileNowError::Refused(error))
-                if !matches!(expected, Some(Asked::Already | Asked::Queued)) =>
-            {
-                self.same(bead, expected, Err(error));
-            }
+            Err(CompileNowError::Refused(error)) if !asked => self.same(bead, expected, Err(error)),
             Err(CompileNowError::Timeout { .. }) => assert!(stands),
             // It failed, or a failure at a lower tier has capped it.
             Err(
                 CompileNowError::Compile(_) | CompileNowError::Superseded(_) | CompileNowError::Refused(_),
             ) => {
-                assert!(matches!(expected, Some(Asked::Already | Asked::Queued)));
+                assert!(asked);
             }
             Err(other) => panic!("{other}"),
         }
