@@ -5,6 +5,7 @@ use beadwork::*;
 use common::*;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
+use std::time::Duration;
 
 #[test]
 fn a_removed_handle_is_stale_everywhere() {
@@ -233,6 +234,74 @@ fn p31_a_panicking_callback_or_listener_is_contained() {
     assert!(engine.mutator().dispatch(bead).is_some());
     engine.invalidate(bead).unwrap();
     engine.remove(bead).unwrap();
+}
+
+#[test]
+fn p31_a_callback_or_listener_that_panics_on_a_worker_ends_neither_the_worker_nor_what_it_does() {
+    for workers in [1, 4] {
+        let (time, here) = (Time::default(), std::thread::current().id());
+        let on_workers: Arc<[AtomicUsize; 4]> = Arc::default();
+        let count = move |counts: &[AtomicUsize; 4], which: usize| {
+            counts[which].fetch_add(usize::from(std::thread::current().id() != here), SeqCst);
+        };
+        let backend = FnBackend::new(|job: &mut Job<'_>| match job.core()?.get() % 4 {
+            3 => Err(CompileError::failed("each fourth")),
+            _ => Ok(code().with_bytes(1_024).owner(CodeOwner::boxed(()))),
+        });
+        let told = on_workers.clone();
+        let engine = Engine::builder()
+            .workers(workers)
+            .clock(time.clock())
+            .code_limit(16 * 1_024)
+            .evict_after(Duration::from_secs(1))
+            .fault_limit(1)
+            .tier(Tier::new(backend).policy(Manual).batch(3))
+            .on_event(move |event| {
+                match event {
+                    Event::Installed { .. } => count(&told, 0),
+                    Event::GaveUp { .. } => count(&told, 1),
+                    Event::Evicted { .. } => count(&told, 2),
+                    _ => (),
+                }
+                panic!("listener")
+            })
+            .build()
+            .unwrap();
+        let functions: Vec<_> = (0..48)
+            .map(|core| {
+                let told = on_workers.clone();
+                let info = BeadInfo::new().on_invalidate(move |_, _| {
+                    count(&told, 3);
+                    panic!("callback")
+                });
+                engine.register_with(Core::new(core), &info).unwrap()
+            })
+            .collect();
+        let heard = || [0, 1, 2, 3].map(|which: usize| on_workers[which].load(SeqCst));
+        let (now, later) = functions.split_at(32);
+        let compile = |beads: &[Bead]| {
+            beads.iter().for_each(|&bead| engine.promote(bead, TierId::BASELINE).unwrap());
+            engine.drain(LONG).unwrap();
+        };
+        compile(now);
+        assert_eq!(heard(), [24, 8, 0, 0], "with {workers}");
+        // One of these marks what is there, and another one evicts what was not called since, with a callback for each.
+        for (round, beads) in later.chunks(4).enumerate() {
+            time.set(1_000 * (round as u64 + 1));
+            compile(beads);
+        }
+        let [installed, gave_up, evicted, called_back] = heard();
+        assert_eq!((installed, gave_up), (36, 12), "with {workers}");
+        assert!(evicted == called_back && evicted > 10, "{evicted} evicted, {called_back} called back");
+        assert_eq!(engine.stats().evicted, evicted as u64);
+        let good: Vec<_> = functions
+            .iter()
+            .copied()
+            .filter(|&bead| engine.fault(bead, TierId::BASELINE).is_none())
+            .collect();
+        let running = good.iter().filter(|&&bead| engine.tier(bead) == Ok(TierId::BASELINE)).count();
+        assert_eq!(running, 36 - evicted, "with {workers}");
+    }
 }
 
 #[test]

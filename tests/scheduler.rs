@@ -117,31 +117,61 @@ fn a_request_gone_cold_is_dropped_and_the_function_has_to_earn_its_threshold_ane
 
 #[test]
 fn p21_baseline_compiles_never_wait_for_optimizing_ones_while_a_worker_is_free() {
-    let release = Latch::default();
+    for workers in [2, 4] {
+        let (release, inside) = (Latch::default(), Latch::default());
+        let _release = Finally(|| release.open());
+        let (blocked, running) = (release.clone(), Arc::new(AtomicUsize::new(0)));
+        let (entered, begun) = (running.clone(), inside.clone());
+        let slow = FnBackend::new(move |_| {
+            if entered.fetch_add(1, SeqCst) + 1 == workers - 1 {
+                begun.open();
+            }
+            blocked.wait();
+            Ok(CompiledCode::new(addr(two)))
+        });
+        let builder = Engine::builder().workers(workers);
+        let engine = builder.tier(Tier::new(trivial())).tier(Tier::new(slow)).build().unwrap();
+        let all = beads(&engine, 1_000);
+        // More optimizing requests than workers; they leave one worker to the baseline.
+        all[..10].iter().for_each(|&bead| engine.promote(bead, T2).unwrap());
+        inside.wait();
+        all[10..].iter().for_each(|&bead| engine.promote(bead, T1).unwrap());
+        for &bead in &all[10..] {
+            engine.compile_now(bead, T1, LONG).unwrap();
+        }
+        assert_eq!(running.load(SeqCst), workers - 1, "optimizing compiles of {workers} workers");
+        release.open();
+        engine.drain(LONG).unwrap();
+        assert!(all[..10].iter().all(|&bead| engine.tier(bead) == Ok(T2)), "with {workers} workers");
+    }
+}
+
+#[test]
+fn p21_baseline_compiles_wait_for_one_optimizing_one_at_the_most_where_there_is_one_worker() {
+    let (release, inside) = (Latch::default(), Latch::default());
     let _release = Finally(|| release.open());
-    let (blocked, running) = (release.clone(), Arc::new(AtomicUsize::new(0)));
-    let (entered, inside) = (running.clone(), Latch::default());
-    let begun = inside.clone();
-    let slow = FnBackend::new(move |_| {
-        entered.fetch_add(1, SeqCst);
+    let (order, blocked, begun) = (Arc::new(Mutex::new(vec![])), release.clone(), inside.clone());
+    let [note, notes] = [(); 2].map(|()| order.clone());
+    let quick = FnBackend::new(move |job: &mut Job<'_>| {
+        note.lock().unwrap().push(job.tier());
+        Ok(code())
+    });
+    let slow = FnBackend::new(move |job: &mut Job<'_>| {
+        notes.lock().unwrap().push(job.tier());
         begun.open();
         blocked.wait();
-        Ok(CompiledCode::new(addr(two)))
+        Ok(code())
     });
-    let engine =
-        Engine::builder().workers(2).tier(Tier::new(trivial())).tier(Tier::new(slow)).build().unwrap();
-    let all = beads(&engine, 1_000);
-    // More optimizing requests than workers; they leave one worker to the baseline.
+    let engine = Engine::builder().workers(1).tier(Tier::new(quick)).tier(Tier::new(slow)).build().unwrap();
+    let all = beads(&engine, 110);
     all[..10].iter().for_each(|&bead| engine.promote(bead, T2).unwrap());
     inside.wait();
+    // The one worker is at the first of ten, and all that are asked for now are before the other nine.
     all[10..].iter().for_each(|&bead| engine.promote(bead, T1).unwrap());
-    for &bead in &all[10..] {
-        engine.compile_now(bead, T1, LONG).unwrap();
-    }
-    assert_eq!(running.load(SeqCst), 1, "one optimizing compile at a time with two workers");
     release.open();
     engine.drain(LONG).unwrap();
-    assert_eq!(engine.tier(all[0]), Ok(T2));
+    let expected: Vec<_> = [vec![T2; 1], vec![T1; 100], vec![T2; 9]].concat();
+    assert_eq!(*order.lock().unwrap(), expected);
 }
 
 #[test]
