@@ -8,6 +8,7 @@
 pub mod arena;
 mod faults;
 mod model;
+pub mod objects;
 mod op;
 mod rig;
 
