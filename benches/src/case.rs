@@ -34,26 +34,44 @@ impl Scale {
     }
 }
 
+/// A number of functions, as it stands in names.
+fn size(functions: usize) -> String {
+    match functions {
+        many if many >= 1_000_000 && many.is_multiple_of(1_000_000) => format!("{} M", many / 1_000_000),
+        some if some >= 1_000 && some.is_multiple_of(1_000) => format!("{} K", some / 1_000),
+        few => few.to_string(),
+    }
+}
+
 /// A figure for each contender, less being better.
 #[derive(Clone, Debug)]
 pub struct Row {
     /// What is measured.
-    pub name: &'static str,
+    pub name: String,
     /// In what.
     pub unit: &'static str,
     /// What beadwork has to reach.
     pub targets: Vec<Target>,
+    /// Whether the contenders' figures are of the same work, so that their ratio says something.
+    pub compared: bool,
 }
 
 impl Row {
     /// In nanoseconds.
-    pub fn nanos(name: &'static str) -> Row {
-        Row { name, unit: "ns", targets: Vec::new() }
+    pub fn nanos(name: impl Into<String>) -> Row {
+        Row::of(name, "ns")
     }
 
     /// In another unit.
-    pub fn of(name: &'static str, unit: &'static str) -> Row {
-        Row { name, unit, targets: Vec::new() }
+    pub fn of(name: impl Into<String>, unit: &'static str) -> Row {
+        Row { name: name.into(), unit, targets: Vec::new(), compared: true }
+    }
+
+    /// With figures that are of different work for each.
+    #[must_use]
+    pub fn not_compared(mut self) -> Row {
+        self.compared = false;
+        self
     }
 
     /// With a target.
@@ -86,6 +104,8 @@ pub struct Case {
     pub stages: Vec<Vec<Row>>,
     /// Repetitions there is no use in exceeding.
     pub most_runs: usize,
+    /// Whether a quick run has made it smaller than its targets are meant for: not merely shorter.
+    pub smaller: bool,
     /// Makes the subjects.
     pub subjects: Box<dyn Fn() -> Vec<(Who, Made)>>,
 }
@@ -96,13 +116,26 @@ impl Case {
         stages: Vec<Vec<Row>>,
         subjects: impl Fn() -> Vec<(Who, Made)> + 'static,
     ) -> Case {
-        Case { name: name.into(), stages, most_runs: usize::MAX, subjects: Box::new(subjects) }
+        Case {
+            name: name.into(),
+            stages,
+            most_runs: usize::MAX,
+            smaller: false,
+            subjects: Box::new(subjects),
+        }
     }
 
     /// With fewer repetitions than the rest.
     #[must_use]
     fn at_most(mut self, runs: usize) -> Case {
         self.most_runs = runs;
+        self
+    }
+
+    /// With fewer functions on a quick run.
+    #[must_use]
+    fn smaller_on(mut self, scale: Scale) -> Case {
+        self.smaller = scale.quick;
         self
     }
 }

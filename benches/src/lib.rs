@@ -5,7 +5,7 @@
 //!
 //! A [`contender`] is one way of doing it: plain atomics (the limit), beadwork, beadie, and the shapes of two other systems. A
 //! [`case`] is one piece of work, written once for all contenders. [`run`] takes samples of all contenders in turn, so that what
-//! else the machine does meets all of them, and `report` shows medians.
+//! else the machine does meets all of them; `report` shows medians, and [`publish`] writes what is published of them.
 
 #![allow(missing_debug_implementations, reason = "nothing here is printed for debugging")]
 
@@ -15,6 +15,7 @@ pub mod contender;
 pub mod instructions;
 pub mod measure;
 pub mod plot;
+pub mod publish;
 pub mod report;
 pub mod run;
 pub mod target;

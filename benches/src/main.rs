@@ -2,8 +2,8 @@
 
 use beadwork_bench::case::{self, Scale};
 use beadwork_bench::contender::Who;
-use beadwork_bench::run::{RowResult, run};
-use beadwork_bench::{child, instructions, plot, report};
+use beadwork_bench::run::{Gathered, RowResult};
+use beadwork_bench::{child, instructions, plot, publish, report};
 use clap::{Parser, Subcommand};
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -37,7 +37,7 @@ struct Compare {
     /// Only cases whose name contains this
     #[arg(long, value_name = "NAME")]
     case: Option<String>,
-    /// Repetitions [default: 10, quick 3]
+    /// Repetitions, in three passes over all cases [default: 10, quick 3 in one pass]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=10_000))]
     runs: Option<u32>,
     /// Writes all samples
@@ -46,13 +46,16 @@ struct Compare {
     /// Draws the scaling curves
     #[arg(long, value_name = "FILE")]
     plot: Option<PathBuf>,
-    /// Writes the table as Markdown
-    #[arg(long, value_name = "FILE")]
+    /// Writes what README.md and benches/README.md show of a run, as Markdown
+    #[arg(long, value_name = "FILE", conflicts_with = "quick")]
     markdown: Option<PathBuf>,
     /// Names the cases and ends
     #[arg(long)]
     list: bool,
 }
+
+/// Over all cases, each with a part of the repetitions.
+const PASSES: usize = 3;
 
 type Failure = Box<dyn std::error::Error>;
 
@@ -92,16 +95,27 @@ fn compare(options: &Compare) -> Result<(), Failure> {
         return Err("no case has such a name; --list shows them".into());
     }
     let runs = options.runs.unwrap_or(if options.quick { 3 } else { 10 }) as usize;
+    let passes = if options.quick { 1 } else { runs.min(PASSES) };
+    let mut gathered: Vec<_> = cases.iter().map(|case| Gathered::new(case, runs)).collect();
+    for pass in 0..passes - 1 {
+        for one in &mut gathered {
+            let part = one.part(pass, passes);
+            if !part.is_empty() {
+                eprintln!("pass {} of {passes}: {}", pass + 1, one.case().name);
+                one.sample(part);
+            }
+        }
+    }
+    // Rows are complete with the last pass.
     println!("{}", report::head());
     let mut all: Vec<RowResult> = Vec::new();
-    for case in &cases {
-        println!("{}", case.name);
-        let before = all.len();
-        run(case, runs, |row| {
-            println!("{}", report::line(&row));
-            all.push(row);
-        });
-        report::absent(&all[before..]).iter().for_each(|line| println!("{line}"));
+    for mut one in gathered {
+        println!("{}", one.case().name);
+        one.sample(one.part(passes - 1, passes));
+        let rows = one.rows();
+        rows.iter().for_each(|row| println!("{}", report::line(row)));
+        report::absent(&rows).iter().for_each(|line| println!("{line}"));
+        all.extend(rows);
     }
     println!("\n{}", report::summary(&all));
     if let Some(path) = &options.json {
@@ -111,7 +125,7 @@ fn compare(options: &Compare) -> Result<(), Failure> {
         plot::draw(&all, path)?;
     }
     if let Some(path) = &options.markdown {
-        std::fs::write(path, report::markdown(&all))?;
+        std::fs::write(path, publish::markdown(&all))?;
     }
     // Peers may be unable to take part; beadwork may not.
     match all.iter().find(|row| row.figure(Who::Beadwork).is_none()) {

@@ -1,7 +1,8 @@
-//! The table.
+//! The table, as the run goes.
 
 use crate::contender::Who;
 use crate::run::{Cell, RowResult};
+use crate::target::Verdict;
 use std::fmt::Write;
 
 /// The first column.
@@ -48,47 +49,36 @@ pub fn absent(rows: &[RowResult]) -> Vec<String> {
 
 /// How many targets are met, and how many there are.
 pub fn summary(rows: &[RowResult]) -> String {
-    let verdicts = || rows.iter().flat_map(|row| &row.targets).map(|(_, met)| *met);
-    let met = verdicts().filter(|met| *met == Some(true)).count();
-    format!("{met} of {} targets met", verdicts().count())
-}
-
-/// The rows that have targets, as a table for README: medians, and what the targets came to.
-pub fn markdown(rows: &[RowResult]) -> String {
-    let mut text = "| work | raw | beadwork | beadie | DashMap+Arc | RwLock\\<HashMap> | target |\n|---|---:|---:|---:|---:|---:|---|\n".to_owned();
-    for row in rows.iter().filter(|row| !row.targets.is_empty()) {
-        write!(text, "| {}: {}, {}", row.case, row.name, row.unit).ok();
-        for who in Who::ALL {
-            let cell = row.cells.get(&who);
-            let median = cell.and_then(Cell::median).map(figure);
-            write!(text, " | {}", median.unwrap_or_else(|| cell.map_or(String::new(), cell_text))).ok();
-        }
-        writeln!(text, " | {} |", verdicts(row)).ok();
+    let count = |of: &[Verdict]| {
+        rows.iter().flat_map(|row| &row.targets).filter(|judged| of.contains(&judged.verdict)).count()
+    };
+    let met = count(&[Verdict::Met]);
+    let all = count(&[Verdict::Met, Verdict::Missed, Verdict::Unknown]);
+    let told = format!("{met} of {all} targets met");
+    match count(&[Verdict::NotJudged]) {
+        0 => told,
+        others => format!("{told}; {others} are meant for more than a quick run does, and were not judged"),
     }
-    text
-}
-
-fn cell_text(cell: &Cell) -> String {
-    if cell_crashes(cell) { "crashes".to_owned() } else { String::new() }
 }
 
 fn cell(cell: &Cell) -> String {
     match (cell.median(), cell.spread()) {
         (Some(median), Some(spread)) => format!("{} ±{spread:.0}%", figure(median)),
         (Some(median), None) => figure(median),
-        _ if cell_crashes(cell) => "crashes".to_owned(),
-        _ => "-".to_owned(),
+        _ if cell.absence().is_empty() => "-".to_owned(),
+        _ => cell.absence().to_owned(),
     }
 }
 
-fn cell_crashes(cell: &Cell) -> bool {
-    matches!(cell, Cell::Absent(why) if why.starts_with("crashes"))
-}
-
 fn verdicts(row: &RowResult) -> String {
-    let verdicts = row.targets.iter().map(|(target, met)| {
-        let verdict = met.map_or("cannot be said", |met| if met { "met" } else { "MISSED" });
-        format!("{target}: {verdict}")
+    let verdicts = row.targets.iter().map(|judged| {
+        let verdict = match judged.verdict {
+            Verdict::Met => "met",
+            Verdict::Missed => "MISSED",
+            Verdict::Unknown => "cannot be said",
+            Verdict::NotJudged => "not judged",
+        };
+        format!("{}: {verdict}", judged.target)
     });
     verdicts.collect::<Vec<_>>().join(", ")
 }

@@ -1,6 +1,6 @@
 //! Dispatch in random order: first of functions without code, then of the same functions with code.
 
-use super::{Case, Made, Make, Row, Sample, Scale, Subject, everyone};
+use super::{Case, Made, Make, Row, Sample, Scale, Subject, everyone, size};
 use crate::contender::{Contender, Setup, Who};
 use crate::measure::{busy_nanos, run_cold, run_compiled, shuffled, trivial_entry};
 use crate::target::Target;
@@ -9,15 +9,16 @@ const COLD: usize = 0;
 
 pub(super) fn cases(scale: Scale) -> Vec<Case> {
     let window = scale.pick(1 << 20, 1 << 17);
-    let sizes = [(1, "1"), (1_000, "1 K"), (100_000, "100 K"), (1_000_000, "1 M"), (4_000_000, "4 M")];
-    sizes
-        .map(|(functions, name)| {
-            case(functions, name, MakeDispatch { functions, window, quick: scale.quick })
+    [1, 1_000, 100_000, 1_000_000, 4_000_000]
+        .map(|functions| {
+            let case = case(functions, MakeDispatch { functions, window, quick: scale.quick });
+            // As many functions on a quick run, but of more than its window holds not all are called again and again.
+            if functions > window { case.smaller_on(scale) } else { case }
         })
         .into()
 }
 
-fn case(functions: usize, size: &str, make: MakeDispatch) -> Case {
+fn case(functions: usize, make: MakeDispatch) -> Case {
     let mut cold = Row::nanos("cold");
     let mut compiled = Row::nanos("compiled");
     match functions {
@@ -33,7 +34,9 @@ fn case(functions: usize, size: &str, make: MakeDispatch) -> Case {
         4_000_000 => compiled = compiled.target(Target::TimesOf(Who::Raw, 1.35)),
         _ => (),
     }
-    Case::new(format!("dispatch {size}"), vec![vec![cold], vec![compiled]], move || everyone(&make))
+    Case::new(format!("dispatch {}", size(functions)), vec![vec![cold], vec![compiled]], move || {
+        everyone(&make)
+    })
 }
 
 struct MakeDispatch {

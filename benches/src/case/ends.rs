@@ -1,6 +1,6 @@
 //! The end of very many functions at once, and what starting and ending costs when nothing is in between.
 
-use super::{Case, InChild, Made, Make, Row, Scale, everyone, once};
+use super::{Case, InChild, Made, Make, Row, Scale, everyone, once, size};
 use crate::contender::{Contender, Setup, Who};
 use crate::measure::{busy_nanos, wall_nanos};
 use crate::target::Target;
@@ -12,7 +12,9 @@ pub(super) fn cases(scale: Scale) -> Vec<Case> {
     let all = vec![vec![Row::nanos("drop all").target(Target::TimesOf(Who::Raw, 2.0))]];
     let empty = vec![vec![Row::of("start", "µs"), Row::of("drop", "µs")]];
     vec![
-        Case::new("drop 10 M", all, move || everyone(&InChild(CHILD, functions))).at_most(scale.pick(3, 1)),
+        Case::new(format!("drop {}", size(functions)), all, move || everyone(&InChild(CHILD, functions)))
+            .at_most(scale.pick(3, 1))
+            .smaller_on(scale),
         Case::new("start and drop", empty, || everyone(&Empty)),
     ]
 }
@@ -35,6 +37,8 @@ impl Make for DropAll {
     }
 }
 
+/// With room for a million functions, none of which is there yet. For raw that is what it takes to map its three arrays and to unmap
+/// them, always by the system, as beadwork does with its columns. The map of `DashMap` is what the allocator has at hand or gets.
 struct Empty;
 
 impl Make for Empty {

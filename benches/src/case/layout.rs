@@ -1,6 +1,6 @@
 //! What else a function's words could look like, in loops by hand: the column `beadwork` is the layout it has, `raw` the other.
 
-use super::{Case, Row, Scale, once, only};
+use super::{Case, Row, Scale, once, only, size};
 use crate::contender::Who;
 use crate::measure::{busy_nanos, call, shuffled, together, trivial_entry};
 use memmap2::{Advice, MmapMut};
@@ -8,12 +8,12 @@ use std::hint::black_box;
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
 pub(super) fn cases(scale: Scale) -> Vec<Case> {
+    let (many, most) = (1_000_000, scale.pick(4_000_000, 2_000_000));
     let rows = vec![vec![
-        Row::nanos("1 M functions: a word, not a row of 16 bytes"),
-        Row::nanos("4 M functions: huge pages, not small ones"),
+        Row::nanos(format!("{} functions: a word, not a row of 16 bytes", size(many))),
+        Row::nanos(format!("{} functions: huge pages, not small ones", size(most))),
         Row::nanos("two threads on neighbours: dense, not spread"),
     ]];
-    let (many, most) = (1_000_000, scale.pick(4_000_000, 2_000_000));
     let counts = scale.pick(1 << 24, 1 << 21);
     let own = move || once(move || Ok(vec![words(many, false), words(most, true), neighbours(counts, 1)]));
     let other = move || once(move || Ok(vec![rows_of_16(many), words(most, false), neighbours(counts, 16)]));

@@ -20,8 +20,12 @@ pub(super) fn cases(scale: Scale) -> Vec<Case> {
     ]];
     let bulk = vec![vec![faster("register in bulk", 25.0)]];
     vec![
-        Case::new("register", single, move || everyone(&InChild(SINGLE, functions))).at_most(7),
-        Case::new("register in bulk", bulk, move || everyone(&InChild(BULK, functions))).at_most(7),
+        Case::new("register", single, move || everyone(&InChild(SINGLE, functions)))
+            .at_most(7)
+            .smaller_on(scale),
+        Case::new("register in bulk", bulk, move || everyone(&InChild(BULK, functions)))
+            .at_most(7)
+            .smaller_on(scale),
     ]
 }
 

@@ -15,7 +15,7 @@ pub(super) fn cases(scale: Scale) -> Vec<Case> {
         bytes("called, no code yet"),
         bytes("compiled").target(Target::AtMost(48.0)),
     ]];
-    vec![Case::new("memory", rows, move || everyone(&InChild(CHILD, functions))).at_most(1)]
+    vec![Case::new("memory", rows, move || everyone(&InChild(CHILD, functions))).at_most(1).smaller_on(scale)]
 }
 
 /// The stages of one contender, in this process.

@@ -16,7 +16,9 @@ pub(super) fn cases(scale: Scale) -> Vec<Case> {
             Row::nanos("the mutator's share").target(Target::FasterThan(Who::Beadie, 1.5)),
         ]]
     };
-    let case = |name: &str, queue| Case::new(name, rows(), move || brokers(&Pipeline { functions, queue }));
+    let case = |name: &str, queue| {
+        Case::new(name, rows(), move || brokers(&Pipeline { functions, queue })).smaller_on(scale)
+    };
     vec![
         case("promotion pipeline", None),
         // beadie's queue refuses what is more than 256; here it holds all.
