@@ -13,7 +13,7 @@ use std::time::Instant;
 pub(super) fn cases(scale: Scale) -> Vec<Case> {
     let recompiles = scale.pick(1_000_000, 20_000);
     let rows = vec![vec![
-        // Each side's count of recompiles is another, and nothing kept is no times anything.
+        // No ratios: each side makes another number of recompiles, and one that keeps nothing is no times as good.
         Row::of("kept in the first quarter", "KiB").not_compared(),
         Row::of("kept in the other three", "KiB").not_compared(),
         Row::of("kept per recompile in those three", "bytes").not_compared(),
