@@ -157,9 +157,10 @@ impl Shared {
         }
     }
 
-    /// Takes the code that was found cold back, if it is there still.
+    /// Takes the code that was found cold back, if it is there still and nobody has asked for more since.
     fn evict(&self, bead: Bead, code_version: u32, bytes: u64) {
-        let invalidate = || self.table.invalidate_version(bead, code_version);
+        let may_go = |state: &Snapshot| self.may_go(state) || mutant!("claim-evicted-unasked");
+        let invalidate = || self.table.invalidate_version_if(bead, code_version, may_go);
         let Ok((Some(over), taken)) = self.take_back(bead, invalidate, Option::is_some) else { return };
         self.over(bead, TierId::MAX, over);
         add(&self.counters.evicted, 1);

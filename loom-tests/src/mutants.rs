@@ -108,6 +108,10 @@ pub const MUTANTS: &[Mutant] = &[
         "claim-asked-again",
         &[caught("claim::two_threads_that_ask_together_get_one_compile", "left: (1, 2)")],
     ),
+    mutant(
+        "claim-evicted-unasked",
+        &[caught("claim::a_request_that_meets_an_eviction_is_compiled", "asked for, and evicted")],
+    ),
     mutant("claim-twice", &[caught("claim::two_workers_never_compile_the_same_request", "left: 2")]),
     mutant(
         "s1-any-version",

@@ -278,6 +278,16 @@ impl Table {
     /// Takes back the code of one version, wherever it is: running, or held for a revert. If it ran, what is pending is
     /// cancelled; answers the state's version afterwards. `None` if it did not run.
     pub(crate) fn invalidate_version(&self, bead: Bead, version: u32) -> Result<Option<u32>, Stale> {
+        self.invalidate_version_if(bead, version, |_| true)
+    }
+
+    /// The same, but nothing changes if the code runs and `holds` does not say so under the bit.
+    pub(crate) fn invalidate_version_if(
+        &self,
+        bead: Bead,
+        version: u32,
+        holds: impl FnOnce(&Snapshot) -> bool,
+    ) -> Result<Option<u32>, Stale> {
         // Locked throughout, so that the version does not go from one place to the other meanwhile (K1, K2).
         let kept = self.kept.for_install(TierId::MAX).filter(|_| !mutant!("k1-version-unlocked"));
         let held = self.publishing(bead, |_| true).ok_or(Stale(bead))?;
@@ -286,6 +296,10 @@ impl Table {
             let names =
                 kept.as_ref().and_then(|kept| kept.get(&bead)).is_some_and(|code| code.version == version);
             self.drop_held(kept.filter(|_| names), bead);
+            return Ok(None);
+        }
+        if !holds(&held.before()) {
+            held.release(|_| ());
             return Ok(None);
         }
         self.start_over(bead.index());

@@ -329,3 +329,36 @@ fn what_a_helper_that_meets_a_pause_puts_back_is_not_lost() {
         },
     );
 }
+
+#[test]
+fn a_request_that_meets_an_eviction_is_compiled() {
+    const T2: TierId = TierId::new(2).unwrap();
+    both_ways(
+        || {
+            let millis = std::sync::Arc::new(std::sync::atomic::AtomicU64::new(100));
+            let now = millis.clone();
+            let engine = Engine::builder()
+                .capacity(2)
+                .workers(1)
+                .code_limit(16)
+                .evict_after(Duration::from_millis(10))
+                .clock(move || Duration::from_millis(now.load(Relaxed)))
+                .tier(Tier::new(FnBackend::new(unused)))
+                .tier(Tier::new(FnBackend::new(|_: &mut Job<'_>| Ok(at(2)))))
+                .build()
+                .unwrap();
+            let bead = bead(&engine);
+            engine.install(bead, T1, Memory::new().compile(1)).unwrap();
+            // Marks it.
+            engine.run_pending(1);
+            millis.store(200, Relaxed);
+            (engine, bead)
+        },
+        |(engine, _)| _ = engine.run_pending(1),
+        |(engine, bead)| _ = engine.promote(*bead, T2).unwrap(),
+        |(engine, bead)| {
+            while engine.work_if_started() {}
+            assert_eq!(engine.tier(*bead).unwrap(), T2, "asked for, and evicted");
+        },
+    );
+}
