@@ -42,6 +42,11 @@ pub enum Op {
         site: u8,
         times: u8,
     },
+    /// Two loops that share a place take turns, ten times with so many iterations each.
+    Turns {
+        of: u8,
+        times: u8,
+    },
     Promote {
         of: u8,
         tier: u8,

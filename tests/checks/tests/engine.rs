@@ -83,7 +83,10 @@ fn plain() -> BoxedStrategy<Op> {
         1 => o().prop_map(|of| Op::Lease { of }),
         1 => any::<u8>().prop_map(Op::EndLease),
         1 => o().prop_map(|of| Op::Slot { of }),
-        1 => (o(), any::<u8>()).prop_map(|(of, site)| Op::OsrFailed { of, site }),
+        3 => (0..3u8, prop_oneof![2 => Just(0u8), 1 => any::<u8>()])
+            .prop_map(|(of, site)| Op::OsrFailed { of, site }),
+        // Two loops that take turns are told of before either of them asks.
+        2 => (o(), 1..63u8).prop_map(|(of, times)| Op::Turns { of, times }),
         1 => o().prop_map(|of| Op::DropKept { of }),
         1 => Just(Op::DropAllKept),
         1 => o().prop_map(|of| Op::ForgetDeopts { of }),
@@ -125,7 +128,12 @@ fn op() -> impl Strategy<Value = Op> {
 fn operations() -> impl Strategy<Value = Vec<Op>> {
     let run = || Op::Run { all: false, compiles: Vec::new() };
     let code = || vec((0..12u8, 1..4u8), 4..8);
-    let idle = (code(), vec(op(), 0..3), 40..60u8).prop_map(move |(code, meanwhile, tenths)| {
+    let touches = prop_oneof![
+        3 => op(),
+        1 => (0..12u8).prop_map(|of| Op::Slot { of }),
+        1 => (0..12u8, 1..3u16).prop_map(|(of, calls)| Op::Dispatch { of, calls }),
+    ];
+    let idle = (code(), vec(touches, 0..4), 40..60u8).prop_map(move |(code, meanwhile, tenths)| {
         let made = Made::default();
         let installs = code.into_iter().map(|(of, tier)| Op::Install { of, tier, made });
         let mut all: Vec<_> = installs.chain([Op::Wait(20), run()]).chain(meanwhile).collect();
@@ -189,4 +197,17 @@ fn a_pause_after_a_failure_goes_on_when_calls_are_counted_from_zero() {
             Op::Dispatch { of: 0, calls: 6 },
         ],
     );
+}
+
+#[test]
+fn calls_of_code_that_can_no_longer_be_evicted_are_not_counted_any_more() {
+    let install = |of| Op::Install { of, tier: 3, made: Made::default() };
+    let run_one = || Op::Run { all: false, compiles: Vec::new() };
+    let setup = Setup { evicts: true, ..Setup::default() };
+    let mut operations = vec![Op::Register { grouped: false }; 3];
+    operations.extend((0..3).map(install));
+    // Marked, and counted. Then somebody gets the slot, so that the next sweep leaves it alone.
+    operations.extend([Op::Wait(20), run_one(), Op::Dispatch { of: 0, calls: 5 }, Op::Slot { of: 0 }]);
+    operations.extend([Op::Wait(40), run_one(), Op::Dispatch { of: 0, calls: 5 }]);
+    assert_eq!(run(setup, &operations).evictions, 1);
 }

@@ -1,6 +1,6 @@
 //! Compares what can be seen of the engine with the model.
 
-use super::{Events, Inner, SITES, entry, tier};
+use super::{Events, Inner, SITES, entry, loop_entry, tier};
 use crate::faults;
 use crate::model::{Function, Model, Pending, TIERS};
 use beadwork::{Bead, BeadState, Core, PendingState, TierId};
@@ -32,10 +32,10 @@ impl Inner {
         for function in &model.live {
             self.compare_function(function);
             let code = function.code.map(|piece| &model.pieces[piece]);
-            for site in 1..=SITES {
+            for site in SITES {
                 let there = code.is_some_and(|code| code.sites.contains(&site));
                 let there = there && !function.suppressed.contains(&site);
-                let expected = function.code.filter(|_| there).map(|piece| entry(piece) + site);
+                let expected = function.code.filter(|_| there).map(|piece| loop_entry(piece, site));
                 let m = self.m.borrow();
                 let found = m.as_ref().and_then(|m| m.osr_entry(function.bead, site)).map(|code| code.addr());
                 assert_eq!(found, expected, "{} loop {site}", function.bead);

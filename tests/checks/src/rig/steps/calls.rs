@@ -1,7 +1,7 @@
 //! Calls and loops, and what policies ask for because of them.
 
 use crate::rig::look::shown;
-use crate::rig::{Inner, SITES, entry};
+use crate::rig::{Inner, entry, loop_entry, site};
 use beadwork::Bead;
 
 impl Inner {
@@ -44,8 +44,8 @@ impl Inner {
         }
     }
 
-    pub(super) fn native_loop(&self, bead: Bead, site: u8, times: u16) {
-        let site = 1 + u64::from(site) % SITES;
+    pub(super) fn native_loop(&self, bead: Bead, number: u8, times: u16) {
+        let site = site(number);
         if let Some(m) = &*self.m.borrow() {
             m.native_iterations(bead, site, times.into());
         }
@@ -53,15 +53,15 @@ impl Inner {
         self.same_wanted(bead);
     }
 
-    pub(super) fn back_edges(&self, number: usize, bead: Bead, site: u8, times: u8) {
-        let site = 1 + u64::from(site) % SITES;
+    pub(super) fn back_edges(&self, by: usize, bead: Bead, number: u8, times: u8) {
+        let site = site(number);
         let times = u32::from(times).min(200) + u32::from(times.saturating_sub(200)) * 100;
-        let m = [&self.m, &self.other][number].borrow();
+        let m = [&self.m, &self.other][by].borrow();
         let Some(m) = m.as_ref() else { return self.nothing_done() };
         for _ in 0..times {
             let found = m.back_edge(bead, site).map(|code| code.addr());
-            let piece = self.model.borrow_mut().back_edge(number, bead, site);
-            assert_eq!(found, piece.map(|piece| entry(piece) + site));
+            let piece = self.model.borrow_mut().back_edge(by, bead, site);
+            assert_eq!(found, piece.map(|piece| loop_entry(piece, site)));
             self.same_wanted(bead);
         }
     }

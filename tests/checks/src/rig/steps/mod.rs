@@ -5,7 +5,7 @@ mod code;
 mod functions;
 mod requests;
 
-use super::{Inner, SITES, entry, tier};
+use super::{Inner, entry, site, tier};
 use crate::model::TIERS;
 use crate::op::Op;
 use beadwork::{Bead, Core};
@@ -38,6 +38,9 @@ impl Inner {
             Op::NativeCall { of, times } => self.on(of, |bead| self.native_call(bead, times % 8)),
             Op::NativeLoop { of, site, times } => self.on(of, |bead| self.native_loop(bead, site, times)),
             Op::BackEdge { of, site, times } => self.on(of, |bead| self.back_edges(0, bead, site, times)),
+            Op::Turns { of, times } => self.on(of, |bead| {
+                (0..20).for_each(|turn| self.back_edges(0, bead, 2 + turn % 2, times % 64));
+            }),
             Op::OtherBackEdge { of, site, times } => {
                 self.on(of, |bead| self.back_edges(1, bead, site, times))
             }
@@ -142,8 +145,8 @@ impl Inner {
                 }
             }
             Op::Slot { of } => self.on(of, |bead| self.slot(bead)),
-            Op::OsrFailed { of, site } => self.on(of, |bead| {
-                let site = 1 + u64::from(site) % SITES;
+            Op::OsrFailed { of, site: number } => self.on(of, |bead| {
+                let site = site(number);
                 let wait = self.model.borrow_mut().loop_failed(bead, site);
                 assert_eq!(self.engine.osr_failed(bead, site).ok(), wait);
             }),
