@@ -1,7 +1,6 @@
 //! What all compiles of a backend share and none changes.
 
-use crate::symbols::Symbols;
-use beadwork_object::{Dump, Keeper};
+use beadwork_object::{Dump, Keeper, Symbols};
 use cranelift_codegen::isa::OwnedTargetIsa;
 
 pub(crate) struct Environment {

@@ -1,6 +1,7 @@
 //! Why a backend could not be built. What goes wrong in a compile is a [`CompileError`](beadwork::CompileError).
 
 use beadwork_arena::ArenaError;
+use beadwork_object::NullSymbol;
 
 /// Why [`CraneliftBuilder::build`](crate::CraneliftBuilder::build) failed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -37,11 +38,8 @@ pub enum CraneliftError {
         reason: &'static str,
     },
     /// A runtime symbol without an address.
-    #[error("the runtime symbol `{name}` was given a null address")]
-    NullSymbol {
-        /// The symbol.
-        name: String,
-    },
+    #[error(transparent)]
+    NullSymbol(#[from] NullSymbol),
     /// The arena for the code could not be made.
     #[error(transparent)]
     Arena(#[from] ArenaError),

@@ -161,13 +161,11 @@ mod module;
 mod name;
 mod reloc;
 mod stage;
-mod stats;
-mod symbols;
 mod unit;
 mod unwind;
 
 pub use backend::CraneliftBackend;
-pub use beadwork_object::{ArenaReclaim, Dump, PlacementError};
+pub use beadwork_object::{ArenaReclaim, BackendStats, Dump, NullSymbol, PlacementError};
 #[cfg(feature = "resident")]
 pub use beadwork_object::{KeptCode, KeptCodeError, KeptKey};
 pub use builder::CraneliftBuilder;
@@ -176,7 +174,6 @@ pub use error::CraneliftError;
 pub use frontend::Frontend;
 pub use loops::{Entry, LiveValue};
 pub use module::{Definition, JitModuleBackend};
-pub use stats::CraneliftStats;
 pub use unit::FunctionUnit;
 
 #[doc(no_inline)]

@@ -8,11 +8,10 @@ use crate::reloc;
 use crate::unit::{Built, Common, Constant, FunctionUnit, Wanted};
 use crate::unwind::describe;
 use beadwork::{CompileError, Job};
-use beadwork_object::{Dumping, Part, Staged};
+use beadwork_object::{Compiler, Dumping, Hears, Part, Staged, function_name, panic_message};
 use cranelift_codegen::isa::unwind::UnwindInfo;
 use cranelift_codegen::{CodegenError, Context};
 use cranelift_frontend::FunctionBuilderContext;
-use std::any::Any;
 use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::time::Instant;
@@ -23,36 +22,25 @@ pub(crate) struct Scratch {
     builder: FunctionBuilderContext,
 }
 
-impl Scratch {
-    fn new() -> Scratch {
-        Scratch { context: Context::new(), builder: FunctionBuilderContext::new() }
-    }
-}
-
 thread_local! {
     /// This thread's buffers, while no compile uses them. A pool behind a lock could be held by a worker that a
     /// forked child does not have.
     static SCRATCH: Cell<Option<Box<Scratch>>> = const { Cell::new(None) };
 }
 
-/// Lends this thread's buffers for a batch. If `work` unwinds they are dropped, since they may be half-filled.
-pub(crate) fn with_scratch<R>(work: impl FnOnce(&mut Scratch) -> R) -> R {
-    // Buffers are a convenience: a thread whose thread-locals are gone makes new ones.
-    let lent = SCRATCH.try_with(Cell::take).ok().flatten();
-    let mut scratch = lent.unwrap_or_else(|| Box::new(Scratch::new()));
-    let result = work(&mut scratch);
-    let _ = SCRATCH.try_with(|place| place.set(Some(scratch)));
-    result
-}
+impl Scratch {
+    fn new() -> Scratch {
+        Scratch { context: Context::new(), builder: FunctionBuilderContext::new() }
+    }
 
-/// What a compile of a function tells of besides its result.
-pub(crate) trait Hears {
-    /// A loop entry was left out.
-    fn loop_failed(&self, site: u64, error: CompileError);
-    /// The function contains so many bodies of others.
-    fn included(&self, bodies: usize);
-    /// The function is built again without bodies of others.
-    fn unit_failed(&self);
+    /// This thread's buffers. They are a convenience: a thread whose thread-locals are gone makes new ones.
+    pub(crate) fn take() -> Box<Scratch> {
+        SCRATCH.try_with(Cell::take).ok().flatten().unwrap_or_else(|| Box::new(Scratch::new()))
+    }
+
+    pub(crate) fn put(self: Box<Scratch>) {
+        let _ = SCRATCH.try_with(|place| place.set(Some(self)));
+    }
 }
 
 /// Has the frontend build the function, the bodies it includes and the loop entries it asks for, and compiles them.
@@ -61,31 +49,26 @@ pub(crate) fn stage(
     frontend: &impl Frontend,
     scratch: &mut Scratch,
     job: &mut Job<'_>,
-    hears: &impl Hears,
+    hears: &Hears<'_, impl Compiler>,
 ) -> Result<Staged, CompileError> {
     let mut common = Common::default();
-    let dumping = env.dump.as_ref().and_then(|dump| dump.begin(job));
-    let dump = dumping.as_ref();
     let first =
-        catch_unwind(AssertUnwindSafe(|| stage_unit(env, frontend, scratch, job, &mut common, hears, dump)));
+        catch_unwind(AssertUnwindSafe(|| stage_unit(env, frontend, scratch, job, &mut common, hears)));
     let staged = match first {
         Ok(Ok(staged)) => Ok(staged),
         // Alone it may be worth having: one of the others failed.
         failed if common.bodies.len() > 0 && job.is_current() => {
             if let Err(payload) = failed {
-                message_of(payload);
+                panic_message(payload);
                 *scratch = Scratch::new();
             }
             hears.unit_failed();
             common.bodies = Bodies::alone();
-            stage_unit(env, frontend, scratch, job, &mut common, hears, dump)
+            stage_unit(env, frontend, scratch, job, &mut common, hears)
         }
         Ok(error) => error,
         Err(payload) => resume_unwind(payload),
     };
-    if let Some(dumping) = dumping {
-        dumping.finish(staged.as_ref());
-    }
     staged.inspect(|_| hears.included(common.bodies.len()))
 }
 
@@ -95,15 +78,11 @@ fn stage_unit(
     scratch: &mut Scratch,
     job: &mut Job<'_>,
     common: &mut Common,
-    hears: &impl Hears,
-    dump: Option<&Dumping>,
+    hears: &Hears<'_, impl Compiler>,
 ) -> Result<Staged, CompileError> {
     let started = Instant::now();
-    let body = job.bead();
-    let name = match job.name() {
-        Some(name) => name.to_string(),
-        None => body.to_string(),
-    };
+    let (body, dump) = (job.bead(), hears.dumping());
+    let name = function_name(job);
     let built = build(env, frontend, scratch, job, common, Wanted { body, entry: Entry::Function })?;
     let function = generate(env, &mut scratch.context, &built, name.clone(), dump)?;
     let mut loops = Vec::with_capacity(built.loops.len());
@@ -119,7 +98,7 @@ fn stage_unit(
             Ok(Err(error)) => hears.loop_failed(site, error),
             Err(payload) => {
                 *scratch = Scratch::new();
-                hears.loop_failed(site, CompileError::Panicked(message_of(payload)));
+                hears.loop_failed(site, CompileError::Panicked(panic_message(payload)));
             }
         }
     }
@@ -147,20 +126,6 @@ fn build(
     let mut unit = FunctionUnit::new(env, job, &mut context.func, builder, common, wanted);
     let built = frontend.build(&mut unit);
     unit.finish(built).inspect_err(|_| scratch.builder = FunctionBuilderContext::new())
-}
-
-/// A payload that is no text is forgotten: its drop is foreign code that could panic again.
-fn message_of(payload: Box<dyn Any + Send>) -> String {
-    match payload.downcast::<&str>() {
-        Ok(text) => text.to_string(),
-        Err(payload) => payload.downcast::<String>().map_or_else(
-            |other| {
-                std::mem::forget(other);
-                "a payload that is no text".to_owned()
-            },
-            |text| *text,
-        ),
-    }
 }
 
 fn generate(

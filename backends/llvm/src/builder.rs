@@ -5,13 +5,13 @@ use crate::env::{Environment, default_triple, version};
 use crate::error::LlvmError;
 use crate::frontend::Frontend;
 use crate::passes::Passes;
-use crate::symbols::Symbols;
 use beadwork::{Archive, Recipe};
 use beadwork_arena::Arena;
-use beadwork_object::{Dump, Keeper};
+use beadwork_object::{Dump, Keeper, Symbols};
 use inkwell::OptimizationLevel;
 use inkwell::targets::TargetMachine;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 
 /// Options of an [`LlvmBackend`]; made by [`LlvmBackend::builder`]. Clone it to build several tiers alike.
 #[derive(Clone, Debug)]
@@ -216,6 +216,7 @@ impl LlvmBuilder {
             max_frame_bytes: self.max_frame_bytes,
             dump: self.dump,
             recycle_after: self.recycle_after,
+            contexts: AtomicU64::new(0),
         };
         env.check_passes(&env.machine()?)?;
         let arena = match self.arena {

@@ -1,6 +1,7 @@
 //! How the code of a function reaches what lies outside it: other functions, the VM's runtime, its own constants.
 
 use crate::error::BuildError;
+use crate::symbols::in_module;
 use crate::unit::FunctionUnit;
 use beadwork::{Bead, CompileError};
 use beadwork_object::{Embed, Of};
@@ -105,7 +106,7 @@ impl<'c> FunctionUnit<'c, '_> {
     /// An unknown name, or one asked for before with another type, fails this function after the frontend returned.
     pub fn symbol(&mut self, name: &str, ty: FunctionType<'c>) -> FunctionValue<'c> {
         self.symbol_value(name);
-        let symbol = self.env.symbols.in_module(name);
+        let symbol = in_module(&self.env.symbols, name);
         if let Some(known) = self.module().get_function(&symbol) {
             if known.get_type() == ty {
                 return known;

@@ -1,14 +1,14 @@
-//! What all compiles of a backend share and none changes.
+//! What all compiles of a backend share.
 
 use crate::error::LlvmError;
 use crate::passes::{self, Passes};
-use crate::symbols::Symbols;
-use beadwork_object::{Dump, Keeper};
+use beadwork_object::{Dump, Keeper, Symbols};
 use inkwell::OptimizationLevel;
 use inkwell::context::Context;
 use inkwell::support::get_llvm_version;
 use inkwell::targets::{CodeModel, InitializationConfig, RelocMode, Target, TargetMachine, TargetTriple};
 use std::sync::OnceLock;
+use std::sync::atomic::AtomicU64;
 
 /// Plain data: LLVM's own objects belong to one thread each and live in [`worker`](crate::worker).
 #[derive(Debug)]
@@ -28,6 +28,8 @@ pub(crate) struct Environment {
     pub(crate) max_frame_bytes: Option<usize>,
     /// Functions compiled in one context before it is replaced.
     pub(crate) recycle_after: usize,
+    /// Contexts made so far. All else is changed by no compile.
+    pub(crate) contexts: AtomicU64,
 }
 
 /// What the code runs in, whatever processor was asked for: LLVM ends the process when it is to generate 64-bit code for one without.

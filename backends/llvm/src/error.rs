@@ -2,6 +2,7 @@
 
 use beadwork::{CompileError, CoreError, Stale};
 use beadwork_arena::ArenaError;
+use beadwork_object::NullSymbol;
 use inkwell::builder::BuilderError;
 use inkwell::values::InstructionValueError;
 
@@ -41,11 +42,8 @@ pub enum LlvmError {
         what: &'static str,
     },
     /// A runtime symbol without an address.
-    #[error("the runtime symbol `{name}` was given a null address")]
-    NullSymbol {
-        /// The symbol.
-        name: String,
-    },
+    #[error(transparent)]
+    NullSymbol(#[from] NullSymbol),
     /// The arena for the code could not be made.
     #[error(transparent)]
     Arena(#[from] ArenaError),

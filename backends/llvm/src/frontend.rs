@@ -22,7 +22,7 @@ pub trait Frontend: Send + Sync + 'static {
 
     /// Hears that an entry at the header of a loop was left out, though
     /// [`add_loop_entry`](FunctionUnit::add_loop_entry) asked for it, and why; the rest of the function goes on. Called on the
-    /// worker thread. Ignored by default; [`LlvmStats::loop_entries_failed`](crate::LlvmStats::loop_entries_failed)
+    /// worker thread. Ignored by default; [`BackendStats::loop_entries_failed`](crate::BackendStats::loop_entries_failed)
     /// counts it in any case.
     fn loop_failed(&self, bead: Bead, site: u64, error: &CompileError) {
         let _ = (bead, site, error);

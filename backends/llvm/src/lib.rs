@@ -81,8 +81,6 @@ mod session;
 #[cfg(feature = "_llvm")]
 mod stage;
 #[cfg(feature = "_llvm")]
-mod stats;
-#[cfg(feature = "_llvm")]
 mod symbols;
 #[cfg(feature = "_llvm")]
 mod unit;
@@ -98,9 +96,8 @@ mod exports {
     pub use crate::frontend::Frontend;
     pub use crate::loops::{Entry, LiveValue};
     pub use crate::passes::Passes;
-    pub use crate::stats::LlvmStats;
     pub use crate::unit::FunctionUnit;
-    pub use beadwork_object::{ArenaReclaim, Dump, PlacementError};
+    pub use beadwork_object::{ArenaReclaim, BackendStats, Dump, NullSymbol, PlacementError};
     #[cfg(feature = "resident")]
     pub use beadwork_object::{KeptCode, KeptCodeError, KeptKey};
     #[doc(no_inline)]

@@ -9,6 +9,7 @@ use inkwell::llvm_sys::prelude::LLVMDiagnosticInfoRef;
 use std::cell::RefCell;
 use std::ffi::{CStr, c_void};
 use std::rc::Rc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 /// One LLVM context, for a bounded number of functions.
 ///
@@ -32,7 +33,10 @@ pub(crate) struct Remark {
 }
 
 impl Session {
-    pub(crate) fn new() -> Session {
+    /// Counts itself in `made`.
+    pub(crate) fn new(made: &AtomicU64) -> Session {
+        // A sum for reports.
+        made.fetch_add(1, Relaxed);
         Session { context: Context::create(), log: Rc::default(), compiled: 0 }
     }
 

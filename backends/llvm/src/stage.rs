@@ -8,26 +8,16 @@ use crate::libcalls;
 use crate::loops::Entry;
 use crate::passes;
 use crate::session::Session;
+use crate::symbols::of_module;
 use crate::unit::{Built, FunctionUnit, SYMBOL, Slots};
 use crate::worker::Worker;
 use beadwork::{CompileError, Job};
-use beadwork_object::{Dumping, Layout, LinkError, Outside, Part, Staged, link};
+use beadwork_object::{
+    Compiler, Dumping, Hears, Layout, LinkError, Outside, Part, Staged, function_name, link, panic_message,
+};
 use inkwell::targets::FileType;
-use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::time::Instant;
-
-/// What a compile tells of besides its result.
-pub(crate) trait Hears {
-    /// A loop entry was left out.
-    fn loop_failed(&self, site: u64, error: CompileError);
-    /// A context was made.
-    fn new_context(&self);
-    /// An entry contains so many bodies of other functions.
-    fn included(&self, bodies: usize);
-    /// An entry is built again without bodies of other functions.
-    fn unit_failed(&self);
-}
 
 /// Has the frontend build the function and the loop entries it asks for, and compiles them.
 pub(crate) fn stage(
@@ -35,34 +25,14 @@ pub(crate) fn stage(
     frontend: &impl Frontend,
     worker: &mut Worker,
     job: &mut Job<'_>,
-    hears: &impl Hears,
+    hears: &Hears<'_, impl Compiler>,
 ) -> Result<Staged, CompileError> {
     let started = Instant::now();
-    let dumping = env.dump.as_ref().and_then(|dump| dump.begin(job));
-    let staged = stage_unit(env, frontend, worker, job, hears, (started, dumping.as_ref()));
-    if let Some(dumping) = dumping {
-        dumping.finish(staged.as_ref());
-    }
-    staged
-}
-
-fn stage_unit(
-    env: &Environment,
-    frontend: &impl Frontend,
-    worker: &mut Worker,
-    job: &mut Job<'_>,
-    hears: &impl Hears,
-    (started, dump): (Instant, Option<&Dumping>),
-) -> Result<Staged, CompileError> {
-    let name = match job.name() {
-        Some(name) => name.to_string(),
-        None => job.bead().to_string(),
-    };
+    let dump = hears.dumping();
+    let name = function_name(job);
     let (mut slots, mut bodies) = (Slots::new(), 0);
     let mut compile = |worker: &mut Worker, entry, name| {
-        if worker.recycle(env.recycle_after) {
-            hears.new_context();
-        }
+        worker.recycle(env);
         worker.session.compiled += 1;
         let mut wanted = Wanted { entry, name, bodies: Bodies::default(), dump };
         let first =
@@ -72,9 +42,8 @@ fn stage_unit(
             // Alone it may be worth having: one of the others failed, or together they are too much.
             failed if wanted.bodies.len() > 0 && job.is_current() => {
                 if let Err(payload) = failed {
-                    message_of(payload);
-                    worker.session = Session::new();
-                    hears.new_context();
+                    panic_message(payload);
+                    worker.session = Session::new(&env.contexts);
                 }
                 hears.unit_failed();
                 wanted.bodies = Bodies::alone();
@@ -97,7 +66,7 @@ fn stage_unit(
         match entry {
             Ok(Ok((part, _))) => loops.push((site, part)),
             Ok(Err(error)) => hears.loop_failed(site, error),
-            Err(payload) => hears.loop_failed(site, CompileError::Panicked(message_of(payload))),
+            Err(payload) => hears.loop_failed(site, CompileError::Panicked(panic_message(payload))),
         }
     }
     // Bodies of others, which are part of the function's own code, go when those are redefined.
@@ -180,7 +149,7 @@ fn outside(env: &Environment, embeds: &[Embedded], name: &str) -> Option<Outside
     match Embedded::find(embeds, name) {
         Some(Embedded { name, now }) => Some(Outside { address: *now, name: name.clone() }),
         None => {
-            let name = env.symbols.of_module(name);
+            let name = of_module(&env.symbols, name);
             Some(Outside { address: known(env, name)?, name: name.to_owned() })
         }
     }
@@ -189,18 +158,4 @@ fn outside(env: &Environment, embeds: &[Embedded], name: &str) -> Option<Outside
 /// The address of a runtime symbol, the VM's or LLVM's.
 pub(crate) fn known(env: &Environment, name: &str) -> Option<u64> {
     env.symbols.address_of(name).or_else(|| libcalls::address(name))
-}
-
-/// A payload that is no text is forgotten: its drop is foreign code that could panic again.
-fn message_of(payload: Box<dyn Any + Send>) -> String {
-    match payload.downcast::<&str>() {
-        Ok(text) => text.to_string(),
-        Err(payload) => payload.downcast::<String>().map_or_else(
-            |other| {
-                std::mem::forget(other);
-                "a payload that is no text".to_owned()
-            },
-            |text| *text,
-        ),
-    }
 }

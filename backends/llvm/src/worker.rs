@@ -23,48 +23,36 @@ thread_local! {
 }
 
 impl Worker {
+    /// This thread's worker for a backend.
+    pub(crate) fn take(env: &Arc<Environment>) -> Result<Worker, LlvmError> {
+        // A thread whose thread-locals are gone makes a worker for the batch.
+        let mut all = WORKERS.try_with(Cell::take).unwrap_or_default();
+        all.retain(|worker| worker.backend.strong_count() > 0);
+        let own = all.iter().position(|worker| std::ptr::eq(worker.backend.as_ptr(), Arc::as_ptr(env)));
+        let own = own.map(|at| all.swap_remove(at));
+        // Back at once: the frontend may run another backend's compiles on this thread.
+        let _ = WORKERS.try_with(|place| place.set(all));
+        own.map_or_else(|| Worker::new(env), Ok)
+    }
+
+    pub(crate) fn put(self) {
+        let _ = WORKERS.try_with(|place| {
+            let mut all = place.take();
+            all.push(self);
+            place.set(all);
+        });
+    }
+
     fn new(env: &Arc<Environment>) -> Result<Worker, LlvmError> {
         let machine = env.machine()?;
         let data = machine.get_target_data();
-        Ok(Worker { backend: Arc::downgrade(env), machine, data, session: Session::new() })
+        Ok(Worker { backend: Arc::downgrade(env), machine, data, session: Session::new(&env.contexts) })
     }
 
-    /// Replaces the context if it has compiled its share; answers whether it did.
-    pub(crate) fn recycle(&mut self, after: usize) -> bool {
-        let due = self.session.compiled >= after;
-        if due {
-            self.session = Session::new();
+    /// Replaces the context if it has compiled its share.
+    pub(crate) fn recycle(&mut self, env: &Environment) {
+        if self.session.compiled >= env.recycle_after {
+            self.session = Session::new(&env.contexts);
         }
-        due
     }
-}
-
-/// Lends this thread's worker for a batch. If `work` unwinds it is dropped, since it may hold half a compile. `created` hears
-/// of a new context.
-pub(crate) fn with_worker<R>(
-    env: &Arc<Environment>,
-    created: impl FnOnce(),
-    work: impl FnOnce(&mut Worker) -> R,
-) -> Result<R, LlvmError> {
-    // A thread whose thread-locals are gone makes a worker for the batch.
-    let mut all = WORKERS.try_with(Cell::take).unwrap_or_default();
-    all.retain(|worker| worker.backend.strong_count() > 0);
-    let own = all.iter().position(|worker| std::ptr::eq(worker.backend.as_ptr(), Arc::as_ptr(env)));
-    let own = own.map(|at| all.swap_remove(at));
-    // Back at once: the frontend may run another backend's compiles on this thread.
-    let _ = WORKERS.try_with(|place| place.set(all));
-    let mut own = match own {
-        Some(own) => own,
-        None => {
-            created();
-            Worker::new(env)?
-        }
-    };
-    let result = work(&mut own);
-    let _ = WORKERS.try_with(|place| {
-        let mut all = place.take();
-        all.push(own);
-        place.set(all);
-    });
-    Ok(result)
 }

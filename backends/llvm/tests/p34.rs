@@ -48,7 +48,7 @@ fn p34_code_runs_after_its_context_its_thread_and_its_backend_are_gone() {
     }
     // The others on this thread, where each compile throws the context of the one before away.
     beads[16..].iter().for_each(|&bead| promote(&engine, bead));
-    assert_eq!(backend.stats().contexts, 32);
+    assert_eq!(backend.contexts(), 32);
     drop(backend);
     for (n, &bead) in beads.iter().enumerate() {
         assert_eq!(call(&engine, bead, 1000), 1000 + n as i64);

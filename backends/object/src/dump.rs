@@ -1,5 +1,6 @@
 //! What compiles make of functions, written to files for people to look at.
 
+use crate::driver::function_name;
 use crate::emit::emit_to_read;
 use crate::place::Staged;
 use beadwork::{CompileError, Job};
@@ -39,7 +40,7 @@ impl Dump {
 
     /// Begins with a compile, if it is wanted. For backends.
     pub fn begin(&self, job: &Job<'_>) -> Option<Dumping> {
-        let name = job.name().map_or_else(|| job.bead().to_string(), |name| name.to_string());
+        let name = function_name(job);
         let number = {
             let mut compiles = self.compiles.lock().unwrap_or_else(PoisonError::into_inner);
             *compiles += 1;

@@ -1,5 +1,6 @@
 //! Has functions run what an archive holds, and puts there what was compiled.
 
+use crate::driver::function_name;
 use crate::embed::{Embed, Of};
 use crate::emit::{EmitError, emit};
 use crate::link::{Layout, LinkError, Outside, link};
@@ -97,7 +98,7 @@ impl Keeper {
 
     /// Starts on a job whose code is made of `content`.
     pub fn begin(&self, job: &Job<'_>, content: ContentKey) -> Begun {
-        let name = job.name().map_or_else(|| job.bead().to_string(), |name| name.to_string());
+        let name = function_name(job);
         let (counts, edition, function) = (job.counts(), self.archive.edition(), job.key());
         Begun { content, counts, edition, function, name, label: Vec::new() }
     }

@@ -5,7 +5,7 @@ use beadwork::{CompileError, Engine, Manual, Tier, TierId};
 use beadwork_arena::Arena;
 use beadwork_llvm::inkwell::InlineAsmDialect;
 use beadwork_llvm::inkwell::values::FunctionValue;
-use beadwork_llvm::{BuildError, FunctionUnit, LlvmBackend, LlvmError, Passes};
+use beadwork_llvm::{BuildError, FunctionUnit, LlvmBackend, LlvmError, NullSymbol, Passes};
 use std::sync::{Arc, Mutex};
 
 /// Uses a value where it is not defined, which inkwell's builder lets through.
@@ -258,7 +258,7 @@ fn what_cannot_be_built_is_refused_by_the_builder() {
     assert_eq!(build(options().cpu("a\0b")), LlvmError::Nul { what: "name of the processor" });
     assert_eq!(build(options().features("a\0b")), LlvmError::Nul { what: "list of features" });
     let hole = build(options().symbol("hole", std::ptr::null()));
-    assert_eq!(hole, LlvmError::NullSymbol { name: "hole".to_owned() });
+    assert_eq!(hole, NullSymbol { name: "hole".to_owned() }.into());
     let cut = build(options().symbol("cut\0off", std::ptr::without_provenance(16)));
     assert_eq!(cut, LlvmError::Nul { what: "name of a runtime symbol" });
 }

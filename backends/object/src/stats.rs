@@ -6,16 +6,16 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 /// A snapshot of a backend. Each figure is exact once no compile runs; together they are not one instant.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
-pub struct LlvmStats {
+pub struct BackendStats {
     /// Calls of the backend by an engine, each with one batch.
     pub batches: u64,
-    /// Functions that were compiled and placed.
+    /// Functions that were compiled, or loaded, and placed.
     pub compiled: u64,
-    /// Functions that failed in the frontend, in LLVM, or when they were placed.
+    /// Functions that failed in the frontend, in the compiler, or when they were placed.
     pub failed: u64,
-    /// Loop entries that were compiled and placed with their functions.
+    /// Loop entries that were compiled, or loaded, and placed with their functions.
     pub loop_entries: u64,
-    /// Loop entries that were left out because they failed in the frontend, in LLVM, or when they were placed.
+    /// Loop entries that were left out because they failed in the frontend, in the compiler, or when they were placed.
     pub loop_entries_failed: u64,
     /// Bodies of other functions that were compiled into functions and loop entries.
     pub included: u64,
@@ -25,8 +25,6 @@ pub struct LlvmStats {
     pub superseded: u64,
     /// Batches that could not be placed as a whole and were placed function by function.
     pub split: u64,
-    /// LLVM contexts made so far, by all worker threads.
-    pub contexts: u64,
     /// Bytes of machine code and constants placed, freed ones included.
     pub code_bytes: u64,
     /// What the arena holds; its figures include the code of others that share it.
@@ -45,7 +43,6 @@ pub(crate) struct Counters {
     included: AtomicU64,
     units_failed: AtomicU64,
     split: AtomicU64,
-    contexts: AtomicU64,
     code_bytes: AtomicU64,
 }
 
@@ -58,25 +55,18 @@ impl Counters {
         self.split.fetch_add(1, Relaxed);
     }
 
-    pub(crate) fn compiled(&self, bytes: usize) {
+    pub(crate) fn placed(&self, bytes: usize, loops: usize) {
         self.compiled.fetch_add(1, Relaxed);
         self.code_bytes.fetch_add(bytes as u64, Relaxed);
+        self.loop_entries.fetch_add(loops as u64, Relaxed);
     }
 
     pub(crate) fn failed(&self) {
         self.failed.fetch_add(1, Relaxed);
     }
 
-    pub(crate) fn loop_entries(&self, count: usize) {
-        self.loop_entries.fetch_add(count as u64, Relaxed);
-    }
-
     pub(crate) fn loop_entry_failed(&self) {
         self.loop_entries_failed.fetch_add(1, Relaxed);
-    }
-
-    pub(crate) fn new_context(&self) {
-        self.contexts.fetch_add(1, Relaxed);
     }
 
     pub(crate) fn included(&self, bodies: usize) {
@@ -91,8 +81,8 @@ impl Counters {
         self.superseded.fetch_add(1, Relaxed);
     }
 
-    pub(crate) fn snapshot(&self, arena: ArenaStats) -> LlvmStats {
-        LlvmStats {
+    pub(crate) fn snapshot(&self, arena: ArenaStats) -> BackendStats {
+        BackendStats {
             batches: self.batches.load(Relaxed),
             compiled: self.compiled.load(Relaxed),
             failed: self.failed.load(Relaxed),
@@ -102,7 +92,6 @@ impl Counters {
             included: self.included.load(Relaxed),
             units_failed: self.units_failed.load(Relaxed),
             split: self.split.load(Relaxed),
-            contexts: self.contexts.load(Relaxed),
             code_bytes: self.code_bytes.load(Relaxed),
             arena,
         }

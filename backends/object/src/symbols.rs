@@ -1,23 +1,33 @@
 //! Runtime symbols: functions and data of the VM that code refers to by name.
 
-use crate::error::CraneliftError;
 use std::collections::HashMap;
 
-/// Names with addresses, numbered so that code can refer to them by a small number.
+/// Names with addresses, numbered from 0 on so that code can refer to them by a small number.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Symbols {
+pub struct Symbols {
     numbers: HashMap<String, u32>,
     names: Vec<String>,
     addresses: Vec<u64>,
 }
 
+/// A runtime symbol was given a null address.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the runtime symbol `{name}` was given a null address")]
+pub struct NullSymbol {
+    /// The symbol.
+    pub name: String,
+}
+
 impl Symbols {
     /// Later entries replace earlier ones of the same name.
-    pub(crate) fn new(named: &[(String, usize)]) -> Result<Symbols, CraneliftError> {
+    ///
+    /// # Errors
+    /// The first one whose address is null.
+    pub fn new(named: &[(String, usize)]) -> Result<Symbols, NullSymbol> {
         let mut symbols = Symbols::default();
         for (name, address) in named {
             if *address == 0 {
-                return Err(CraneliftError::NullSymbol { name: name.clone() });
+                return Err(NullSymbol { name: name.clone() });
             }
             match symbols.numbers.get(name) {
                 Some(&number) => symbols.addresses[number as usize] = *address as u64,
@@ -31,19 +41,23 @@ impl Symbols {
         Ok(symbols)
     }
 
-    pub(crate) fn number(&self, name: &str) -> Option<u32> {
+    /// The number of a name.
+    pub fn number(&self, name: &str) -> Option<u32> {
         self.numbers.get(name).copied()
     }
 
-    pub(crate) fn name(&self, number: u32) -> Option<&str> {
+    /// The name with a number.
+    pub fn name(&self, number: u32) -> Option<&str> {
         self.names.get(number as usize).map(String::as_str)
     }
 
-    pub(crate) fn address(&self, number: u32) -> Option<u64> {
+    /// The address with a number.
+    pub fn address(&self, number: u32) -> Option<u64> {
         self.addresses.get(number as usize).copied()
     }
 
-    pub(crate) fn address_of(&self, name: &str) -> Option<u64> {
+    /// The address of a name.
+    pub fn address_of(&self, name: &str) -> Option<u64> {
         self.address(self.number(name)?)
     }
 }
@@ -58,6 +72,7 @@ mod tests {
         let symbols = Symbols::new(&[named("a", 1), named("b", 2), named("a", 3)]).unwrap();
         assert_eq!((symbols.address_of("a"), symbols.address_of("b")), (Some(3), Some(2)));
         assert_eq!((symbols.address_of("c"), symbols.address(2)), (None, None));
+        assert_eq!((symbols.number("b"), symbols.name(1), symbols.name(2)), (Some(1), Some("b"), None));
         let error = Symbols::new(&[named("hole", 0)]).unwrap_err();
         assert!(error.to_string().contains("`hole`"), "{error}");
     }
