@@ -1,9 +1,8 @@
 //! Counting in native code: calls, loop iterations, blocks, callees.
 
-use crate::loops::Entry;
 use crate::unit::FunctionUnit;
 use beadwork::{Bead, BlockCounters, CallSite, CallSites};
-use beadwork_object::{Embed, Of};
+use beadwork_object::{Embed, Entry, ITERATIONS_PER_REPORT, Of};
 use cranelift_codegen::cursor::{Cursor, FuncCursor};
 use cranelift_codegen::ir::condcodes::IntCC;
 use cranelift_codegen::ir::{
@@ -11,12 +10,6 @@ use cranelift_codegen::ir::{
 };
 use cranelift_codegen::settings::RegallocAlgorithm;
 use cranelift_frontend::Variable;
-
-/// Iterations of a function's loops, all together, after which its code calls the VM's runtime.
-///
-/// The call costs some nanoseconds, so a thousandth of it is not to be measured; and a loop has to go round some thousand times
-/// before that is worth anything.
-pub const ITERATIONS_PER_REPORT: u32 = 1 << 10;
 
 /// Records of call sites are numbered by the process.
 const CALL_SITES: Embed = Embed::Nameless("call sites");

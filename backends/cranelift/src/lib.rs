@@ -165,14 +165,15 @@ mod unit;
 mod unwind;
 
 pub use backend::CraneliftBackend;
-pub use beadwork_object::{ArenaReclaim, BackendStats, Dump, NullSymbol, PlacementError};
+pub use beadwork_object::{
+    ArenaReclaim, BackendStats, Dump, Entry, ITERATIONS_PER_REPORT, NullSymbol, PlacementError,
+};
 #[cfg(feature = "resident")]
 pub use beadwork_object::{KeptCode, KeptCodeError, KeptKey};
 pub use builder::CraneliftBuilder;
-pub use count::ITERATIONS_PER_REPORT;
 pub use error::CraneliftError;
 pub use frontend::Frontend;
-pub use loops::{Entry, LiveValue};
+pub use loops::LiveValue;
 pub use module::{Definition, JitModuleBackend};
 pub use unit::FunctionUnit;
 

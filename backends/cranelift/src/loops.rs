@@ -1,16 +1,8 @@
 //! Loop entries: ways into a function in the middle of a run, for on-stack replacement.
 
 use crate::unit::FunctionUnit;
+use beadwork_object::Entry;
 use cranelift_codegen::ir::{InstBuilder, MemFlagsData, Type, Value};
-
-/// Which entry of a function the frontend is to build.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-pub enum Entry {
-    /// The one calls use.
-    Function,
-    /// The one at the header of the loop with this site, where an interpreter in the middle of the loop goes on natively.
-    Loop(u64),
-}
 
 /// A value that is alive at a place of the code, and where the interpreter keeps it.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]

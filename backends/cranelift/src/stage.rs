@@ -3,12 +3,11 @@
 use crate::env::Environment;
 use crate::frontend::Frontend;
 use crate::include::Bodies;
-use crate::loops::Entry;
 use crate::reloc;
 use crate::unit::{Built, Common, Constant, FunctionUnit, Wanted};
 use crate::unwind::describe;
 use beadwork::{CompileError, Job};
-use beadwork_object::{Compiler, Dumping, Hears, Part, Staged, function_name, panic_message};
+use beadwork_object::{Compiler, Dumping, Entry, Hears, Part, Staged, function_name, panic_message};
 use cranelift_codegen::isa::unwind::UnwindInfo;
 use cranelift_codegen::{CodegenError, Context};
 use cranelift_frontend::FunctionBuilderContext;

@@ -3,10 +3,9 @@
 use crate::count::Counting;
 use crate::env::Environment;
 use crate::include::Bodies;
-use crate::loops::Entry;
 use crate::name;
 use beadwork::{Bead, CompileError, Job};
-use beadwork_object::{Embed, Of};
+use beadwork_object::{Embed, Entry, Of};
 use cranelift_codegen::ir::{
     AbiParam, ExtFuncData, ExternalName, FuncRef, Function, GlobalValueData, Inst, InstBuilder, MemFlagsData,
     SigRef, Signature, Type, UserExternalName, Value, types,

@@ -1,19 +1,12 @@
 //! Counting in native code: calls, loop iterations, blocks, callees.
 
 use crate::error::BuildError;
-use crate::loops::Entry;
 use crate::unit::FunctionUnit;
 use beadwork::{Bead, BlockCounters, CallSite, CallSites};
-use beadwork_object::{Embed, Of};
+use beadwork_object::{Embed, Entry, ITERATIONS_PER_REPORT, Of};
 use inkwell::types::IntType;
 use inkwell::values::{BasicValueEnum, IntValue, PointerValue};
 use inkwell::{AtomicOrdering, IntPredicate};
-
-/// Iterations of a function's loops, all together, after which its code calls the VM's runtime.
-///
-/// The call costs some nanoseconds, so a thousandth of it is not to be measured; and a loop has to go round some thousand times
-/// before that is worth anything.
-pub const ITERATIONS_PER_REPORT: u32 = 1 << 10;
 
 /// How much more often a count goes on than it calls the runtime, as LLVM is told: what makes it put the call out of line.
 const FAST_WEIGHT: u64 = 1 << 20;

@@ -1,8 +1,8 @@
 //! Units of several functions: bodies of others in the module of one, where LLVM can see and inline them.
 
-use crate::loops::Entry;
 use crate::unit::{FunctionUnit, SYMBOL};
 use beadwork::{Bead, CompileError, Core, Stale};
+use beadwork_object::Entry;
 use inkwell::module::Linkage;
 use inkwell::types::FunctionType;
 use inkwell::values::FunctionValue;

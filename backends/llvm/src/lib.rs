@@ -91,13 +91,14 @@ mod worker;
 mod exports {
     pub use crate::backend::LlvmBackend;
     pub use crate::builder::LlvmBuilder;
-    pub use crate::count::ITERATIONS_PER_REPORT;
     pub use crate::error::{BuildError, LlvmError};
     pub use crate::frontend::Frontend;
-    pub use crate::loops::{Entry, LiveValue};
+    pub use crate::loops::LiveValue;
     pub use crate::passes::Passes;
     pub use crate::unit::FunctionUnit;
-    pub use beadwork_object::{ArenaReclaim, BackendStats, Dump, NullSymbol, PlacementError};
+    pub use beadwork_object::{
+        ArenaReclaim, BackendStats, Dump, Entry, ITERATIONS_PER_REPORT, NullSymbol, PlacementError,
+    };
     #[cfg(feature = "resident")]
     pub use beadwork_object::{KeptCode, KeptCodeError, KeptKey};
     #[doc(no_inline)]

@@ -2,17 +2,9 @@
 
 use crate::error::BuildError;
 use crate::unit::FunctionUnit;
+use beadwork_object::Entry;
 use inkwell::types::BasicTypeEnum;
 use inkwell::values::{BasicValue, BasicValueEnum, PointerValue};
-
-/// Which entry of a function the frontend is to build.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-pub enum Entry {
-    /// The one calls use.
-    Function,
-    /// The one at the header of the loop with this site, where an interpreter in the middle of the loop goes on natively.
-    Loop(u64),
-}
 
 /// A value that is alive at a place of the code, and where the interpreter keeps it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

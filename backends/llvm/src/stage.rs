@@ -5,7 +5,6 @@ use crate::env::Environment;
 use crate::frontend::Frontend;
 use crate::include::Bodies;
 use crate::libcalls;
-use crate::loops::Entry;
 use crate::passes;
 use crate::session::Session;
 use crate::symbols::of_module;
@@ -13,7 +12,8 @@ use crate::unit::{Built, FunctionUnit, SYMBOL, Slots};
 use crate::worker::Worker;
 use beadwork::{CompileError, Job};
 use beadwork_object::{
-    Compiler, Dumping, Hears, Layout, LinkError, Outside, Part, Staged, function_name, link, panic_message,
+    Compiler, Dumping, Entry, Hears, Layout, LinkError, Outside, Part, Staged, function_name, link,
+    panic_message,
 };
 use inkwell::targets::FileType;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};

@@ -2,10 +2,12 @@
 //!
 //! [`Rig`] runs [operations](Op) on an engine and on a model of it side by side and compares what can be seen of both after
 //! each. The engine is inline, so that everything happens in an order the operations give. Property tests and fuzz targets
-//! make up the operations.
+//! make up the operations. [`backends`] has what the tests of the compiled backends have in common.
 #![allow(missing_docs, reason = "not for anybody outside of this workspace")]
 
 pub mod arena;
+#[allow(unsafe_code)]
+pub mod backends;
 mod faults;
 mod model;
 pub mod objects;

@@ -1,106 +1,47 @@
-//! Loop entries: compiled with their function, entered with its live values, freed with it.
+//! Loop entries: compiled with their function, entered with its live values, freed with it, and left out if they fail.
 
-use crate::rig::options;
-use beadwork::{Bead, BeadInfo, CompileError, Core, Engine, Manual, Tier, TierId};
-use beadwork_arena::Arena;
+use crate::rig::{Body, Clif, Rig, options, signature, whole};
+use beadwork::CompileError;
+use beadwork_checks::backends::loops;
 use beadwork_cranelift::ir::condcodes::IntCC;
-use beadwork_cranelift::ir::{Type, Value, types as t};
+use beadwork_cranelift::ir::{StackSlotData, StackSlotKind, Type, Value, types as t};
 use beadwork_cranelift::types::I64;
-use beadwork_cranelift::{
-    AbiParam, CraneliftBackend, CraneliftBuilder, Entry, Frontend, FunctionUnit, InstBuilder, LiveValue,
-    OptLevel,
-};
-use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Arc, Mutex};
+use beadwork_cranelift::{Entry, FunctionUnit, InstBuilder, LiveValue, OptLevel};
 
-type Build = Box<dyn Fn(&mut FunctionUnit<'_, '_>, Bead) -> Result<(), CompileError> + Send + Sync>;
-
-/// Builds one function with whatever entries it likes, and keeps what went wrong with them.
-pub(crate) struct Loops {
-    build: Build,
-    failed: Arc<Mutex<Vec<(u64, String)>>>,
-}
-
-impl Frontend for Loops {
-    fn build(&self, unit: &mut FunctionUnit<'_, '_>) -> Result<(), CompileError> {
-        let bead = unit.job().bead();
-        (self.build)(unit, bead)
-    }
-
-    fn loop_failed(&self, _: Bead, site: u64, error: &CompileError) {
-        self.failed.lock().unwrap().push((site, error.to_string()));
-    }
-}
-
-pub(crate) struct Rig {
-    pub(crate) engine: Engine,
-    pub(crate) backend: Arc<CraneliftBackend<Loops>>,
-    bead: Bead,
-    pub(crate) failed: Arc<Mutex<Vec<(u64, String)>>>,
-}
-
-impl Rig {
-    pub(crate) fn new(
-        options: CraneliftBuilder,
-        build: impl Fn(&mut FunctionUnit<'_, '_>, Bead) -> Result<(), CompileError> + Send + Sync + 'static,
-    ) -> Rig {
-        let failed = Arc::new(Mutex::new(Vec::new()));
-        let frontend = Loops { build: Box::new(build), failed: failed.clone() };
-        let backend = Arc::new(options.build(frontend).unwrap());
-        let tier = Tier::new(backend.clone()).policy(Manual);
-        let engine = Engine::builder().inline().capacity(16).tier(tier).build().unwrap();
-        let bead = engine.register_with(Core::new(0), &BeadInfo::named("looped")).unwrap();
-        let rig = Rig { engine, backend, bead, failed };
-        rig.compile();
-        rig
-    }
-
-    fn compile(&self) {
-        self.engine.promote(self.bead, TierId::BASELINE).unwrap();
-        self.engine.run_pending(usize::MAX);
-    }
-
-    pub(crate) fn has(&self, site: u64) -> bool {
-        self.engine.pin().osr_entry(self.bead, site).is_some()
-    }
-
-    /// Calls the entry for calls.
-    pub(crate) fn call(&self, x: i64) -> i64 {
-        let pinned = self.engine.pin();
-        let code = pinned.code(self.bead).expect("the function is not compiled");
-        // SAFETY: every function here is `i64 -> i64`; the mutator is pinned during the call.
-        let f: extern "C-unwind" fn(i64) -> i64 = unsafe { std::mem::transmute(code.as_ptr()) };
-        f(x)
-    }
-
-    /// Calls a loop entry with a frame.
-    fn enter<T>(&self, site: u64, frame: &mut [T]) -> i64 {
-        let pinned = self.engine.pin();
-        let code = pinned.osr_entry(self.bead, site).expect("there is no such entry");
-        // SAFETY: every loop entry here takes the address of a frame that is as long as it expects.
-        let f: extern "C-unwind" fn(*mut T) -> i64 = unsafe { std::mem::transmute(code.as_ptr()) };
-        f(frame.as_mut_ptr())
-    }
-}
-
-/// `i64 -> i64`, for calls and for loop entries alike: a frame's address is an `i64`, too.
-pub(crate) fn begin(unit: &mut FunctionUnit<'_, '_>) -> Value {
-    let mut signature = unit.new_signature();
-    signature.params.push(AbiParam::new(I64));
-    signature.returns.push(AbiParam::new(I64));
-    unit.begin(&signature)[0]
-}
-
-pub(crate) fn answer(unit: &mut FunctionUnit<'_, '_>, value: Value) -> Result<(), CompileError> {
-    unit.builder().ins().return_(&[value]);
-    Ok(())
+beadwork_checks::properties! { Clif:
+    loops::{
+        sites_are_any_numbers_and_asking_twice_is_asking_once,
+        a_frontend_that_asks_for_no_loop_entry_is_asked_for_none,
+        a_frontend_that_does_not_look_which_entry_it_builds_gets_no_loop_entry,
+        a_loop_entry_that_has_no_place_leaves_the_function_its_own,
+        a_panic_passes_through_a_loop_entry_and_profilers_know_its_name,
+        loop_entries_call_through_slots_and_take_the_hidden_argument_like_functions,
+    },
 }
 
 /// A function that answers its argument, with these loop entries.
-pub(crate) fn identity(unit: &mut FunctionUnit<'_, '_>, sites: &[u64]) -> Result<(), CompileError> {
-    sites.iter().for_each(|&site| unit.add_loop_entry(site));
-    let x = begin(unit);
-    answer(unit, x)
+fn identity(
+    sites: &'static [u64],
+    build_loop: impl Fn(&mut FunctionUnit<'_, '_>, u64) -> Result<(), CompileError> + Send + Sync + 'static,
+) -> Body {
+    whole(move |unit, _| match unit.entry() {
+        Entry::Function => {
+            sites.iter().for_each(|&site| unit.add_loop_entry(site));
+            let x = begin(unit);
+            answer(unit, x)
+        }
+        Entry::Loop(site) => build_loop(unit, site),
+    })
+}
+
+/// For calls and for loop entries alike: a frame's address is an `i64`, too.
+fn begin(unit: &mut FunctionUnit<'_, '_>) -> Value {
+    unit.begin(&signature(unit))[0]
+}
+
+fn answer(unit: &mut FunctionUnit<'_, '_>, value: Value) -> Result<(), CompileError> {
+    unit.builder().ins().return_(&[value]);
+    Ok(())
 }
 
 const TYPES: [Type; 12] = [
@@ -137,10 +78,7 @@ fn live_values_of_every_type_and_number_cross_over_bit_by_bit_from_and_to_unalig
             // Odd, so that nothing is aligned.
             let (from, middle) = packed(count, 1);
             let (to, end) = packed(count, middle + 1);
-            let rig = Rig::new(options().opt_level(level), move |unit, _| {
-                if unit.entry() == Entry::Function {
-                    return identity(unit, &[7]);
-                }
+            let body = identity(&[7], move |unit, _| {
                 let frame = begin(unit);
                 let values = unit.load_live(frame, &from);
                 assert_eq!(values.len(), count);
@@ -148,19 +86,24 @@ fn live_values_of_every_type_and_number_cross_over_bit_by_bit_from_and_to_unalig
                 let count = unit.builder().ins().iconst(I64, count as i64);
                 answer(unit, count)
             });
+            let rig = Rig::compiled(options().opt_level(level), vec![body]);
             let mut frame: Vec<u8> = (0..end).map(|i| (i * 37 + 11) as u8).collect();
             let mut expected = frame.clone();
             expected.copy_within(1..middle as usize, middle as usize + 1);
-            assert_eq!(rig.enter(7, &mut frame), count as i64, "{:?}", rig.failed);
+            assert_eq!(rig.enter(0, 7, &mut frame), count as i64);
             assert_eq!(frame, expected, "{count} values, {level:?}");
-            assert_eq!(rig.call(5), 5);
+            assert_eq!(rig.call(0, 5), 5);
         }
     }
 }
 
 /// `for i in 0..n { for j in 0..i { sum = sum * 31 + j } }`, as a function of `n` or from the frame `[n, sum, i, j]` at the
 /// header of the outer (site 1) or the inner loop (site 2).
-fn nest(unit: &mut FunctionUnit<'_, '_>) -> Result<(), CompileError> {
+fn nest() -> Body {
+    whole(|unit, _| build_nest(unit))
+}
+
+fn build_nest(unit: &mut FunctionUnit<'_, '_>) -> Result<(), CompileError> {
     if unit.entry() == Entry::Function {
         unit.add_loop_entry(2);
         unit.add_loop_entry(1);
@@ -219,142 +162,44 @@ fn nest(unit: &mut FunctionUnit<'_, '_>) -> Result<(), CompileError> {
 
 #[test]
 fn a_loop_nest_entered_at_any_iteration_of_any_loop_ends_with_the_functions_result() {
-    for level in [OptLevel::None, OptLevel::Speed] {
-        let rig = Rig::new(options().opt_level(level), |unit, _| nest(unit));
-        let n = 9;
-        let (mut sum, mut entered) = (0_i64, 0);
-        for i in 0..n {
-            assert_eq!(rig.enter(1, &mut [n, sum, i]), rig.call(n), "{level:?}, outer loop at {i}");
-            for j in 0..i {
-                assert_eq!(
-                    rig.enter(2, &mut [n, sum, i, j]),
-                    rig.call(n),
-                    "{level:?}, inner loop at {i}, {j}"
-                );
-                sum = sum.wrapping_mul(31).wrapping_add(j);
-                entered += 1;
-            }
-        }
-        assert_eq!((rig.call(n), entered), (sum, 36));
-        let stats = rig.backend.stats();
-        assert_eq!((stats.compiled, stats.loop_entries, stats.loop_entries_failed), (1, 2, 0));
-    }
-}
-
-#[test]
-fn sites_are_any_numbers_and_asking_twice_is_asking_once() {
-    const SITES: [u64; 6] = [u64::MAX, 0, 1 << 63, 3, 0x1234_5678_9abc_def1, 2];
-    let rig = Rig::new(options(), |unit, _| match unit.entry() {
-        Entry::Function => identity(unit, &[SITES, SITES].concat()),
-        Entry::Loop(site) => {
-            // Changes nothing: this entry asks for no others.
-            unit.add_loop_entry(99);
-            begin(unit);
-            let site = unit.builder().ins().iconst(I64, site.cast_signed());
-            answer(unit, site)
-        }
-    });
-    for site in SITES {
-        assert_eq!(rig.enter(site, &mut [0_u8; 0]).cast_unsigned(), site);
-    }
-    assert!(!rig.has(99) && !rig.has(1) && !rig.has(4));
-    assert_eq!(rig.backend.stats().loop_entries, SITES.len() as u64);
-}
-
-#[test]
-fn a_frontend_that_asks_for_no_loop_entry_is_asked_for_none() {
-    let rig = Rig::new(options(), |unit, _| {
-        assert_eq!(unit.entry(), Entry::Function);
-        identity(unit, &[])
-    });
-    assert_eq!((rig.call(3), rig.has(0)), (3, false));
+    loops::a_nest_entered_at_any_iteration_of_any_loop_ends_with_the_functions_result::<Clif>(nest);
 }
 
 #[test]
 fn all_entries_of_a_compile_are_one_block_and_go_with_it_once() {
-    let rig = Rig::new(options(), |unit, _| nest(unit));
-    let first = rig.backend.stats();
-    assert_eq!(first.arena.live_blocks, 1);
-    for round in 2..20 {
-        rig.engine.invalidate(rig.bead).unwrap();
-        assert!(!rig.has(1) && !rig.has(2), "entries of code that was taken back");
-        rig.engine.reclaim();
-        let stats = rig.backend.stats();
-        assert_eq!((stats.arena.live_blocks, stats.arena.live_bytes), (0, 0));
-        assert_eq!(stats.arena.unwind_tables, 0);
-        rig.compile();
-        assert_eq!(rig.enter(2, &mut [3_i64, 0, 0, 0]), rig.call(3));
-        let stats = rig.backend.stats();
-        assert_eq!((stats.compiled, stats.loop_entries), (round, 2 * round));
-        assert_eq!(stats.arena.live_bytes, first.arena.live_bytes, "the same place is used again");
-    }
-    let arena = rig.backend.arena().clone();
-    drop(rig);
-    assert_eq!(arena.stats().live_bytes, 0);
-}
-
-extern "C-unwind" fn raise(x: i64) -> i64 {
-    std::panic::panic_any(x)
+    loops::all_entries_are_one_block::<Clif>(nest);
 }
 
 #[test]
-fn a_panic_passes_through_a_loop_entry_and_profilers_know_its_name() {
-    let arena = Arena::builder().perf_map(true).build().unwrap();
-    let options = options().arena(arena).symbol("raise", raise as *const u8);
-    let rig = Rig::new(options, |unit, _| {
-        if unit.entry() == Entry::Function {
-            return identity(unit, &[5, 6]);
+fn each_loop_entry_fails_for_itself_and_says_why() {
+    let body = identity(&[0, 1, 2, 3, 4, 5, 6, 7], |unit, site| {
+        if site == 1 {
+            return Err(CompileError::failed("no such loop"));
         }
         let frame = begin(unit);
-        let live: Vec<_> = (0..12).map(|n| LiveValue::new(I64, n * 8)).collect();
-        // Many values are alive, so callee-saved registers are in use and have to be restored.
-        let values = unit.load_live(frame, &live);
-        let mut signature = unit.new_signature();
-        signature.params.push(AbiParam::new(I64));
-        signature.returns.push(AbiParam::new(I64));
-        let raise = unit.symbol("raise", &signature);
-        let call = unit.builder().ins().call(raise, &[values[0]]);
-        let result = unit.builder().inst_results(call)[0];
-        let sum = values.into_iter().fold(result, |sum, value| unit.builder().ins().iadd(sum, value));
-        answer(unit, sum)
-    });
-    for site in [5, 6] {
-        let mut frame = [40 + site as i64; 12];
-        let caught = catch_unwind(AssertUnwindSafe(|| rig.enter(site, &mut frame))).unwrap_err();
-        assert_eq!(caught.downcast_ref::<i64>(), Some(&(40 + site as i64)));
-    }
-    let path = format!("/tmp/perf-{}.map", std::process::id());
-    let map = std::fs::read_to_string(&path).unwrap();
-    let _ = std::fs::remove_file(path);
-    for name in [" looped[T1]\n", " looped@5[T1]\n", " looped@6[T1]\n"] {
-        assert!(map.contains(name), "{map}");
-    }
-}
-
-#[test]
-fn loop_entries_call_through_slots_and_take_the_hidden_argument_like_functions() {
-    let rig = Rig::new(options().pass_callee_bits(true), |unit, bead| {
-        let entry = unit.entry();
-        if entry == Entry::Function {
-            unit.add_loop_entry(1);
+        match site {
+            2 => panic!("a bug in loop {site}"),
+            3 => drop(unit.symbol_address("missing_thing")),
+            4 => drop(unit.builder().ins().ireduce(t::I32, frame)),
+            5 => return Ok(()),
+            6 => {
+                let data = StackSlotData::new(StackSlotKind::ExplicitSlot, 4096, 0);
+                let slot = unit.builder().create_sized_stack_slot(data);
+                unit.builder().ins().stack_store(I64, frame, slot, 0);
+            }
+            _ => {}
         }
-        let x = begin(unit);
-        if entry == Entry::Function {
-            // Its address is asked for by both entries.
-            unit.code_pointer(bead);
-            return answer(unit, x);
-        }
-        let value = unit.load_live(x, &[LiveValue::new(I64, 8)])[0];
-        let mut signature = unit.new_signature();
-        signature.params.push(AbiParam::new(I64));
-        signature.returns.push(AbiParam::new(I64));
-        let call = unit.call_bead(bead, &signature, &[value]);
-        let result = unit.builder().inst_results(call)[0];
-        answer(unit, result)
+        let value = if site == 4 { unit.builder().ins().ireduce(t::I32, frame) } else { frame };
+        answer(unit, value)
     });
-    let pinned = rig.engine.pin();
-    let code = pinned.osr_entry(rig.bead, 1).expect("an entry");
-    // SAFETY: with callee bits every entry is `(u64, i64) -> i64`; the mutator is pinned during the call.
-    let f: extern "C" fn(u64, *const i64) -> i64 = unsafe { std::mem::transmute(code.as_ptr()) };
-    assert_eq!(f(rig.bead.to_bits(), [0, 77].as_ptr()), 77);
+    let rig = Rig::compiled(options().max_frame_bytes(1 << 10), vec![body]);
+    let reasons = [
+        "no such loop",
+        "a bug in loop 2",
+        "missing_thing",
+        "function_0@4",
+        "no instruction",
+        "limit is 1024",
+    ];
+    loops::each_fails_for_itself_and_says_why(&rig, reasons);
 }

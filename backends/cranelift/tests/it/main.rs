@@ -10,7 +10,6 @@ mod flags;
 mod jit_module;
 mod kept;
 mod lifetime;
-mod loop_failures;
 mod loops;
 mod parallel;
 mod rig;

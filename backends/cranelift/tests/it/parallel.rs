@@ -1,61 +1,15 @@
 //! Several workers.
 
-use crate::rig::{Body, Rig, body, options};
-use beadwork::{Engine, TierId};
-use beadwork_cranelift::{InstBuilder, OptLevel};
-use std::sync::{Arc, Condvar, Mutex};
-use std::time::Duration;
-
-/// Far more than any of these tests takes; only a hang reaches it.
-const PATIENCE: Duration = Duration::from_secs(120);
+use crate::rig::{Clif, options};
+use beadwork_checks::backends::parallel;
+use beadwork_cranelift::OptLevel;
 
 #[test]
 fn two_workers_compile_at_the_same_time() {
-    // Each of the two functions waits, inside its frontend, for the other one to be there too.
-    let inside = Arc::new((Mutex::new(0), Condvar::new()));
-    let meeting = |inside: Arc<(Mutex<u32>, Condvar)>| -> Body {
-        body(move |_, x, _| {
-            let (count, arrived) = &*inside;
-            let mut here = count.lock().unwrap();
-            *here += 1;
-            arrived.notify_all();
-            let (_here, wait) = arrived.wait_timeout_while(here, PATIENCE, |here| *here < 2).unwrap();
-            assert!(!wait.timed_out(), "the other worker never came");
-            Ok(x)
-        })
-    };
-    let bodies = vec![meeting(inside.clone()), meeting(inside)];
-    let rig = Rig::with(Engine::builder().workers(2), options(), bodies);
-    for &bead in &rig.beads {
-        rig.engine.promote(bead, TierId::BASELINE).unwrap();
-    }
-    rig.engine.drain(PATIENCE * 2).unwrap();
-    assert_eq!((rig.call(0, 5), rig.call(1, 6)), (5, 6));
+    parallel::two_at_the_same_time::<Clif>();
 }
 
 #[test]
 fn what_two_workers_compile_is_right() {
-    let arithmetic = |n: i64| {
-        body(move |unit, x, _| {
-            let mut value = x;
-            for step in 0..20 {
-                let product = unit.builder().ins().imul_imm_s(value, n + step);
-                value = unit.builder().ins().bxor(product, x);
-            }
-            Ok(value)
-        })
-    };
-    let expected = |n: i64, x: i64| (0..20).fold(x, |value: i64, step| value.wrapping_mul(n + step) ^ x);
-    let bodies = (0..1000).map(arithmetic).collect();
-    let engine = Engine::builder().workers(2);
-    let rig = Rig::with(engine, options().opt_level(OptLevel::None), bodies);
-    for &bead in &rig.beads {
-        rig.engine.promote(bead, TierId::BASELINE).unwrap();
-    }
-    rig.engine.drain(PATIENCE).unwrap();
-    let stats = rig.backend.stats();
-    assert_eq!((stats.compiled, stats.failed, stats.arena.live_blocks), (1000, 0, 1000));
-    for n in 0..1000 {
-        assert_eq!(rig.call(n, 12345), expected(n as i64, 12345), "function {n}");
-    }
+    parallel::so_many::<Clif>(2, 1000, options().opt_level(OptLevel::None));
 }

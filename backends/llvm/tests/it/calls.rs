@@ -1,148 +1,20 @@
 //! Calls between functions of the engine, and of the VM's runtime.
 
-use crate::rig::{Body, Rig, all_passes, body, call, call_symbol, number, options, plus, word};
-use beadwork::{Bead, Engine};
-use beadwork_llvm::inkwell::IntPredicate;
-use beadwork_llvm::inkwell::values::IntValue;
-use beadwork_llvm::{BuildError, FunctionUnit, LlvmBackend};
-use std::cell::RefCell;
+use crate::rig::{Llvm, Rig, all_passes, body, call, call_symbol, options, plus, word};
+use beadwork_llvm::LlvmBackend;
 
-thread_local! {
-    /// What the stub below was called with.
-    static INTERPRETED: RefCell<Vec<(u64, i64)>> = const { RefCell::new(Vec::new()) };
-}
-
-/// The interpreter of these tests: function 0 is "is even", function 1 is "is odd".
-extern "C" fn stub(bits: u64, x: i64) -> i64 {
-    INTERPRETED.with_borrow_mut(|calls| calls.push((bits, x)));
-    let index = Bead::from_bits(bits).expect("the callee's bits").index();
-    i64::from(x % 2 == i64::from(index))
-}
-
-fn interpreted() -> Vec<(u64, i64)> {
-    INTERPRETED.take()
-}
-
-/// `if x == 0 { at_zero } else { other(x - 1) }`
-fn step_down(at_zero: i64, other: usize) -> Body {
-    body(move |unit, x, all| {
-        let less = unit.builder().build_int_sub(x, number(unit, 1), "")?;
-        unless_zero(unit, x, at_zero, |unit| call(unit, all[other], less))
-    })
-}
-
-/// `if x == 0 { at_zero } else { otherwise() }`
-fn unless_zero<'c>(
-    unit: &mut FunctionUnit<'c, '_>,
-    x: IntValue<'c>,
-    at_zero: i64,
-    otherwise: impl FnOnce(&mut FunctionUnit<'c, '_>) -> Result<IntValue<'c>, BuildError>,
-) -> Result<IntValue<'c>, BuildError> {
-    let (more, done) = (unit.append_block("more")?, unit.append_block("done")?);
-    let entry = unit.builder().get_insert_block().expect("begin opened a block");
-    let zero = unit.builder().build_int_compare(IntPredicate::EQ, x, number(unit, 0), "")?;
-    unit.builder().build_conditional_branch(zero, done, more)?;
-    unit.builder().position_at_end(more);
-    let other = otherwise(unit)?;
-    unit.builder().build_unconditional_branch(done)?;
-    unit.builder().position_at_end(done);
-    let result = unit.builder().build_phi(word(unit), "")?;
-    result.add_incoming(&[(&number(unit, at_zero), entry), (&other, more)]);
-    Ok(result.as_basic_value().into_int_value())
-}
-
-fn parity() -> Rig {
-    let engine = Engine::builder().inline().fallback(stub as *const u8);
-    let options = LlvmBackend::builder().pass_callee_bits(true);
-    Rig::with(engine, options, vec![step_down(1, 1), step_down(0, 0)])
-}
-
-#[test]
-fn a_callee_without_code_is_interpreted_and_learns_who_it_is() {
-    let rig = parity();
-    rig.compile([0]);
-    assert_eq!((rig.call_with_bits(0, 0), rig.call_with_bits(0, 7)), (1, 0));
-    assert_eq!(interpreted(), [(rig.beads[1].to_bits(), 6)]);
-}
-
-#[test]
-fn mutual_recursion_runs_natively_once_both_are_compiled() {
-    let rig = parity();
-    rig.compile([0, 1]);
-    assert_eq!((rig.call_with_bits(0, 1000), rig.call_with_bits(1, 1000)), (1, 0));
-    assert_eq!(interpreted(), []);
-}
-
-#[test]
-fn a_callee_is_retargeted_and_removed_under_callers_that_stay_as_they_are() {
-    let rig = parity();
-    rig.compile([0, 1]);
-    let version = rig.engine.version(rig.beads[0]);
-    rig.engine.invalidate(rig.beads[1]).unwrap();
-    assert_eq!(rig.call_with_bits(0, 4), 1);
-    assert_eq!(interpreted(), [(rig.beads[1].to_bits(), 3)]);
-    rig.compile([1]);
-    assert_eq!((rig.call_with_bits(0, 4), interpreted().len()), (1, 0));
-    rig.engine.remove(rig.beads[1]).unwrap();
-    rig.engine.reclaim();
-    // A new function does not get the index whose slot is embedded.
-    let newcomer = rig.engine.register(1.into()).unwrap();
-    assert_ne!(newcomer.index(), rig.beads[1].index());
-    assert_eq!(rig.call_with_bits(0, 4), 1);
-    assert_eq!(interpreted(), [(rig.beads[1].to_bits(), 3)]);
-    assert_eq!(rig.engine.version(rig.beads[0]), version);
-}
-
-/// Calls the function after it twice, each time followed by the runtime.
-fn caller() -> Body {
-    body(|unit, x, all| {
-        let mut value = x;
-        for _ in 0..2 {
-            value = call(unit, all[1], value)?;
-            value = call_symbol(unit, "between", value)?;
-        }
-        Ok(value)
-    })
-}
-
-#[test]
-fn a_slot_is_read_at_every_call() {
-    thread_local!(static BETWEEN: RefCell<Option<Box<dyn Fn()>>> = const { RefCell::new(None) });
-    extern "C" fn between(x: i64) -> i64 {
-        if let Some(between) = BETWEEN.take() {
-            between();
-        }
-        x
-    }
-    for passes in all_passes() {
-        let engine = Engine::builder().inline().fallback(stub as *const u8);
-        let options = LlvmBackend::builder().passes(passes).pass_callee_bits(true);
-        let rig =
-            Rig::with(engine, options.symbol("between", between as *const u8), vec![caller(), plus(100)]);
-        rig.compile([0, 1]);
-        let (engine, callee) = (rig.engine.clone(), rig.beads[1]);
-        BETWEEN.set(Some(Box::new(move || {
-            engine.invalidate(callee).unwrap();
-        })));
-        // The first call runs the code, the second one finds the stub, which knows 101 as odd.
-        assert_eq!(rig.call_with_bits(0, 1), 1);
-        assert_eq!(interpreted(), [(callee.to_bits(), 101)]);
-    }
-}
-
-#[test]
-fn without_a_fallback_a_code_pointer_is_null_until_there_is_code() {
-    let caller = body(|unit, x, all| {
-        let code = unit.code_pointer(all[1])?;
-        let code = unit.builder().build_ptr_to_int(code, word(unit), "")?;
-        let callee = all[1];
-        unless_zero(unit, code, -1, |unit| call(unit, callee, x))
-    });
-    let rig = Rig::new(options(), vec![caller, plus(1)]);
-    rig.compile([0]);
-    assert_eq!(rig.call(0, 5), -1);
-    rig.compile([1]);
-    assert_eq!(rig.call(0, 5), 6);
+beadwork_checks::properties! { Llvm:
+    calls::{
+        recursion_goes_through_the_functions_own_slot,
+        a_callee_without_code_is_reached_through_the_fallback_and_learned_from_its_bits,
+        mutual_recursion_runs_natively_once_both_are_compiled,
+        an_invalidated_callee_is_interpreted_again_by_callers_that_stay_as_they_are,
+        a_recompiled_callee_is_reached_by_callers_that_stay_as_they_are,
+        a_removed_callee_leaves_the_fallback_to_callers_that_embed_its_slot,
+        a_slot_is_read_at_every_call,
+        without_a_fallback_a_code_pointer_is_null_until_there_is_code,
+        two_tiers_of_one_engine_share_an_arena,
+    },
 }
 
 #[test]
@@ -193,35 +65,6 @@ fn a_library_function_given_as_a_symbol_is_the_one_that_is_called() {
     let rig = Rig::new(plain, vec![rounds]);
     rig.compile([0]);
     assert_eq!(rig.call(0, 4), 1006);
-}
-
-#[test]
-fn two_tiers_of_one_engine_share_an_arena() {
-    let arena = beadwork_arena::Arena::builder().build().unwrap();
-    let tier = |n: u64| {
-        let options = LlvmBackend::builder().arena(arena.clone());
-        let frontend = move |unit: &mut FunctionUnit<'_, '_>| {
-            let word = unit.context().i64_type();
-            let x = unit.begin(word.fn_type(&[word.into()], false))[0].into_int_value();
-            let sum = unit.builder().build_int_add(x, word.const_int(n, false), "")?;
-            unit.builder().build_return(Some(&sum))?;
-            Ok(())
-        };
-        beadwork::Tier::new(options.build(frontend).unwrap()).policy(beadwork::Manual)
-    };
-    let engine = Engine::builder().inline().tier(tier(1)).tier(tier(2)).build().unwrap();
-    let bead = engine.register(0.into()).unwrap();
-    for number in [1, 2] {
-        engine.promote(bead, beadwork::TierId::new(number).unwrap()).unwrap();
-        engine.run_pending(usize::MAX);
-        let m = engine.mutator();
-        let code = m.code(bead).unwrap();
-        // SAFETY: both tiers build `i64 -> i64`, and `m` passes no safepoint during the call.
-        let f: extern "C" fn(i64) -> i64 = unsafe { std::mem::transmute(code.as_ptr()) };
-        assert_eq!(f(10), 10 + i64::from(number));
-    }
-    engine.reclaim();
-    assert_eq!(arena.stats().live_blocks, 1, "the first tier's code was superseded and freed");
 }
 
 #[test]

@@ -1,9 +1,9 @@
 //! Counting in native code.
 
 use crate::rig::{all_passes, number, options};
-use beadwork::{
-    Archive, Bead, BeadInfo, CallSite, Core, Engine, ITERATIONS_PER_CALL, MemoryStore, Mutator, Profile,
-    RawMutator, Reentered, Threshold, Tier, TierId,
+use beadwork::{Archive, Bead, BeadInfo, Core, Engine, MemoryStore, Profile, Threshold, Tier};
+use beadwork_checks::backends::counting::{
+    self, T1, call, compile, count_call, count_loop, count_target, t2,
 };
 use beadwork_llvm::inkwell::context::Context;
 use beadwork_llvm::inkwell::memory_buffer::MemoryBuffer;
@@ -15,35 +15,9 @@ use beadwork_llvm::inkwell::targets::{
 use beadwork_llvm::inkwell::types::FunctionType;
 use beadwork_llvm::inkwell::values::{BasicValueEnum, IntValue};
 use beadwork_llvm::inkwell::{AddressSpace, IntPredicate};
-use beadwork_llvm::{
-    BuildError, FunctionUnit, ITERATIONS_PER_REPORT, LlvmBackend, LlvmBuilder, OptimizationLevel, Passes,
-};
+use beadwork_llvm::{BuildError, FunctionUnit, LlvmBackend, LlvmBuilder, OptimizationLevel, Passes};
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
-
-const T1: TierId = TierId::BASELINE;
-
-fn t2() -> TierId {
-    TierId::new(2).unwrap()
-}
-
-extern "C" fn count_call(context: RawMutator, bits: u64) {
-    // SAFETY: the native code of these tests passes on what it got inside `native_scope`.
-    unsafe { Reentered::from_raw(context) }.native_call(Bead::from_bits(bits).unwrap());
-}
-
-extern "C" fn count_loop(context: RawMutator, bits: u64, site: u64, iterations: u32) {
-    assert_eq!((site, iterations), (7, ITERATIONS_PER_REPORT));
-    // SAFETY: as above.
-    let m = unsafe { Reentered::from_raw(context) };
-    m.native_iterations(Bead::from_bits(bits).unwrap(), site, iterations);
-}
-
-extern "C" fn count_target(context: RawMutator, site: u32, callee: u64) {
-    // SAFETY: as above.
-    let m = unsafe { Reentered::from_raw(context) };
-    m.native_target(CallSite::from_bits(site), Bead::from_bits(callee).unwrap());
-}
 
 /// `(context, x) -> x`
 fn signature<'c>(unit: &FunctionUnit<'c, '_>) -> FunctionType<'c> {
@@ -128,19 +102,6 @@ where
     builder.tier(tier(Passes::O3, threshold)).build().unwrap()
 }
 
-fn compile(engine: &Engine, bead: Bead, tier: TierId) {
-    engine.promote(bead, tier).unwrap();
-    engine.run_pending(usize::MAX);
-    assert_eq!(engine.tier(bead), Ok(tier), "{:?}", engine.fault(bead, tier));
-}
-
-fn call(m: &Mutator, bead: Bead, x: i64) -> i64 {
-    let code = m.code(bead).unwrap();
-    // SAFETY: the frontends of this file declare functions of this type, and `code` borrows the mutator.
-    let native: extern "C" fn(RawMutator, i64) -> i64 = unsafe { std::mem::transmute(code.as_ptr()) };
-    m.native_scope(|raw| native(raw, x))
-}
-
 #[test]
 fn p35_a_function_called_by_native_code_only_reaches_the_next_tier_and_its_caller_calls_that() {
     let engine = engine(true, 1_000, |unit| match unit.job().core()?.get() {
@@ -151,16 +112,7 @@ fn p35_a_function_called_by_native_code_only_reaches_the_next_tier_and_its_calle
             Ok(call.try_as_basic_value().unwrap_basic().into_int_value())
         }),
     });
-    let beads: Vec<_> = engine.register_many((0..2).map(Core::new)).unwrap().iter().collect();
-    beads.iter().for_each(|&bead| compile(&engine, bead, T1));
-    let m = engine.mutator();
-    assert_eq!(call(&m, beads[1], 999), 999 * 1_000 / 2);
-    engine.run_pending(usize::MAX);
-    assert_eq!((engine.tier(beads[0]), engine.invocations(beads[0])), (Ok(T1), Ok(999)));
-    assert_eq!(call(&m, beads[1], 1), 1);
-    engine.run_pending(usize::MAX);
-    assert_eq!(engine.tier(beads[0]), Ok(t2()));
-    assert_eq!(call(&m, beads[1], 10), 55);
+    counting::called_by_native_code_only_it_reaches_the_next_tier_and_its_caller_calls_that(&engine);
 }
 
 #[test]
@@ -195,17 +147,7 @@ fn kept_code_counts_in_the_engine_it_is_loaded_into() {
 #[test]
 fn a_native_loop_promotes_its_function_during_its_first_call() {
     let engine = engine(true, 1_000, |unit| sum(unit, |_, _, x| Ok(x)));
-    let bead = engine.register(Core::new(0)).unwrap();
-    compile(&engine, bead, T1);
-    let m = engine.mutator();
-    let enough = i64::from((1_000 * ITERATIONS_PER_CALL).next_multiple_of(ITERATIONS_PER_REPORT));
-    let half = enough / 2;
-    assert_eq!(call(&m, bead, half), half * (half + 1) / 2);
-    assert_eq!(engine.run_pending(usize::MAX), 0);
-    assert_eq!(call(&m, bead, enough), enough * (enough + 1) / 2);
-    engine.run_pending(usize::MAX);
-    assert_eq!(engine.tier(bead), Ok(t2()));
-    assert_eq!(call(&m, bead, enough), enough * (enough + 1) / 2);
+    counting::a_native_loop_promotes_its_function_during_its_first_call(&engine);
 }
 
 #[test]
@@ -262,19 +204,7 @@ fn blocks_and_callees_that_native_code_counts_are_read_by_the_next_tier() {
             Ok(x)
         })
     });
-    let bead = engine.register(Core::new(0)).unwrap();
-    compile(&engine, bead, T1);
-    let m = engine.mutator();
-    assert_eq!([3, 3, 5].map(|x| call(&m, bead, x)), [6, 6, 15]);
-    compile(&engine, bead, t2());
-    let profile = seen.lock().unwrap().clone().unwrap();
-    assert_eq!(profile.blocks(), [0, 11]);
-    assert_eq!(profile.call_sites()[0].only(), Some((Bead::from_bits(2 << 32).unwrap(), 11)));
-    let other = profile.call_sites()[1];
-    assert!(other.is_megamorphic() && other.calls() == 11);
-    assert_eq!(other.targets().map(|(_, calls)| calls).collect::<Vec<_>>(), [3, 3, 3, 1]);
-    assert_eq!(call(&m, bead, 5), 15);
-    assert_eq!(engine.profile(bead).unwrap().unwrap().blocks(), [0, 11], "the highest tier does not count");
+    counting::blocks_and_callees_are_read_by_the_next_tier(&engine, &seen);
 }
 
 /// The assembly of what a frontend builds in the first tier, after `passes`: labels and instructions.

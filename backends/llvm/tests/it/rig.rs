@@ -1,44 +1,30 @@
-//! An engine, a backend, and a program given as a list of function bodies.
+//! The backend as the common properties take it, and functions in its own IR.
 
-use beadwork::{Bead, BeadInfo, CompileError, Core, Engine, EngineBuilder, Event, Manual, Tier, TierId};
+use beadwork::{Bead, CompileError};
+use beadwork_checks::backends::{Ir, Seen, Tested, Value, With};
+use beadwork_llvm::inkwell::IntPredicate;
+use beadwork_llvm::inkwell::builder::{Builder, BuilderError};
 use beadwork_llvm::inkwell::types::{FunctionType, IntType};
 use beadwork_llvm::inkwell::values::IntValue;
-use beadwork_llvm::{BuildError, Frontend, FunctionUnit, LlvmBackend, LlvmBuilder, Passes};
-use std::sync::{Arc, Mutex, OnceLock};
-use std::time::Duration;
+use beadwork_llvm::{
+    BackendStats, BuildError, Entry, Frontend, FunctionUnit, LiveValue, LlvmBackend, LlvmBuilder, Passes,
+};
 
-/// Far more than any of these tests takes; only a hang reaches it.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(120);
+pub(crate) type Rig = beadwork_checks::backends::Rig<Llvm>;
 
-/// Builds a function after its signature was declared: gets the parameter and all functions, answers the result.
-pub(crate) trait Build: Send + Sync + 'static {
-    fn build<'c>(
-        &self,
-        unit: &mut FunctionUnit<'c, '_>,
-        x: IntValue<'c>,
-        all: &[Bead],
-    ) -> Result<IntValue<'c>, BuildError>;
-}
+/// Builds a function.
+pub(crate) type Body =
+    Box<dyn Fn(&mut FunctionUnit<'_, '_>, &[Bead]) -> Result<(), BuildError> + Send + Sync>;
 
-impl<F> Build for F
+/// A function that declares its own signature, and ends itself.
+pub(crate) fn whole<F>(build: F) -> Body
 where
-    F: for<'c> Fn(&mut FunctionUnit<'c, '_>, IntValue<'c>, &[Bead]) -> Result<IntValue<'c>, BuildError>
-        + Send
-        + Sync
-        + 'static,
+    F: Fn(&mut FunctionUnit<'_, '_>, &[Bead]) -> Result<(), BuildError> + Send + Sync + 'static,
 {
-    fn build<'c>(
-        &self,
-        unit: &mut FunctionUnit<'c, '_>,
-        x: IntValue<'c>,
-        all: &[Bead],
-    ) -> Result<IntValue<'c>, BuildError> {
-        self(unit, x, all)
-    }
+    Box::new(build)
 }
 
-pub(crate) type Body = Box<dyn Build>;
-
+/// A function `i64 -> i64`: gets the parameter and all functions, answers the result.
 pub(crate) fn body<F>(build: F) -> Body
 where
     F: for<'c> Fn(&mut FunctionUnit<'c, '_>, IntValue<'c>, &[Bead]) -> Result<IntValue<'c>, BuildError>
@@ -46,7 +32,13 @@ where
         + Sync
         + 'static,
 {
-    Box::new(build)
+    whole(move |unit, all| {
+        let signature = signature(unit);
+        let x = unit.begin(signature)[0].into_int_value();
+        let result = build(unit, x, all)?;
+        unit.builder().build_return(Some(&result))?;
+        Ok(())
+    })
 }
 
 /// A function that answers its parameter plus `n`.
@@ -90,40 +82,6 @@ pub(crate) fn call_symbol<'c>(
     Ok(call.try_as_basic_value().unwrap_basic().into_int_value())
 }
 
-/// The frontend: a function's core is its number.
-pub(crate) struct Program {
-    bodies: Vec<Body>,
-    beads: Arc<OnceLock<Vec<Bead>>>,
-}
-
-/// The key of the first function.
-const KEYS: u64 = 0x1000;
-
-impl Frontend for Program {
-    fn function(&self, key: u64) -> Option<Bead> {
-        let number = usize::try_from(key.checked_sub(KEYS)?).ok()?;
-        self.beads.get()?.get(number).copied()
-    }
-
-    fn build(&self, unit: &mut FunctionUnit<'_, '_>) -> Result<(), BuildError> {
-        let number = unit.core()?.get();
-        let signature = signature(unit);
-        let x = unit.begin(signature)[0].into_int_value();
-        let beads = self.beads.get().map_or(&[][..], |beads| beads);
-        let result = self.bodies[number].build(unit, x, beads)?;
-        unit.builder().build_return(Some(&result))?;
-        Ok(())
-    }
-}
-
-pub(crate) struct Rig {
-    pub(crate) engine: Engine,
-    pub(crate) backend: Arc<LlvmBackend<Program>>,
-    pub(crate) beads: Vec<Bead>,
-    failures: Arc<Mutex<Vec<(Bead, CompileError)>>>,
-    installs: Arc<Mutex<Vec<(Bead, usize, Duration)>>>,
-}
-
 /// What most tests use: they are about the backend and not about what optimizations do.
 pub(crate) fn options() -> LlvmBuilder {
     LlvmBackend::builder().passes(Passes::Fast)
@@ -135,92 +93,177 @@ pub(crate) fn all_passes() -> [Passes; 5] {
     [Passes::Fast, Passes::O1, Passes::O2, Passes::O3, Passes::Text(text)]
 }
 
-impl Rig {
-    pub(crate) fn new(options: LlvmBuilder, bodies: Vec<Body>) -> Rig {
-        Rig::with(Engine::builder().inline(), options, bodies)
+/// The frontend: a function's core is its number.
+pub(crate) struct Program {
+    bodies: Vec<Body>,
+    seen: Seen,
+}
+
+impl Frontend for Program {
+    fn function(&self, key: u64) -> Option<Bead> {
+        self.seen.function(key)
     }
 
-    pub(crate) fn with(engine: EngineBuilder, options: LlvmBuilder, bodies: Vec<Body>) -> Rig {
-        Rig::beside(0, engine, options, bodies)
+    fn loop_failed(&self, _: Bead, site: u64, error: &CompileError) {
+        self.seen.loop_failed(site, error);
     }
 
-    /// With other functions registered before, so that handles and addresses are others.
-    pub(crate) fn beside(
-        strangers: usize,
-        engine: EngineBuilder,
-        options: LlvmBuilder,
-        bodies: Vec<Body>,
-    ) -> Rig {
-        let (count, beads) = (bodies.len(), Arc::new(OnceLock::new()));
-        let backend = Arc::new(options.build(Program { bodies, beads: beads.clone() }).unwrap());
-        let failures = Arc::new(Mutex::new(Vec::new()));
-        let installs = Arc::new(Mutex::new(Vec::new()));
-        let (failed, installed) = (failures.clone(), installs.clone());
-        let engine = engine
-            .capacity(1 << 12)
-            .tier(Tier::new(backend.clone()).policy(Manual))
-            .on_event(move |event| match event {
-                Event::Failed { bead, error, .. } => failed.lock().unwrap().push((*bead, error.clone())),
-                Event::Installed { bead, bytes, compile_time, .. } => {
-                    installed.lock().unwrap().push((*bead, *bytes, *compile_time));
-                }
-                _ => (),
-            })
-            .build()
-            .unwrap();
-        let register = |number| {
-            let name = format!("function_{number}");
-            let info = BeadInfo::named(&name).key(number as u64 + KEYS);
-            engine.register_with(Core::new(number), &info).unwrap()
-        };
-        for _ in 0..strangers {
-            engine.register(Core::new(usize::MAX)).unwrap();
+    fn build(&self, unit: &mut FunctionUnit<'_, '_>) -> Result<(), BuildError> {
+        self.bodies[unit.core()?.get()](unit, self.seen.beads())
+    }
+}
+
+/// LLVM, under test.
+pub(crate) struct Llvm;
+
+impl Tested for Llvm {
+    type Backend = LlvmBackend<Program>;
+    type Options = LlvmBuilder;
+    type Body = Body;
+
+    fn options() -> LlvmBuilder {
+        options()
+    }
+
+    fn levels() -> Vec<(String, LlvmBuilder)> {
+        all_passes().map(|passes| (format!("{passes:?}"), LlvmBackend::builder().passes(passes))).to_vec()
+    }
+
+    fn with(options: LlvmBuilder, choice: With) -> LlvmBuilder {
+        match choice {
+            With::Symbol(name, address) => options.symbol(name, address),
+            With::Arena(arena) => options.arena(arena),
+            With::CalleeBits => options.pass_callee_bits(true),
         }
-        let all: Vec<_> = (0..count).map(register).collect();
-        beads.set(all.clone()).unwrap();
-        Rig { engine, backend, beads: all, failures, installs }
     }
 
-    /// Compiles these functions, as one batch if they are few.
-    pub(crate) fn compile(&self, numbers: impl IntoIterator<Item = usize>) {
-        for number in numbers {
-            self.engine.promote(self.beads[number], TierId::BASELINE).unwrap();
-        }
-        self.engine.run_pending(usize::MAX);
+    fn body(
+        build: impl Fn(&mut dyn Ir, Value, &[Bead]) -> Result<Value, CompileError> + Send + Sync + 'static,
+    ) -> Body {
+        body(move |unit, x, all| {
+            let mut code = Code { unit, values: vec![x] };
+            let result = build(&mut code, Value(0), all)?;
+            Ok(code.values[result.0])
+        })
     }
 
-    pub(crate) fn is_native(&self, number: usize) -> bool {
-        self.engine.pin().code(self.beads[number]).is_some()
+    fn backend(options: LlvmBuilder, bodies: Vec<Body>, seen: Seen) -> LlvmBackend<Program> {
+        options.build(Program { bodies, seen }).unwrap()
     }
 
-    /// Calls the compiled function.
-    pub(crate) fn call(&self, number: usize, x: i64) -> i64 {
-        let pinned = self.engine.pin();
-        let code = pinned.code(self.beads[number]);
-        let code = code.unwrap_or_else(|| panic!("not compiled: {:?}", self.failure(number)));
-        // SAFETY: every function of a program is `i64 -> i64`, and the mutator is pinned during the call.
-        let f: extern "C-unwind" fn(i64) -> i64 = unsafe { std::mem::transmute(code.as_ptr()) };
-        f(x)
+    fn stats(backend: &LlvmBackend<Program>) -> BackendStats {
+        backend.stats()
+    }
+}
+
+/// Code of words, in LLVM's IR.
+struct Code<'a, 'c, 'e> {
+    unit: &'a mut FunctionUnit<'c, 'e>,
+    values: Vec<IntValue<'c>>,
+}
+
+impl<'c> Code<'_, 'c, '_> {
+    fn add_value(&mut self, value: IntValue<'c>) -> Value {
+        self.values.push(value);
+        Value(self.values.len() - 1)
     }
 
-    /// The same for backends that pass callee bits.
-    pub(crate) fn call_with_bits(&self, number: usize, x: i64) -> i64 {
-        let pinned = self.engine.pin();
-        let code = pinned.code(self.beads[number]).expect("the function is not compiled");
-        // SAFETY: with callee bits every function is `(u64, i64) -> i64`; the mutator is pinned during the call.
-        let f: extern "C" fn(u64, i64) -> i64 = unsafe { std::mem::transmute(code.as_ptr()) };
-        f(self.beads[number].to_bits(), x)
+    fn of_two(
+        &mut self,
+        (a, b): (Value, Value),
+        build: impl FnOnce(&Builder<'c>, IntValue<'c>, IntValue<'c>) -> Result<IntValue<'c>, BuilderError>,
+    ) -> Value {
+        let value = build(self.unit.builder(), self.values[a.0], self.values[b.0]).unwrap();
+        self.add_value(value)
+    }
+}
+
+impl Ir for Code<'_, '_, '_> {
+    fn number(&mut self, n: i64) -> Value {
+        self.add_value(number(self.unit, n))
     }
 
-    /// Why a function failed last.
-    pub(crate) fn failure(&self, number: usize) -> Option<String> {
-        let failures = self.failures.lock().unwrap();
-        let mut of_it = failures.iter().rev().filter(|(bead, _)| *bead == self.beads[number]);
-        of_it.next().map(|(_, error)| error.to_string())
+    fn add(&mut self, a: Value, b: Value) -> Value {
+        self.of_two((a, b), |builder, a, b| builder.build_int_add(a, b, ""))
     }
 
-    /// What the engine was told of each install: function, bytes, compile time.
-    pub(crate) fn installs(&self) -> Vec<(Bead, usize, Duration)> {
-        self.installs.lock().unwrap().clone()
+    fn mul(&mut self, a: Value, b: Value) -> Value {
+        self.of_two((a, b), |builder, a, b| builder.build_int_mul(a, b, ""))
+    }
+
+    fn xor(&mut self, a: Value, b: Value) -> Value {
+        self.of_two((a, b), |builder, a, b| builder.build_xor(a, b, ""))
+    }
+
+    fn unless_zero(
+        &mut self,
+        x: Value,
+        at_zero: i64,
+        otherwise: &mut dyn FnMut(&mut dyn Ir) -> Value,
+    ) -> Value {
+        let (x, zero, at_zero) = (self.values[x.0], number(self.unit, 0), number(self.unit, at_zero));
+        let (more, done) = (self.unit.append_block("more").unwrap(), self.unit.append_block("done").unwrap());
+        let entry = self.unit.builder().get_insert_block().expect("begin opened a block");
+        let is_zero = self.unit.builder().build_int_compare(IntPredicate::EQ, x, zero, "").unwrap();
+        self.unit.builder().build_conditional_branch(is_zero, done, more).unwrap();
+        self.unit.builder().position_at_end(more);
+        let other = otherwise(self);
+        let b = self.unit.builder();
+        let last = b.get_insert_block().expect("it has a position");
+        b.build_unconditional_branch(done).unwrap();
+        b.position_at_end(done);
+        let result = b.build_phi(word(self.unit), "").unwrap();
+        result.add_incoming(&[(&at_zero, entry), (&self.values[other.0], last)]);
+        self.add_value(result.as_basic_value().into_int_value())
+    }
+
+    fn call(&mut self, callee: Bead, x: Value) -> Value {
+        let value = call(self.unit, callee, self.values[x.0]).unwrap();
+        self.add_value(value)
+    }
+
+    fn call_symbol(&mut self, name: &str, x: Value) -> Value {
+        let value = call_symbol(self.unit, name, self.values[x.0]).unwrap();
+        self.add_value(value)
+    }
+
+    fn code_pointer(&mut self, callee: Bead) -> Value {
+        let code = self.unit.code_pointer(callee).unwrap();
+        let value = self.unit.builder().build_ptr_to_int(code, word(self.unit), "").unwrap();
+        self.add_value(value)
+    }
+
+    fn data(&mut self, bytes: &[u8]) -> Value {
+        let data = self.unit.data(bytes, 8);
+        let value = self.unit.builder().build_ptr_to_int(data, word(self.unit), "").unwrap();
+        self.add_value(value)
+    }
+
+    fn include(&mut self, body: Bead) -> bool {
+        self.unit.include(body)
+    }
+
+    fn is_root(&mut self) -> bool {
+        self.unit.bead() == self.unit.job().bead()
+    }
+
+    fn call_sites(&mut self, count: u32) -> bool {
+        self.unit.call_sites(count).is_some()
+    }
+
+    fn entry(&self) -> Entry {
+        self.unit.entry()
+    }
+
+    fn add_loop_entry(&mut self, site: u64) {
+        self.unit.add_loop_entry(site);
+    }
+
+    fn load_live(&mut self, frame: Value, offsets: &[i32]) -> Vec<Value> {
+        let live: Vec<_> = offsets.iter().map(|&offset| LiveValue::new(word(self.unit), offset)).collect();
+        let pointer = self.unit.context().ptr_type(Default::default());
+        let frame = self.unit.builder().build_int_to_ptr(self.values[frame.0], pointer, "").unwrap();
+        let loaded = self.unit.load_live(frame, &live).unwrap();
+        loaded.into_iter().map(|value| self.add_value(value.into_int_value())).collect()
     }
 }
