@@ -71,6 +71,11 @@ pub fn run(
             blocks.iter().zip(&parts).zip(&relocations).zip(&entries)
         {
             assert!(part.entry < part.code.len() && block.entry().addr().is_multiple_of(part.align));
+            assert_eq!(
+                entry(object, whole, name),
+                Some(part.entry as u64),
+                "{name} begins where its symbol is"
+            );
             // SAFETY: the block lives, and nobody writes to it.
             #[allow(unsafe_code)]
             let placed = unsafe { std::slice::from_raw_parts(block.entry(), part.code.len()) };
@@ -83,6 +88,18 @@ pub fn run(
     }
     assert_eq!(arena.stats().live_bytes, before, "what was placed is freed");
     looked
+}
+
+/// Where a symbol is in its run. Of several with that name, it is the last.
+fn entry(object: &[u8], whole: bool, name: &str) -> Option<u64> {
+    let file = ElfFile64::<LittleEndian>::parse(object).ok()?;
+    let (sections, _) = sections(&file, whole, name).ok()?;
+    let symbols = file.symbols().filter(|symbol| symbol.name() == Ok(name));
+    let place = |symbol: object::read::elf::ElfSymbol64<'_, '_, LittleEndian>| match symbol.section() {
+        SymbolSection::Section(index) => Some(sections.get(&index)?.wrapping_add(symbol.address())),
+        _ => None,
+    };
+    symbols.filter_map(place).last()
 }
 
 type Section<'d, 'f> = ElfSection64<'d, 'f, LittleEndian>;
