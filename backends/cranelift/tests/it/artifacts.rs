@@ -2,9 +2,10 @@
 
 use crate::rig::{Body, Rig, body, options, plus, signature};
 use beadwork::{
-    Archive, Artifact, ArtifactStore, BailoutInfo, Bead, BeadInfo, CompileError, Core, Engine, MemoryStore,
-    Refusal, TierId,
+    Archive, Artifact, ArtifactStore, Bead, BeadInfo, CompileError, Core, Engine, MemoryStore, Refusal,
+    TierId,
 };
+use beadwork_checks::backends::artifacts;
 use beadwork_cranelift::ir::MemFlagsData;
 use beadwork_cranelift::types::{F64, I64};
 use beadwork_cranelift::{AbiParam, CraneliftBuilder, Entry, FunctionUnit, InstBuilder, LiveValue, OptLevel};
@@ -97,17 +98,7 @@ fn kept() -> (MemoryStore, Archive) {
 fn check(rig: &Rig) {
     assert_eq!((rig.call(0, 10), rig.call(1, 10)), (11, 12));
     assert_eq!((rig.call(2, 10), rig.call(3, 10)), (37, 8));
-    let version = i64::from(rig.engine.version(rig.beads[4]).unwrap());
-    assert_eq!(rig.call(4, 10), rig.beads[1].to_bits().cast_signed() + version + 10);
-    let before = rig.engine.profile(rig.beads[5]).unwrap().unwrap().blocks()[2];
-    assert_eq!(rig.call(5, 10), 10);
-    assert_eq!(rig.engine.profile(rig.beads[5]).unwrap().unwrap().blocks(), [0, 0, before + 1]);
-    assert_eq!(rig.call(6, 10), 60);
-    let pinned = rig.engine.pin();
-    let entry = pinned.osr_entry(rig.beads[6], 5).unwrap();
-    // SAFETY: the loop entry takes the address of a frame of two words.
-    let enter: extern "C" fn(*const i64) -> i64 = unsafe { std::mem::transmute(entry.as_ptr()) };
-    assert_eq!(enter([0, 7].as_ptr()), 507);
+    artifacts::what_code_has_of_an_engine_is_of_this_one(rig);
 }
 
 fn compiled(rig: &Rig) -> String {
@@ -230,12 +221,7 @@ fn an_object_that_cannot_be_linked_is_refused_with_the_reason() {
 fn code_that_failed_is_compiled_anew_and_not_loaded_again() {
     let (_, archive) = kept();
     let rig = rig(0, with(&archive));
-    let (before, bead) = (archive.stats(), rig.beads[0]);
-    let version = rig.engine.version(bead).unwrap();
-    rig.engine.bailout(bead, BailoutInfo::new(version)).unwrap();
-    rig.engine.run_pending(usize::MAX);
-    assert!(rig.is_native(0));
-    assert_eq!(archive.stats(), before);
+    artifacts::code_that_failed_is_compiled_anew_and_not_loaded_again(&rig, &archive);
 }
 
 #[test]

@@ -1,22 +1,8 @@
 //! Calls between functions of the engine.
 
-use crate::rig::{Clif, Rig, options, plus, signature};
+use crate::rig::{Rig, options, plus, signature};
 use beadwork::Engine;
 use beadwork_cranelift::{FunctionUnit, InstBuilder};
-
-beadwork_checks::properties! { Clif:
-    calls::{
-        recursion_goes_through_the_functions_own_slot,
-        a_callee_without_code_is_reached_through_the_fallback_and_learned_from_its_bits,
-        mutual_recursion_runs_natively_once_both_are_compiled,
-        an_invalidated_callee_is_interpreted_again_by_callers_that_stay_as_they_are,
-        a_recompiled_callee_is_reached_by_callers_that_stay_as_they_are,
-        a_removed_callee_leaves_the_fallback_to_callers_that_embed_its_slot,
-        a_slot_is_read_at_every_call,
-        without_a_fallback_a_code_pointer_is_null_until_there_is_code,
-        two_tiers_of_one_engine_share_an_arena,
-    },
-}
 
 #[test]
 fn a_frontends_function_runs_natively() {

@@ -1,18 +1,7 @@
 //! Code is freed function by function, and what a batch costs does not depend on what is there.
 
-use crate::rig::{Clif, Rig, options, plus};
+use crate::rig::{Rig, options, plus};
 use beadwork_arena::ArenaStats;
-
-beadwork_checks::properties! { Clif:
-    lifetime::{
-        the_engine_hears_the_size_and_compile_time_of_each_function,
-        code_is_freed_per_function_while_its_batch_lives_on,
-        code_waits_for_every_mutator_before_it_is_freed,
-        a_superseded_result_frees_its_code_at_once,
-        a_request_superseded_while_its_batch_is_compiled_costs_no_compile,
-        code_outlives_the_backend_and_goes_with_the_engine,
-    },
-}
 
 /// P28: one finalize re-protects all memory.
 #[test]

@@ -1,23 +1,12 @@
 //! Loop entries: compiled with their function, entered with its live values, freed with it, and left out if they fail.
 
-use crate::rig::{Body, Clif, Rig, options, signature, whole};
+use crate::rig::{Body, Rig, options, signature, whole};
 use beadwork::CompileError;
 use beadwork_checks::backends::loops;
 use beadwork_cranelift::ir::condcodes::IntCC;
 use beadwork_cranelift::ir::{StackSlotData, StackSlotKind, Type, Value, types as t};
 use beadwork_cranelift::types::I64;
 use beadwork_cranelift::{Entry, FunctionUnit, InstBuilder, LiveValue, OptLevel};
-
-beadwork_checks::properties! { Clif:
-    loops::{
-        sites_are_any_numbers_and_asking_twice_is_asking_once,
-        a_frontend_that_asks_for_no_loop_entry_is_asked_for_none,
-        a_frontend_that_does_not_look_which_entry_it_builds_gets_no_loop_entry,
-        a_loop_entry_that_has_no_place_leaves_the_function_its_own,
-        a_panic_passes_through_a_loop_entry_and_profilers_know_its_name,
-        loop_entries_call_through_slots_and_take_the_hidden_argument_like_functions,
-    },
-}
 
 /// A function that answers its argument, with these loop entries.
 fn identity(
@@ -99,7 +88,7 @@ fn live_values_of_every_type_and_number_cross_over_bit_by_bit_from_and_to_unalig
 
 /// `for i in 0..n { for j in 0..i { sum = sum * 31 + j } }`, as a function of `n` or from the frame `[n, sum, i, j]` at the
 /// header of the outer (site 1) or the inner loop (site 2).
-fn nest() -> Body {
+pub(crate) fn nest() -> Body {
     whole(|unit, _| build_nest(unit))
 }
 
@@ -158,16 +147,6 @@ fn build_nest(unit: &mut FunctionUnit<'_, '_>) -> Result<(), CompileError> {
     let result = b.use_var(sum);
     b.ins().return_(&[result]);
     Ok(())
-}
-
-#[test]
-fn a_loop_nest_entered_at_any_iteration_of_any_loop_ends_with_the_functions_result() {
-    loops::a_nest_entered_at_any_iteration_of_any_loop_ends_with_the_functions_result::<Clif>(nest);
-}
-
-#[test]
-fn all_entries_of_a_compile_are_one_block_and_go_with_it_once() {
-    loops::all_entries_are_one_block::<Clif>(nest);
 }
 
 #[test]

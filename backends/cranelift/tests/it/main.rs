@@ -3,6 +3,7 @@
 
 mod artifacts;
 mod calls;
+mod common;
 mod counting;
 mod dump;
 mod failures;

@@ -117,6 +117,10 @@ impl Tested for Clif {
         })
     }
 
+    fn nest() -> Body {
+        crate::loops::nest()
+    }
+
     fn backend(options: CraneliftBuilder, bodies: Vec<Body>, seen: Seen) -> CraneliftBackend<Program> {
         options.build(Program { bodies, seen }).unwrap()
     }

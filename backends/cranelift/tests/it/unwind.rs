@@ -1,14 +1,6 @@
 //! Panics and backtraces reach through compiled frames.
 
-use crate::rig::{Clif, Rig, options, plus};
-
-beadwork_checks::properties! { Clif:
-    unwind::{
-        a_panic_passes_through_compiled_frames_to_the_vms_catch,
-        a_backtrace_reaches_through_compiled_frames,
-        a_batch_is_one_unwind_table_and_none_is_left_when_its_code_is_gone,
-    },
-}
+use crate::rig::{Rig, options, plus};
 
 #[test]
 fn no_table_is_registered_for_code_compiled_without_unwind_information() {

@@ -3,9 +3,10 @@
 use crate::rig::{Body, Rig, all_passes, body, call, call_symbol, number, options, plus, word};
 use beadwork::resident::{CodeCache, Lookup, Origin, Unit};
 use beadwork::{
-    Archive, ArtifactStore, BailoutInfo, Bead, BeadInfo, CompileError, Core, Engine, FileStore, MemoryStore,
-    Threshold, Tier, TierId,
+    Archive, ArtifactStore, Bead, BeadInfo, CompileError, Core, Engine, FileStore, MemoryStore, Threshold,
+    Tier, TierId,
 };
+use beadwork_checks::backends::artifacts;
 use beadwork_llvm::inkwell::intrinsics::Intrinsic;
 use beadwork_llvm::inkwell::{FloatPredicate, IntPredicate};
 use beadwork_llvm::{
@@ -164,17 +165,7 @@ fn check(rig: &Rig) {
         let expected = if x < 12 { ((x * (x * x + 1)) as f64 % (7.5 + x as f64)) as i64 } else { -1 };
         assert_eq!(rig.call(3, x), expected);
     }
-    let version = i64::from(rig.engine.version(rig.beads[4]).unwrap());
-    assert_eq!(rig.call(4, 10), rig.beads[1].to_bits().cast_signed() + version + 10);
-    let before = rig.engine.profile(rig.beads[5]).unwrap().unwrap().blocks()[2];
-    assert_eq!(rig.call(5, 10), 10);
-    assert_eq!(rig.engine.profile(rig.beads[5]).unwrap().unwrap().blocks(), [0, 0, before + 1]);
-    assert_eq!(rig.call(6, 10), 60);
-    let pinned = rig.engine.pin();
-    let entry = pinned.osr_entry(rig.beads[6], 5).unwrap();
-    // SAFETY: the loop entry takes the address of a frame of two words.
-    let enter: extern "C" fn(*const i64) -> i64 = unsafe { std::mem::transmute(entry.as_ptr()) };
-    assert_eq!(enter([0, 7].as_ptr()), 507);
+    artifacts::what_code_has_of_an_engine_is_of_this_one(rig);
     assert_eq!((rig.call(7, 100), rig.call(8, 10), rig.call(9, 10)), (5050, 27, 10));
 }
 
@@ -309,12 +300,7 @@ fn corrupted_artifacts_are_refused_and_the_functions_compiled() {
 fn code_that_failed_is_compiled_anew_and_not_loaded_again() {
     let (_, archive) = kept(options());
     let rig = rig(0, with(options(), &archive));
-    let (before, bead) = (archive.stats(), rig.beads[0]);
-    let version = rig.engine.version(bead).unwrap();
-    rig.engine.bailout(bead, BailoutInfo::new(version)).unwrap();
-    rig.engine.run_pending(usize::MAX);
-    assert!(rig.is_native(0));
-    assert_eq!(archive.stats(), before);
+    artifacts::code_that_failed_is_compiled_anew_and_not_loaded_again(&rig, &archive);
 }
 
 #[test]

@@ -1,22 +1,11 @@
 //! Loop entries: compiled with their function, entered with its live values, freed with it, and left out if they fail.
 
-use crate::rig::{Body, Llvm, Rig, all_passes, options, whole};
+use crate::rig::{Body, Rig, all_passes, options, whole};
 use beadwork_checks::backends::loops;
 use beadwork_llvm::inkwell::AddressSpace;
 use beadwork_llvm::inkwell::IntPredicate;
 use beadwork_llvm::inkwell::values::{IntValue, PointerValue};
 use beadwork_llvm::{BuildError, Entry, FunctionUnit, LiveValue};
-
-beadwork_checks::properties! { Llvm:
-    loops::{
-        sites_are_any_numbers_and_asking_twice_is_asking_once,
-        a_frontend_that_asks_for_no_loop_entry_is_asked_for_none,
-        a_frontend_that_does_not_look_which_entry_it_builds_gets_no_loop_entry,
-        a_loop_entry_that_has_no_place_leaves_the_function_its_own,
-        a_panic_passes_through_a_loop_entry_and_profilers_know_its_name,
-        loop_entries_call_through_slots_and_take_the_hidden_argument_like_functions,
-    },
-}
 
 /// `i64 -> i64`.
 fn begin<'c>(unit: &mut FunctionUnit<'c, '_>) -> IntValue<'c> {
@@ -107,7 +96,7 @@ fn live_values_of_every_type_and_number_cross_over_bit_by_bit_from_and_to_unalig
 
 /// `for i in 0..n { for j in 0..i { sum = sum * 31 + j } }`, as a function of `n` or from the frame `[n, sum, i, j]` at the
 /// header of the outer (site 1) or the inner loop (site 2).
-fn nest() -> Body {
+pub(crate) fn nest() -> Body {
     whole(|unit, _| build_nest(unit))
 }
 
@@ -165,16 +154,6 @@ fn build_nest(unit: &mut FunctionUnit<'_, '_>) -> Result<(), BuildError> {
     b.position_at_end(end);
     b.build_return(Some(&get(sum)?))?;
     Ok(())
-}
-
-#[test]
-fn a_loop_nest_entered_at_any_iteration_of_any_loop_ends_with_the_functions_result() {
-    loops::a_nest_entered_at_any_iteration_of_any_loop_ends_with_the_functions_result::<Llvm>(nest);
-}
-
-#[test]
-fn all_entries_of_a_compile_are_one_block_and_go_with_it_once() {
-    loops::all_entries_are_one_block::<Llvm>(nest);
 }
 
 #[test]

@@ -5,6 +5,7 @@
 mod artifacts;
 mod calls;
 mod code;
+mod common;
 mod counting;
 mod dump;
 mod failures;

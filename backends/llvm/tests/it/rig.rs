@@ -147,6 +147,10 @@ impl Tested for Llvm {
         })
     }
 
+    fn nest() -> Body {
+        crate::loops::nest()
+    }
+
     fn backend(options: LlvmBuilder, bodies: Vec<Body>, seen: Seen) -> LlvmBackend<Program> {
         options.build(Program { bodies, seen }).unwrap()
     }

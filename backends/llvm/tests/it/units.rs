@@ -7,20 +7,6 @@ use beadwork_llvm::inkwell::IntPredicate;
 use beadwork_llvm::inkwell::values::IntValue;
 use beadwork_llvm::{BuildError, Entry, FunctionUnit, LlvmBackend, Passes};
 
-beadwork_checks::properties! { Llvm:
-    units::{
-        included_callees_are_part_of_the_code_and_need_none_of_their_own,
-        the_code_goes_with_a_redefinition_of_what_it_contains_and_comes_back_with_the_new_body,
-        functions_that_call_each_other_and_themselves_are_direct_calls_within_a_unit,
-        a_unit_with_a_function_that_cannot_be_built_is_compiled_without,
-        a_unit_that_is_overtaken_by_a_redefinition_is_discarded_and_no_failure,
-        a_callee_that_is_gone_fails_the_function_whether_it_is_built_with_bodies_or_without,
-        a_unit_with_a_body_that_panics_is_compiled_without_and_the_next_one_with,
-        a_function_that_panics_with_bodies_of_others_in_it_is_compiled_without,
-        call_sites_are_recorded_for_the_function_and_never_for_a_body_in_it,
-    },
-}
-
 /// Calls function 1, which is included if `includes`, and adds 1000.
 fn caller(includes: bool) -> Body {
     body(move |unit, x, all| {

@@ -1,18 +1,10 @@
 //! Panics and backtraces reach through compiled frames.
 
-use crate::rig::{Body, Llvm, Rig, body, number, signature};
+use crate::rig::{Body, Rig, body, number, signature};
 use beadwork_checks::backends::unwind::raise;
 use beadwork_llvm::inkwell::attributes::{Attribute, AttributeLoc};
 use beadwork_llvm::{LlvmBackend, Passes};
 use std::panic::{AssertUnwindSafe, catch_unwind};
-
-beadwork_checks::properties! { Llvm:
-    unwind::{
-        a_panic_passes_through_compiled_frames_to_the_vms_catch,
-        a_backtrace_reaches_through_compiled_frames,
-        a_batch_is_one_unwind_table_and_none_is_left_when_its_code_is_gone,
-    },
-}
 
 /// `chain` helpers that call each other with values alive, the last one the runtime; `section` for the entry.
 fn with_helpers(chain: usize, section: Option<&'static str>) -> Body {

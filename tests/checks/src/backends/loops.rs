@@ -22,13 +22,9 @@ fn identity<T: Tested>(
     T::body(move |ir, x, _| Ok(if ask(ir, sites) { x } else { build_loop(ir, x) }))
 }
 
-/// `nest` is `for i in 0..n { for j in 0..i { sum = sum * 31 + j } }`, as a function of `n` or from the frame `[n, sum, i, j]` at the header
-/// of the outer (site 1) or the inner loop (site 2).
-pub fn a_nest_entered_at_any_iteration_of_any_loop_ends_with_the_functions_result<T: Tested>(
-    nest: fn() -> T::Body,
-) {
+pub fn a_nest_entered_at_any_iteration_of_any_loop_ends_with_the_functions_result<T: Tested>() {
     for (level, options) in T::levels() {
-        let rig = Rig::<T>::compiled(options, vec![nest()]);
+        let rig = Rig::<T>::compiled(options, vec![T::nest()]);
         let n = 9;
         let (mut sum, mut entered) = (0_i64, 0);
         for i in 0..n {
@@ -46,10 +42,9 @@ pub fn a_nest_entered_at_any_iteration_of_any_loop_ends_with_the_functions_resul
     }
 }
 
-/// All entries of a compile are one block, and go with it once.
-pub fn all_entries_are_one_block<T: Tested>(nest: fn() -> T::Body) {
+pub fn all_entries_of_a_compile_are_one_block_and_go_with_it_once<T: Tested>() {
     let arena = Arena::builder().build().unwrap();
-    let rig = Rig::<T>::compiled(T::with(T::options(), With::Arena(arena.clone())), vec![nest()]);
+    let rig = Rig::<T>::compiled(T::with(T::options(), With::Arena(arena.clone())), vec![T::nest()]);
     let first = rig.stats();
     assert_eq!(first.arena.live_blocks, 1);
     for round in 2..10 {
