@@ -161,3 +161,39 @@ impl fmt::Debug for Reentered<'_> {
         f.debug_struct("Reentered").field("depth", &self.depth.get()).finish_non_exhaustive()
     }
 }
+
+#[cfg(all(test, not(beadwork_loom)))]
+mod tests {
+    use super::*;
+    use crate::Engine;
+
+    fn mutator() -> Mutator {
+        Engine::builder().capacity(4).inline().build().unwrap().mutator()
+    }
+
+    #[test]
+    fn a_jump_out_of_a_wait_is_online_where_it_landed() {
+        let m = mutator();
+        let depth = m.depth();
+        // A wait whose end a jump passes over.
+        m.leave();
+        assert!(m.is_offline());
+        m.unwind_to(depth);
+        assert!(!m.is_offline());
+    }
+
+    #[test]
+    #[allow(unsafe_code)]
+    fn a_callback_is_online_also_after_a_jump_out_of_an_earlier_one_and_of_its_wait() {
+        let mut m = mutator();
+        m.leave();
+        // SAFETY: the mutator is there and is not moved, and there are no native frames.
+        std::mem::forget(unsafe { Reentered::from_raw(m.as_raw()) });
+        m.unwind_to(0);
+        m.offline_native(|raw| {
+            // SAFETY: as above.
+            let here = unsafe { Reentered::from_raw(raw) };
+            assert!(!here.is_offline(), "it dispatches, and nobody knows");
+        });
+    }
+}

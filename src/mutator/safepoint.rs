@@ -107,8 +107,6 @@ impl Mutator {
         struct Back<'m>(&'m Mutator);
         impl Drop for Back<'_> {
             fn drop(&mut self) {
-                // A jump may have passed over some of them.
-                self.0.guests.set(0);
                 self.0.come_back();
             }
         }
@@ -132,6 +130,8 @@ impl Mutator {
 
     /// Goes offline, with no frames.
     pub(super) fn leave(&self) {
+        // Nor callbacks: a jump may have passed over some of them.
+        self.guests.set(0);
         self.hold(&[]);
         grace::go_offline(&self.cell);
     }
