@@ -183,7 +183,8 @@
 //! ## FAULT
 //! A worker notes a failure, then (SeqCst fence) looks whether the bead still lives; `remove` ends the bead, then (SeqCst fence) looks
 //! whether any failure is noted. In the order of the fences one sees the other's store, so no failure outlives its function.
-//! Who provides counters for a compile does the same (`profile::records`), so none outlive theirs.
+//! Who provides counters for a compile does the same (`profile::records`), and who is the first to count a loop of a function
+//! (`osr::loops`), so none outlive theirs.
 //!
 //! ## DEOPT
 //! A bailout names the version an install gave the code, and `Table::deoptimize` compares it under the publishing bit with the

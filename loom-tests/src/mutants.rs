@@ -464,6 +464,13 @@ pub const MUTANTS: &[Mutant] = &[
         )],
     ),
     mutant(
+        "budget-busy",
+        &[caught(
+            "claim::a_function_that_gets_hot_while_another_thread_publishes_is_asked_for_by_its_next_call",
+            "hot, and not asked for",
+        )],
+    ),
+    mutant(
         "core-load",
         &[caught("reuse::a_reader_of_a_stale_core_never_gets_the_next_functions", "left: Ok(Core(0x9))")],
     ),
@@ -576,6 +583,13 @@ pub const MUTANTS: &[Mutant] = &[
         "fault-forgotten",
         &[caught(
             "claim::a_failed_compile_of_a_removed_function_leaves_no_fault",
+            "nobody would ever forget it",
+        )],
+    ),
+    mutant(
+        "fault-loop-noted",
+        &[caught(
+            "osr::a_count_of_a_loop_of_a_removed_function_is_kept_nowhere",
             "nobody would ever forget it",
         )],
     ),

@@ -355,10 +355,7 @@ pub const RELAXED: &[(&str, &str)] = &[
     ("src/mutator/safepoint.rs poll: epoch.load Relaxed", "a poll states nothing"),
     ("src/mutator/safepoint.rs is_offline: cell.at Relaxed", OWN),
     ("src/native.rs native_loop_spent: enabled.load Relaxed", ADVICE),
-    (
-        "src/osr/loops.rs with: len.fetch_add Relaxed",
-        "raised before the publishing bit is taken to flag the entry; an install looks again after its own: edge CLAIM",
-    ),
+    ("src/osr/loops.rs with: len.fetch_add Relaxed", "fenced: edge FAULT"),
     (
         "src/osr/loops.rs is_in_use: len.load Relaxed",
         "raised before the publishing bit is taken to flag the entry; an install looks again after its own: edge CLAIM",
@@ -368,10 +365,7 @@ pub const RELAXED: &[(&str, &str)] = &[
         "raised before the publishing bit is taken to flag the entry; an install looks again after its own: edge CLAIM",
     ),
     ("src/osr/loops.rs start_over: len.load Relaxed", "a hint: what is missed is counted a little longer"),
-    (
-        "src/osr/loops.rs forget: len.load Relaxed",
-        "raised before the publishing bit is taken to flag the entry; an install looks again after its own: edge CLAIM",
-    ),
+    ("src/osr/loops.rs forget: len.load Relaxed", "fenced: edge FAULT"),
     (
         "src/osr/loops.rs forget: len.fetch_sub Relaxed",
         "raised before the publishing bit is taken to flag the entry; an install looks again after its own: edge CLAIM",

@@ -155,6 +155,11 @@ impl Engine {
         started
     }
 
+    /// Whether anything is noted of any loop.
+    pub fn notes_loops(&self) -> bool {
+        self.shared().loops.is_in_use()
+    }
+
     /// What a native caller would load from the slot.
     pub fn slot_value(&self, slot: Slot) -> usize {
         self.shared().table.slot_cell(slot.0)

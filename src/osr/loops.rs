@@ -2,9 +2,9 @@
 
 use crate::clock;
 use crate::id::Bead;
-use crate::sync::{AtomicUsize, Mutex, lock};
+use crate::sync::{AtomicUsize, Mutex, fence, lock};
 use std::collections::HashMap;
-use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::Ordering::{Relaxed, SeqCst};
 
 /// Iterations of a loop that count like one call.
 ///
@@ -76,8 +76,11 @@ impl Loops {
     fn with<R>(&self, bead: Bead, site: u64, change: impl FnOnce(&mut Record) -> R) -> R {
         let mut shard = lock(self.shard(bead));
         let records = shard.entry(bead.to_bits()).or_insert_with(|| {
-            // Relaxed: who removes the bead looks after a fence, see `forget`.
+            // Relaxed: ordered by the fence.
             self.len.fetch_add(1, Relaxed);
+            // SeqCst, edge FAULT: between this and the caller's look whether the bead lives. Partner is the fence in `forget_all` of
+            // `fault`, which who removes the bead passes before it looks at `len`.
+            fence(mutant!("fault-loop-noted", SeqCst));
             Vec::new()
         });
         let place = match records.iter().position(|record| record.site == site) {

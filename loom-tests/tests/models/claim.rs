@@ -272,6 +272,24 @@ fn who_claims_a_request_finds_the_compile_that_came_with_it() {
 }
 
 #[test]
+fn a_function_that_gets_hot_while_another_thread_publishes_is_asked_for_by_its_next_call() {
+    both_ways(
+        || {
+            let backend = FnBackend::new(|_: &mut Job<'_>| Ok(at(1)));
+            let engine = with_tier(Tier::new(backend).policy(Threshold::new(1)));
+            let bead = bead(&engine);
+            (engine, bead)
+        },
+        |(engine, bead)| engine.set_core(*bead, Core::new(7)).unwrap(),
+        |(engine, bead)| engine.mutator().tick(*bead),
+        |(engine, bead)| {
+            engine.mutator().tick(*bead);
+            assert!(engine.state(*bead).unwrap().pending.is_some(), "hot, and not asked for");
+        },
+    );
+}
+
+#[test]
 fn a_function_that_gets_hot_beside_a_token_left_over_is_compiled() {
     both_ways(
         || {

@@ -129,3 +129,21 @@ fn an_entry_that_failed_is_suppressed_also_in_code_installed_meanwhile() {
         |engine, bead| assert_eq!(in_loop(&engine.mutator(), bead), 0),
     );
 }
+
+#[test]
+fn a_count_of_a_loop_of_a_removed_function_is_kept_nowhere() {
+    both_ways(
+        || {
+            let engine = engine(1, unused);
+            let bead = bead(&engine);
+            (engine, bead)
+        },
+        |(engine, bead)| {
+            // Told as the mutator ends.
+            let m = engine.mutator();
+            assert!(m.back_edge(*bead, SITE).is_none());
+        },
+        |(engine, bead)| _ = engine.remove(*bead).unwrap(),
+        |(engine, _)| assert!(!engine.notes_loops(), "nobody would ever forget it"),
+    );
+}
