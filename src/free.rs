@@ -124,6 +124,16 @@ mod tests {
     }
 
     #[test]
+    fn every_index_comes_back_also_those_of_a_batch_that_was_never_full() {
+        let (grace, free) = (Grace::new(), FreeList::default());
+        let all = 0..SINGLES as u32 + BATCH as u32 + 10;
+        all.clone().for_each(|index| free.push(index, &grace));
+        let mut back: Vec<_> = std::iter::from_fn(|| free.pop(&grace)).collect();
+        back.sort_unstable();
+        assert!(back.into_iter().eq(all));
+    }
+
+    #[test]
     fn many_removals_move_the_epoch_once_per_batch() {
         let (grace, free) = (Grace::new(), FreeList::default());
         let before = grace.epoch().load(Acquire);

@@ -343,6 +343,18 @@ mod tests {
     }
 
     #[test]
+    fn code_too_large_for_its_size_to_be_known_is_taken_to_hold_any_frame() {
+        let (log, owners) = (Arc::new(Log::default()), Owners::new());
+        let most = MOST_GRANULES as usize * GRANULE;
+        let inside = |bytes, address| {
+            let word = owners.intern(CodeOwner::token(log.clone(), 1), bytes, vec![], vec![]);
+            owners.any_inside(0x1000, word, &[address])
+        };
+        assert!(inside(most - GRANULE, 0x1000 + 5) && !inside(most - GRANULE, 0x1000 + most));
+        assert!(inside(2 * most, 0x1000 + most + 1));
+    }
+
+    #[test]
     fn an_owner_that_was_never_installed_frees_its_token_when_dropped() {
         let log = Arc::new(Log::default());
         drop(CodeOwner::token(log.clone(), 9));

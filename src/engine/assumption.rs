@@ -202,6 +202,20 @@ impl Shared {
 mod tests {
     use super::*;
     use crate::code::CompiledCode;
+    use crate::state::Snapshot;
+
+    #[test]
+    fn code_that_could_not_be_told_from_the_next_may_assume_nothing() {
+        let engine = Engine::builder().capacity(4).inline().build().unwrap();
+        let (bead, assumption) = (engine.register(0.into()).unwrap(), engine.assumption());
+        let table = &engine.shared().table;
+        let last = Snapshot { version: VERSION_MAX, ..table.live(bead).unwrap() };
+        table.state(bead.index()).0.store(last.pack(), std::sync::atomic::Ordering::SeqCst);
+        let code = || CompiledCode::new(std::ptr::without_provenance(1));
+        let refused = engine.install(bead, TierId::BASELINE, code().assumes(assumption));
+        assert_eq!(refused, Err(InstallError::VersionsUsedUp(bead)));
+        assert_eq!(engine.install(bead, TierId::BASELINE, code()), Ok(VERSION_MAX));
+    }
 
     #[test]
     fn a_million_recompiles_under_one_assumption_hold_no_memory_and_only_the_last_is_taken() {

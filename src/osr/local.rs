@@ -148,6 +148,19 @@ mod tests {
     }
 
     #[test]
+    fn no_loop_is_told_the_iterations_of_another_that_shares_its_place() {
+        let (local, loops, rounds) = (Local::default(), 3_000u64, 10u64);
+        let mut told = vec![0; loops as usize];
+        let mut note = |spent: Spent| told[spent.site as usize] += u64::from(spent.iterations);
+        for _ in 0..rounds {
+            (0..loops).for_each(|site| local.count(B, site).into_iter().for_each(&mut note));
+            (0..loops).for_each(|site| local.add(B, site, 2).into_iter().flatten().for_each(&mut note));
+        }
+        local.flush().for_each(&mut note);
+        assert!(told.iter().all(|&told| told == 3 * rounds), "{told:?}");
+    }
+
+    #[test]
     fn no_iteration_is_lost_when_loops_push_each_other_out() {
         let (local, loops, rounds) = (Local::default(), 5_000u64, 40u64);
         let mut told = 0;

@@ -342,6 +342,20 @@ mod tests {
     }
 
     #[test]
+    fn the_site_that_empty_cells_hold_is_named_by_a_table_only_if_it_is_an_entry_of_it() {
+        let (tables, grace) = (Tables::reserve(16, 1 << 12).unwrap(), Grace::new());
+        let bead = Bead::new(1, 0);
+        // Several lengths, so that the first look is at an empty cell for some.
+        for len in (3..30).filter(|len: &u64| !len.is_power_of_two()) {
+            let word = tables.make(bead, entries(0..len), &grace, |_| false).unwrap();
+            tables.publish(1, word);
+            assert!(tables.names(word, 1) && !tables.names(word, u64::MAX), "{len}");
+            tables.suppress(bead, u64::MAX, true);
+            assert_eq!(tables.len(bead), len as u32, "{len}");
+        }
+    }
+
+    #[test]
     fn two_sites_that_differ_in_any_one_bit_need_no_search() {
         let (tables, grace) = (Tables::reserve(16, 1 << 12).unwrap(), Grace::new());
         for bit in 0..64 {

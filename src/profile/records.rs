@@ -239,7 +239,10 @@ mod tests {
         profiles.cells.get(run.offset + 4).store(9, Relaxed);
         assert_eq!(provide(5), run);
         assert_eq!(profiles.read(B).unwrap().blocks(), [0, 0, 0, 0, 9]);
-        let (fewer, more) = (provide(3), provide(9));
+        profiles.cells.get(run.offset + 1).store(7, Relaxed);
+        let fewer = provide(3);
+        assert_eq!(profiles.read(B).unwrap().blocks(), [0; 3]);
+        let more = provide(9);
         assert_eq!(fewer.offset, run.offset);
         assert_ne!(more.offset, run.offset);
         assert_eq!(profiles.read(B).unwrap().blocks(), [0; 9]);
