@@ -149,6 +149,10 @@ impl EngineBuilder {
     /// How many threads compile, on a pool of the engine's own that starts with the first request. The default is
     /// one less than the machine has cores, at least 1. 0 is the same as [`inline`](EngineBuilder::inline), and more than 256 count as
     /// 256: whoever makes the first request starts them all.
+    ///
+    /// Between compiles its threads sleep where a request wakes them sooner than rayon would, and where rayon does not find them: a backend's
+    /// own parallel iterators run on the thread they are on, and `rayon::broadcast` there would wait for ever. A backend that
+    /// is parallel in itself uses another pool for that, or one that is handed [in](EngineBuilder::pool).
     #[must_use]
     pub fn workers(mut self, workers: usize) -> Self {
         self.workers = workers.min(MAX_WORKERS);

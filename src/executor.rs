@@ -1,6 +1,9 @@
 //! Where workers run: on a rayon pool of the engine's own, on one handed in, or nowhere (inline).
 
 #[cfg(not(beadwork_loom))]
+mod lot;
+
+#[cfg(not(beadwork_loom))]
 pub(crate) use threads::Executor;
 
 #[cfg(beadwork_loom)]
@@ -8,6 +11,7 @@ pub(crate) use model::Executor;
 
 #[cfg(not(beadwork_loom))]
 mod threads {
+    use super::lot::Lot;
     use crate::sync::{Arc, AtomicBool, Mutex, lock};
     use rayon::{ThreadPool, ThreadPoolBuilder};
     use std::sync::atomic::Ordering::Relaxed;
@@ -18,7 +22,7 @@ mod threads {
         Own {
             workers: usize,
             names: String,
-            pool: Mutex<Option<Arc<ThreadPool>>>,
+            pool: Mutex<Option<OwnPool>>,
             /// Its threads, which the pool itself does not wait for.
             threads: Mutex<Vec<JoinHandle<()>>>,
         },
@@ -28,6 +32,18 @@ mod threads {
         },
         /// Work runs inside `run_pending`.
         Inline,
+    }
+
+    /// A pool whose threads wait in a lot.
+    pub(crate) struct OwnPool {
+        pool: Arc<ThreadPool>,
+        lot: Arc<Lot>,
+    }
+
+    impl Drop for OwnPool {
+        fn drop(&mut self) {
+            self.lot.end();
+        }
     }
 
     impl Executor {
@@ -53,35 +69,23 @@ mod threads {
         }
 
         pub(crate) fn spawn(&self, job: impl FnOnce() + Send + 'static) -> Result<(), String> {
-            self.pool()?.spawn(job);
-            Ok(())
-        }
-
-        fn pool(&self) -> Result<Arc<ThreadPool>, String> {
             match self {
                 Executor::Own { workers, names, pool, threads } => {
-                    let names = names.clone();
                     let mut pool = lock(pool);
-                    if let Some(pool) = &*pool {
-                        return Ok(pool.clone());
-                    }
-                    let built = ThreadPoolBuilder::new()
-                        .num_threads(*workers)
-                        .thread_name(move |number| format!("{names}-{number}"))
-                        .spawn_handler(|thread| {
-                            let name = thread.name().unwrap_or_default().to_string();
-                            let spawned = std::thread::Builder::new().name(name).spawn(|| thread.run())?;
-                            lock(threads).push(spawned);
-                            Ok(())
-                        })
-                        .build()
-                        .map_err(|error| error.to_string())?;
-                    Ok(pool.insert(Arc::new(built)).clone())
+                    let own = match &mut *pool {
+                        Some(own) => own,
+                        none => none.insert(start(*workers, names, threads)?),
+                    };
+                    own.lot.start(Box::new(job));
+                    Ok(())
                 }
                 Executor::Given { lost, .. } if lost.load(Relaxed) => {
                     Err("the pool handed in has no threads in a forked child".to_string())
                 }
-                Executor::Given { pool, .. } => Ok(pool.clone()),
+                Executor::Given { pool, .. } => {
+                    pool.spawn(job);
+                    Ok(())
+                }
                 Executor::Inline => Err("an inline engine has no pool".to_string()),
             }
         }
@@ -90,7 +94,7 @@ mod threads {
         pub(crate) fn is_pool_thread(&self) -> bool {
             match self {
                 Executor::Own { pool, .. } => {
-                    lock(pool).as_ref().is_some_and(|pool| pool.current_thread_index().is_some())
+                    lock(pool).as_ref().is_some_and(|own| own.pool.current_thread_index().is_some())
                 }
                 Executor::Given { pool, .. } => pool.current_thread_index().is_some(),
                 Executor::Inline => false,
@@ -101,7 +105,17 @@ mod threads {
         /// False if the calling thread is none of them, or found nothing to do.
         pub(crate) fn do_other_work(&self) -> bool {
             let pool = match self {
-                Executor::Own { pool, .. } => lock(pool).clone(),
+                Executor::Own { pool, .. } => {
+                    let own = lock(pool).as_ref().map(|own| (own.pool.clone(), own.lot.clone()));
+                    if let Some((pool, lot)) = &own
+                        && pool.current_thread_index().is_some()
+                        && let Some(job) = lot.take()
+                    {
+                        job();
+                        return true;
+                    }
+                    own.map(|(pool, _)| pool)
+                }
                 Executor::Given { pool, .. } => Some(pool.clone()),
                 Executor::Inline => None,
             };
@@ -135,6 +149,27 @@ mod threads {
                 Executor::Inline => (),
             }
         }
+    }
+
+    /// Starts a pool's threads, which go to the lot at once.
+    fn start(workers: usize, names: &str, threads: &Mutex<Vec<JoinHandle<()>>>) -> Result<OwnPool, String> {
+        let names = names.to_owned();
+        let pool = ThreadPoolBuilder::new()
+            .num_threads(workers)
+            .thread_name(move |number| format!("{names}-{number}"))
+            .spawn_handler(|thread| {
+                let name = thread.name().unwrap_or_default().to_string();
+                let spawned = std::thread::Builder::new().name(name).spawn(|| thread.run())?;
+                lock(threads).push(spawned);
+                Ok(())
+            })
+            .build()
+            .map_err(|error| error.to_string())?;
+        let own = OwnPool { pool: Arc::new(pool), lot: Arc::default() };
+        let lot = own.lot.clone();
+        // One for each thread.
+        own.pool.spawn_broadcast(move |_| lot.serve());
+        Ok(own)
     }
 }
 

@@ -43,6 +43,21 @@ fn a_backend_may_wait_for_another_compile_of_its_own_tier() {
     }
 }
 
+#[test]
+fn what_a_backend_spawns_on_its_own_thread_of_the_pool_is_run() {
+    let (send, ran) = mpsc::channel();
+    let backend = FnBackend::new(move |_: &mut Job<'_>| {
+        let send = send.clone();
+        rayon::spawn(move || send.send(rayon::current_thread_index()).unwrap());
+        Ok(code())
+    });
+    let engine = builder().workers(1).tier(manual(backend)).build().unwrap();
+    for bead in beads(&engine, 3) {
+        engine.compile_now(bead, T1, LONG).unwrap();
+        assert_eq!(ran.recv_timeout(LONG), Ok(Some(0)));
+    }
+}
+
 /// Threads of this process whose names begin like this, but for those that the kernel is putting away: they are still listed for a
 /// moment after somebody has joined them.
 #[cfg(target_os = "linux")]
