@@ -215,7 +215,8 @@ impl Make for InChild {
 pub fn in_child(what: &str, who: Who, functions: usize) -> Sample {
     match what {
         memory::CHILD => sample_of(who, &memory::Stages(functions)),
-        ends::CHILD => sample_of(who, &ends::DropAll(functions)),
+        ends::DROP => sample_of(who, &ends::EndAll { functions, survives: false }),
+        ends::END => sample_of(who, &ends::EndAll { functions, survives: true }),
         lifecycle::SINGLE => sample_of(who, &lifecycle::OneByOne(functions)),
         lifecycle::BULK => sample_of(who, &lifecycle::Bulk(functions)),
         _ => Err(format!("nothing is called {what}")),

@@ -11,7 +11,7 @@ const SLOWER: f64 = 1.05;
 const COLUMNS: &str = "raw | beadwork | beadie 0.3 | DashMap+Arc | 2 × RwLock\\<HashMap>";
 
 /// The rows of README.md: what is done, and the case and the row that say so.
-const SHORT: [(&str, &str, &str); 21] = [
+const SHORT: [(&str, &str, &str); 22] = [
     ("dispatch and call of compiled functions, 1 in random order, ns", "dispatch 1", "compiled"),
     ("dispatch and call of compiled functions, 1 K in random order, ns", "dispatch 1 K", "compiled"),
     ("dispatch and call of compiled functions, 100 K in random order, ns", "dispatch 100 K", "compiled"),
@@ -33,6 +33,11 @@ const SHORT: [(&str, &str, &str); 21] = [
         "per function, until it has code",
     ),
     ("the same, the calling thread's share, ns", "promotion pipeline", "the mutator's share"),
+    (
+        "from hot to compiled, after a silence, median, ns",
+        "threshold to code",
+        "after 2 ms of silence, median",
+    ),
     ("a dispatch while others compile, p99.9, ns", "dispatch while 10 K compile", "p99.9"),
     ("compile by Cranelift with two workers, µs", "Cranelift, 2 workers", "per function"),
     ("code cache, hit of one key, one thread, ns", "code cache, hits", "one key, one thread"),

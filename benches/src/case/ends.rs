@@ -5,33 +5,48 @@ use crate::contender::{Contender, Setup, Who};
 use crate::measure::{busy_nanos, wall_nanos};
 use crate::target::Target;
 
-pub(super) const CHILD: &str = "end";
+pub(super) const DROP: &str = "drop";
+pub(super) const END: &str = "end";
 
 pub(super) fn cases(scale: Scale) -> Vec<Case> {
     let functions = scale.pick(10_000_000, 2_000_000);
     let all = vec![vec![Row::nanos("drop all").target(Target::TimesOf(Who::Raw, 2.0))]];
+    // beadie survives it if all are invalidated and pruned before. The others are dropped.
+    let survived = vec![vec![Row::nanos("end all, in a way that is survived")]];
     let empty = vec![vec![Row::of("start", "µs"), Row::of("drop", "µs")]];
+    let case = |what: &str, rows, child| {
+        let name = format!("{what} {}", size(functions));
+        let case = Case::new(name, rows, move || everyone(&InChild(child, functions)));
+        case.at_most(scale.pick(3, 1)).smaller_on(scale)
+    };
     vec![
-        Case::new(format!("drop {}", size(functions)), all, move || everyone(&InChild(CHILD, functions)))
-            .at_most(scale.pick(3, 1))
-            .smaller_on(scale),
+        case("drop", all, DROP),
+        case("end", survived, END),
         Case::new("start and drop", empty, || everyone(&Empty)),
     ]
 }
 
 /// If the contender crashes it takes its process along, and the parent says so.
-pub(super) struct DropAll(pub(super) usize);
+pub(super) struct EndAll {
+    pub(super) functions: usize,
+    /// In the contender's own way.
+    pub(super) survives: bool,
+}
 
-impl Make for DropAll {
+impl Make for EndAll {
     fn make<C: Contender>(&self) -> Made {
-        let functions = self.0;
+        let EndAll { functions, survives } = *self;
         once(move || {
             let contender = C::new(&Setup::unpromoted(functions));
             let mut handles = Vec::with_capacity(functions);
             contender.register_many(0..functions, &mut handles);
             Ok(vec![busy_nanos(functions, || {
-                drop(handles);
-                drop(contender);
+                if survives {
+                    contender.end(handles);
+                } else {
+                    drop(handles);
+                    drop(contender);
+                }
             })])
         })
     }
