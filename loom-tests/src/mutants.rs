@@ -54,6 +54,10 @@ pub const MUTANTS: &[Mutant] = &[
         "publish-slot",
         &[caught("publish::who_calls_through_a_slot_sees_all_of_the_code", "Causality violation")],
     ),
+    mutant(
+        "publish-mark",
+        &[caught("publish::who_dispatches_code_that_a_sweep_marked_sees_all_of_it", "Causality violation")],
+    ),
     mutant("publish-lease", &[caught("publish::who_leases_code_sees_all_of_it", "Causality violation")]),
     mutant(
         "publish-finish",

@@ -82,10 +82,6 @@ pub const HELD_OTHERWISE: &[(&str, &str)] = &[
     ("src/queue.rs has_place: running.load Acquire", COUNTED),
     ("src/queue.rs leave: count.fetch_update AcqRel/Acquire", COUNTED),
     (
-        "src/table/code.rs count_dispatches: code.store Release",
-        "the sweep that calls it has locked what others lock after an install; the rule costs nothing",
-    ),
-    (
         "src/table/take.rs is_gone: code_version.load Acquire",
         "an install passes SETTLE's fence after it, which orders as much for its own thread; a third one that breaks the assumption \
       needs it, and three are too many for a model",

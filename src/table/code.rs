@@ -367,7 +367,8 @@ impl Table {
         if word.entry() != 0 && self.code_version.get(index).load(Relaxed) == version {
             let tick = counted.unwrap_or_else(|| ticks(before.tier));
             // Release, edge PUBLISH: it is the same code, but who reads this word may not have read the one before.
-            self.code.get(index).store(CodeWord::ready(before.tag, word.entry(), tick).0, Release);
+            let word = CodeWord::ready(before.tag, word.entry(), tick);
+            self.code.get(index).store(word.0, mutant!("publish-mark", Release));
         }
         held.release(|_| ());
     }

@@ -1,8 +1,12 @@
 //! Edges REGISTER, PUBLISH, RETIRE and ONLINE: code is seen whole, and not freed while it is run.
 
-use beadwork::{Bead, Core, Engine, Mutator, TierId};
+use beadwork::{Bead, Core, Engine, FnBackend, Mutator, Tier, TierId};
 use beadwork_loom_tests::*;
+use loom::sync::Arc;
+use loom::sync::atomic::AtomicBool;
+use loom::sync::atomic::Ordering::Relaxed;
 use loom::thread;
+use std::time::Duration;
 
 const T1: TierId = TierId::BASELINE;
 
@@ -29,6 +33,32 @@ fn who_dispatches_code_sees_all_of_it() {
         },
         |(engine, bead, _)| assert_eq!(entry(engine.mutator().code(*bead)), 1),
     );
+}
+
+#[test]
+fn who_dispatches_code_that_a_sweep_marked_sees_all_of_it() {
+    // One installs, another sweeps, and who dispatches has met neither.
+    model_within(2, || {
+        let builder = Engine::builder().capacity(2).workers(1).code_limit(1).evict_after(Duration::ZERO);
+        let engine = builder.tier(Tier::new(FnBackend::new(unused))).build().unwrap();
+        let (bead, memory) = (bead(&engine), Memory::new());
+        let m = engine.mutator();
+        let function = (engine.clone(), bead, memory.clone());
+        let installer = thread::spawn(move || install(&function));
+        // Orders nothing; it has loom try the dispatch after the sweep.
+        let swept = Arc::new(AtomicBool::new(false));
+        let (on, is) = (engine.clone(), swept.clone());
+        let sweeper = thread::spawn(move || {
+            installer.join().unwrap();
+            on.run_pending(1);
+            is.store(true, Relaxed);
+        });
+        if swept.load(Relaxed) && entry(m.code(bead)) == 1 {
+            memory.run();
+        }
+        sweeper.join().unwrap();
+        assert_eq!(entry(m.code(bead)), 1);
+    });
 }
 
 #[test]
