@@ -264,7 +264,7 @@ pub const RELAXED: &[(&str, &str)] = &[
     ("src/engine/recovery.rs can_queue: enabled.load Relaxed", ADVICE),
     ("src/evict.rs wants_sweep: swept.load Relaxed", ADVICE),
     ("src/evict.rs sweep: swept.store Relaxed", ADVICE),
-    ("src/executor.rs pool: lost.load Relaxed", ALONE),
+    ("src/executor.rs spawn: lost.load Relaxed", ALONE),
     ("src/executor.rs forget_threads: lost.store Relaxed", ALONE),
     (
         "src/executor.rs spawn: to_start.fetch_add Relaxed",
