@@ -152,6 +152,26 @@ fn baseline_code_that_is_held_for_a_revert_does_not_come_back_once_its_assumptio
 }
 
 #[test]
+fn code_that_is_held_for_a_revert_stays_listed_however_much_comes_and_goes_beside_it() {
+    let builder = Engine::builder().capacity(16).inline().deopt(TieredDeopt::default());
+    let manual = || Tier::new(trivial()).policy(Manual);
+    let engine = builder.tier(manual()).tier(manual()).build().unwrap();
+    let all = beads(&engine, 2);
+    let (held, other, assumption) = (all[0], all[1], engine.assumption());
+    engine.install(held, T1, code().assumes(assumption)).unwrap();
+    let above = engine.install(held, T2, code()).unwrap();
+    // The list doubles again and again, and what is gone is struck off.
+    for _ in 0..1_000 {
+        engine.install(other, T1, code().assumes(assumption)).unwrap();
+    }
+    assert_eq!(engine.stats().deopts.held, 1);
+    engine.invalidate_assumption(assumption);
+    assert_eq!(engine.stats().deopts.held, 0);
+    engine.bailout(held, BailoutInfo::new(above)).unwrap();
+    assert!(engine.mutator().code(held).is_none(), "what it relied on is broken");
+}
+
+#[test]
 fn callbacks_and_events_come_once_for_each_function_and_after_all_code_is_gone() {
     let (builder, log) = logged(Engine::builder().capacity(64).inline());
     let engine = builder.build().unwrap();

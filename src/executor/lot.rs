@@ -62,3 +62,50 @@ impl Lot {
         self.came.notify_all();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+    use std::sync::{Arc, mpsc};
+    use std::thread;
+    use std::time::Duration;
+
+    #[test]
+    fn whatever_is_started_is_run_also_as_threads_come_to_rest() {
+        const EACH: usize = 2_000;
+        let (lot, (ran, runs)) = (Arc::new(Lot::default()), mpsc::channel());
+        let served = [(); 2].map(|()| {
+            let lot = lot.clone();
+            thread::spawn(move || lot.serve())
+        });
+        for _ in 0..3 {
+            let (lot, ran) = (lot.clone(), ran.clone());
+            thread::spawn(move || {
+                for _ in 0..EACH {
+                    let ran = ran.clone();
+                    lot.start(Box::new(move || ran.send(()).unwrap()));
+                    // Now and then all are at rest.
+                    thread::yield_now();
+                }
+            });
+        }
+        (0..3 * EACH).for_each(|_| runs.recv_timeout(Duration::from_secs(60)).expect("it is run"));
+        lot.end();
+        served.into_iter().for_each(|thread| thread.join().unwrap());
+    }
+
+    #[test]
+    fn what_was_started_before_the_end_is_run_before_a_thread_goes() {
+        let (lot, runs) = (Lot::default(), Arc::new(AtomicUsize::new(0)));
+        for _ in 0..3 {
+            let runs = runs.clone();
+            lot.start(Box::new(move || _ = runs.fetch_add(1, SeqCst)));
+        }
+        lot.take().unwrap()();
+        lot.end();
+        lot.serve();
+        assert_eq!(runs.load(SeqCst), 3);
+        assert!(lot.take().is_none());
+    }
+}
