@@ -373,7 +373,7 @@ fn a_request_that_meets_an_eviction_is_compiled() {
             (engine, bead)
         },
         |(engine, _)| _ = engine.run_pending(1),
-        |(engine, bead)| _ = engine.promote(*bead, T2).unwrap(),
+        |(engine, bead)| engine.promote(*bead, T2).unwrap(),
         |(engine, bead)| {
             while engine.work_if_started() {}
             assert_eq!(engine.tier(*bead).unwrap(), T2, "asked for, and evicted");
