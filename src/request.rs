@@ -3,16 +3,16 @@
 use crate::clock;
 #[cfg(not(beadwork_loom))]
 use crate::contain::contain;
-use crate::direct::OneShot;
 use crate::drain::Crew;
 use crate::event::Event;
 use crate::id::{Bead, Reason, TierId};
 use crate::queue::Request;
 use crate::shared::Shared;
-use crate::snapshot::{Given, Snapshot};
+use crate::snapshot::{Given, Kept, Snapshot};
 use crate::state::{Pending, Requested};
 use crate::stats::add;
 use crate::sync::fence;
+use std::ops::RangeInclusive;
 use std::sync::atomic::Ordering::SeqCst;
 
 impl Shared {
@@ -44,13 +44,11 @@ impl Shared {
             let state = self.table.state(bead.index());
             let (answer, dropped) = match self.snapshots.is_on() {
                 true => self.attach(bead, tier, snapshot, || state.request(bead, tier, anew)),
-                false => (state.request(bead, tier, anew), None),
+                false => (state.request(bead, tier, anew), Vec::new()),
             };
             let replaced = match answer {
-                Requested::Queued(version) | Requested::Follows(version)
-                    if !self.one_shots.is_empty() || !self.snapshots.is_empty() =>
-                {
-                    Some(self.purge_replaced(bead, tier, version, matches!(answer, Requested::Follows(_))))
+                Requested::Queued(_) | Requested::Follows(_) if !self.one_shots.is_empty() => {
+                    replaced(answer).map(|versions| self.one_shots.purge(bead, tier.below(), versions))
                 }
                 Requested::Already if !reason.is_a_guess() => {
                     // It may have been asked for as merely hot; now somebody insists. What comes with a request was never
@@ -69,7 +67,7 @@ impl Shared {
             let queued = matches!(answer, Requested::Queued(_));
             (answer, queued && self.push(bead, tier, reason, calls, asked), replaced, dropped)
         };
-        if replaced.is_some() || dropped.is_some() {
+        if replaced.is_some() || !dropped.is_empty() {
             self.dispose((replaced, dropped));
         }
         if matches!(answer, Requested::Queued(_)) {
@@ -88,26 +86,11 @@ impl Shared {
         tier: TierId,
         snapshot: Option<Snapshot>,
         request: impl FnOnce() -> Requested,
-    ) -> (Requested, Option<Snapshot>) {
-        self.snapshots.attach(bead, snapshot, request, |answer| match answer {
-            Requested::Queued(version) | Requested::Follows(version) => Some((tier, *version)),
-            _ => None,
+    ) -> (Requested, Vec<Snapshot>) {
+        self.snapshots.replace(bead, snapshot, request, |&answer| {
+            let replaces = replaced(answer)?;
+            Some(Kept { tier, version: *replaces.end(), replaces: Some(replaces) })
         })
-    }
-
-    /// Takes out what came with a request for a lower tier that was replaced by one queued at `version`. If that follows a
-    /// compile, only what came with one that followed it too: the claim in flight may be about to take its own.
-    #[cold]
-    fn purge_replaced(
-        &self,
-        bead: Bead,
-        tier: TierId,
-        version: u32,
-        follows: bool,
-    ) -> (Vec<Box<dyn OneShot>>, Vec<Snapshot>) {
-        let versions = if follows { version } else { 0 }..=version;
-        let snapshots = self.snapshots.purge(bead, tier.below(), versions.clone());
-        (self.one_shots.purge(bead, tier.below(), versions), snapshots)
     }
 
     /// Puts a token into a lane, inside a section. `asked` is the time, read before the section began.
@@ -200,6 +183,16 @@ impl Shared {
             // Not reachable: what is foreign is caught nearer. Keeps the count right all the same.
             self.drain.wake.quit();
         }
+    }
+}
+
+/// At which versions requests were queued that are replaced by one that got this answer: up to its own. If it follows a compile, only one
+/// that followed it too: the claim in flight may be about to take what came with its own.
+fn replaced(answer: Requested) -> Option<RangeInclusive<u32>> {
+    match answer {
+        Requested::Queued(version) => Some(0..=version),
+        Requested::Follows(version) => Some(version..=version),
+        _ => None,
     }
 }
 

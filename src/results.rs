@@ -14,7 +14,7 @@ use crate::shared::Shared;
 use crate::state::{Ended, Snapshot, Ticket};
 use crate::stats::add;
 use crate::sync::Thread;
-use crate::table::{Ready, Restricted};
+use crate::table::{Barred, Ready, Restricted};
 use std::sync::atomic::Ordering::Relaxed;
 
 impl Shared {
@@ -100,6 +100,14 @@ impl Shared {
         }
         add(&self.counters.installed, 1);
         let version = installed.version;
+        if !self.snapshots.is_empty() {
+            // That of a request that was lowered to this tier while it was compiled, and so is served.
+            let purged = {
+                let _no_fork = self.gate.enter();
+                self.snapshots.purge(bead, tier, 0..=version)
+            };
+            self.dispose(purged);
+        }
         self.emit(&Event::Installed { bead, tier, version, bytes, compile_time });
         if !mutant!("settle-unwoken") {
             waiting.iter().for_each(Thread::unpark);
@@ -226,6 +234,19 @@ impl Shared {
         waiting.iter().for_each(Thread::unpark);
     }
 
+    /// The request that follows a compile is for a lower tier now: the compile that came with it was for another, and who waits for that
+    /// tier waits in vain. (Its snapshot went along.)
+    fn lowered(&self, bead: Bead, version: u32) {
+        let (purged, waiting) = {
+            let _no_fork = self.gate.enter();
+            (self.one_shots.purge(bead, TierId::MAX, version..=version), self.waits.waiting(bead))
+        };
+        if !purged.is_empty() {
+            self.dispose(purged);
+        }
+        waiting.iter().for_each(Thread::unpark);
+    }
+
     /// A bead's own callback, read before its code is taken back: if the bead is live afterwards, it was this bead's.
     pub(crate) fn callback_of(&self, bead: Bead) -> Option<OnInvalidate> {
         let _no_fork = self.gate.enter();
@@ -249,10 +270,19 @@ impl Shared {
 
     /// Changes what a function may be compiled at; code and requests above that are taken back.
     pub(crate) fn restrict(&self, bead: Bead, change: impl Fn(&mut Snapshot)) -> Result<Restricted, Stale> {
-        let (restricted, taken) =
-            self.take_back(bead, || self.table.restrict(bead, change), |restricted| restricted.took_code)?;
-        if let Some(version) = restricted.cancelled {
-            self.over(bead, TierId::MAX, version);
+        let transition = || {
+            let (made, dropped) = self.snapshots.lower(bead, || self.table.restrict(bead, change));
+            made.map(|restricted| (restricted, dropped))
+        };
+        let ((restricted, dropped), taken) =
+            self.take_back(bead, transition, |(restricted, _)| restricted.took_code)?;
+        if dropped.is_some() {
+            self.dispose(dropped);
+        }
+        match restricted.barred {
+            Some(Barred::Cancelled(version)) => self.over(bead, TierId::MAX, version),
+            Some(Barred::Lowered { version, .. }) => self.lowered(bead, version),
+            None => (),
         }
         self.tell_taken(taken);
         Ok(restricted)

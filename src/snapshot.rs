@@ -2,8 +2,8 @@
 //!
 //! A snapshot belongs to one request: it is kept under the function, the tier and the version at which the request was queued, goes
 //! to the job that claims it, and is dropped with the request however that ends. Every request raises the version and so
-//! does every end of one (rule S1). The request is made within the lock that keeps its snapshot, and what else moves the version of
-//! a queued request moves the snapshot's within it too, so a claim, which looks after it has been made, finds them agreeing.
+//! does every end of one (rule S1). The request is made within the lock that keeps its snapshot, and what else moves the version or the tier of
+//! a request that waits moves the snapshot's within it too, so a claim, which looks after it has been made, finds them agreeing.
 //! State words are changed within this lock, as within that of [`crate::delivery`] and for the same reason without
 //! deadlock: who holds a publishing bit takes no lock. An engine without snapshots has no such lock.
 
@@ -14,8 +14,10 @@ use crate::id::{Bead, Core, TierId};
 use crate::shared::Shared;
 use crate::state::{Requested, Ticket};
 use crate::sync::{AtomicUsize, Mutex, lock};
+use crate::table::{Barred, Restricted};
 use std::any::Any;
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::ops::RangeInclusive;
 use std::sync::atomic::Ordering::Relaxed;
 
@@ -36,10 +38,28 @@ pub(crate) fn of<T: Any + Send>(value: Option<T>) -> Option<Snapshot> {
 pub(crate) struct Snapshots {
     take: Option<Take>,
     on: bool,
-    /// By the bead's bits and the tier, with the version of the request.
-    all: Mutex<BTreeMap<(u64, TierId), (u32, Snapshot)>>,
+    all: Mutex<All>,
     /// How many there are, so that nobody takes the lock while there is none.
     len: AtomicUsize,
+}
+
+/// By the bead's bits and the tier, with the version of the request.
+type All = BTreeMap<(u64, TierId), (u32, Snapshot)>;
+
+/// Under which tier and version a snapshot is kept, and at which versions requests for lower tiers were queued that its request
+/// replaces.
+pub(crate) struct Kept {
+    pub(crate) tier: TierId,
+    pub(crate) version: u32,
+    pub(crate) replaces: Option<RangeInclusive<u32>>,
+}
+
+/// Takes out those of a function's requests up to `tier` that were queued at one of `versions`.
+fn remove(all: &mut All, bead: Bead, tier: TierId, versions: RangeInclusive<u32>) -> Vec<Snapshot> {
+    let bits = bead.to_bits();
+    let range = all.range((bits, TierId::INTERPRETER)..=(bits, tier));
+    let keys: Vec<_> = range.filter(|(_, entry)| versions.contains(&entry.0)).map(|(key, _)| *key).collect();
+    keys.iter().filter_map(|key| all.remove(key)).map(|(_, snapshot)| snapshot).collect()
 }
 
 impl Snapshots {
@@ -63,7 +83,7 @@ impl Snapshots {
         self.len.load(Relaxed) == 0
     }
 
-    /// Makes a request by `make`, which also answers the tier and version at which it was queued, if it was, and keeps the snapshot with
+    /// Makes a request by `make`, of which `queued` says at which tier and version it was queued, if it was, and keeps the snapshot with
     /// it. Answers what is to be dropped, outside any section.
     pub(crate) fn attach<R>(
         &self,
@@ -72,8 +92,21 @@ impl Snapshots {
         make: impl FnOnce() -> R,
         queued: impl FnOnce(&R) -> Option<(TierId, u32)>,
     ) -> (R, Option<Snapshot>) {
+        let queued = |made: &R| queued(made).map(|(tier, version)| Kept { tier, version, replaces: None });
+        let (made, mut dropped) = self.replace(bead, snapshot, make, queued);
+        (made, dropped.pop())
+    }
+
+    /// As [`attach`](Snapshots::attach), for a request that may replace others.
+    pub(crate) fn replace<R>(
+        &self,
+        bead: Bead,
+        snapshot: Option<Snapshot>,
+        make: impl FnOnce() -> R,
+        queued: impl FnOnce(&R) -> Option<Kept>,
+    ) -> (R, Vec<Snapshot>) {
         if !self.is_on() {
-            return (make(), None);
+            return (make(), Vec::new());
         }
         let (made, mut all) = if mutant!("snapshot-late") {
             (make(), lock(&self.all))
@@ -81,15 +114,22 @@ impl Snapshots {
             let all = lock(&self.all);
             (make(), all)
         };
-        let Some((tier, version)) = queued(&made) else { return (made, snapshot) };
+        let Some(Kept { tier, version, replaces }) = queued(&made) else {
+            return (made, snapshot.into_iter().collect());
+        };
         let key = (bead.to_bits(), tier);
         let before = match snapshot {
             Some(snapshot) => all.insert(key, (version, snapshot)),
             // One that is there is of a request that has ended.
             None => all.remove(&key),
         };
+        let mut dropped: Vec<_> = before.map(|(_, snapshot)| snapshot).into_iter().collect();
+        if let Some(versions) = replaces {
+            // Not later: this request may be lowered then, and have its snapshot there.
+            dropped.extend(remove(&mut all, bead, tier.below(), versions));
+        }
         self.len.store(all.len(), Relaxed);
-        (made, before.map(|(_, snapshot)| snapshot))
+        (made, dropped)
     }
 
     /// Runs a change that leaves a request for `tier` queued at another version, which it answers.
@@ -114,6 +154,38 @@ impl Snapshots {
                 entry.0 = entry.0.max(version);
             }
         }
+    }
+
+    /// Runs a restriction. If it lowers a request that follows a compile, its snapshot goes along, unless there is one for the lower tier:
+    /// of the compile in flight, which serves the request then. Answers what is to be dropped, outside any section.
+    pub(crate) fn lower<E>(
+        &self,
+        bead: Bead,
+        restrict: impl FnOnce() -> Result<Restricted, E>,
+    ) -> (Result<Restricted, E>, Option<Snapshot>) {
+        if !self.is_on() {
+            return (restrict(), None);
+        }
+        let (made, mut all) = if mutant!("snapshot-lowered-late") {
+            (restrict(), lock(&self.all))
+        } else {
+            let all = lock(&self.all);
+            (restrict(), all)
+        };
+        let Ok(Restricted { barred: Some(Barred::Lowered { from, to, .. }), .. }) = made else {
+            return (made, None);
+        };
+        let bits = bead.to_bits();
+        let moved = all.remove(&(bits, from));
+        let left = match (moved, all.entry((bits, to))) {
+            (Some(moved), Entry::Vacant(place)) => {
+                place.insert(moved);
+                None
+            }
+            (moved, _) => moved,
+        };
+        self.len.store(all.len(), Relaxed);
+        (made, left.map(|(_, snapshot)| snapshot))
     }
 
     /// Takes the snapshot of a claimed request, or one of an ended one, which is to be dropped.
@@ -143,11 +215,8 @@ impl Snapshots {
         if self.is_empty() {
             return Vec::new();
         }
-        let (mut all, bits) = (lock(&self.all), bead.to_bits());
-        let range = all.range((bits, TierId::INTERPRETER)..=(bits, tier));
-        let keys: Vec<_> =
-            range.filter(|(_, entry)| versions.contains(&entry.0)).map(|(key, _)| *key).collect();
-        let purged = keys.iter().filter_map(|key| all.remove(key)).map(|(_, snapshot)| snapshot).collect();
+        let mut all = lock(&self.all);
+        let purged = remove(&mut all, bead, tier, versions);
         self.len.store(all.len(), Relaxed);
         purged
     }

@@ -60,8 +60,17 @@ pub(crate) struct Restricted {
     pub(crate) took_code: bool,
     /// The cap until then.
     pub(crate) old_cap: TierId,
-    /// The last version of what was pending, if it is not any more.
-    pub(crate) cancelled: Option<u32>,
+    /// What became of what was pending, if that is barred now.
+    pub(crate) barred: Option<Barred>,
+}
+
+/// A request that may not be served as it was made.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Barred {
+    /// It has ended; its last version.
+    Cancelled(u32),
+    /// It follows a compile, and is for a lower tier now. What comes with it is bound to that version.
+    Lowered { from: TierId, to: TierId, version: u32 },
 }
 
 /// A bead that was taken down; if it is queued for a lower compiled tier, the caller puts a token into its lane.

@@ -203,6 +203,35 @@ fn a_request_that_follows_a_compile_keeps_its_snapshot_and_so_does_a_job_that_is
 }
 
 #[test]
+fn a_request_that_follows_a_compile_and_is_lowered_takes_its_snapshot_along_or_ends_with_it() {
+    const T3: TierId = TierId::new(3).unwrap();
+    // Lowered to a tier above the one that is being compiled, and to that one.
+    for (compiling, expected) in [(T1, vec![(T1, true), (T2, true)]), (T2, vec![(T2, true)])] {
+        let (alive, seen) = (Arc::new(()), Arc::new(Mutex::new(Vec::new())));
+        let slot: Arc<Mutex<Option<(Engine, Bead)>>> = Arc::default();
+        let (held, inner, noted) = (alive.clone(), slot.clone(), seen.clone());
+        let backend = Arc::new(FnBackend::new(move |job: &mut Job<'_>| {
+            noted.lock().unwrap().push((job.tier(), job.snapshot::<Arc<()>>().is_some()));
+            if let Some((engine, bead)) = inner.lock().unwrap().take() {
+                engine.promote(bead, T3).unwrap();
+                engine.set_tier_cap(bead, T2).unwrap();
+            }
+            Ok(code())
+        }));
+        let tiers = [(); 3].map(|()| Tier::new(backend.clone()).policy(Manual));
+        let builder = Engine::builder().capacity(16).inline().snapshot(move |_, _| Some(held.clone()));
+        let engine = tiers.into_iter().fold(builder, EngineBuilder::tier).build().unwrap();
+        let bead = beads(&engine, 1)[0];
+        *slot.lock().unwrap() = Some((engine.clone(), bead));
+        let all = Arc::strong_count(&alive);
+        engine.promote(bead, compiling).unwrap();
+        engine.run_pending(usize::MAX);
+        assert_eq!(*seen.lock().unwrap(), expected);
+        assert_eq!((engine.tier(bead), Arc::strong_count(&alive)), (Ok(T2), all), "none is left behind");
+    }
+}
+
+#[test]
 fn a_snapshot_whose_taking_or_drop_panics_costs_nothing_but_itself() {
     struct Bomb;
     impl Drop for Bomb {

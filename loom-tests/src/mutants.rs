@@ -832,6 +832,13 @@ pub const MUTANTS: &[Mutant] = &[
         &[caught("turns::a_compile_finds_the_snapshot_of_a_request_that_is_just_being_made", "left: [1, 1]")],
     ),
     mutant(
+        "snapshot-lowered-late",
+        &[caught(
+            "turns::a_request_that_is_lowered_as_the_compile_before_it_ends_comes_with_its_snapshot",
+            "compiled without what was noted",
+        )],
+    ),
+    mutant(
         "snapshot-unbound",
         &[caught(
             "turns::a_compile_finds_the_snapshot_of_its_request_whoever_insists_or_helps_meanwhile",

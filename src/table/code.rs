@@ -1,7 +1,7 @@
 //! Everything that changes a bead's code, always under the publishing bit.
 
 use super::kept::{KeptCode, Taking};
-use super::{Demoted, Deoptimized, Installed, Invalidated, Plan, Ready, Restricted, Table, Unlinked};
+use super::{Barred, Demoted, Deoptimized, Installed, Invalidated, Plan, Ready, Restricted, Table, Unlinked};
 use crate::code::CodeWord;
 use crate::error::Stale;
 use crate::grace;
@@ -171,9 +171,12 @@ impl Table {
             self.drop_held(kept, bead);
         }
         old.into_iter().for_each(|old| self.retire(old));
-        // What came with the request that followed is bound to the next version.
-        let over = if lowered { new.raised_version() } else { new.version };
-        Ok(Restricted { took_code, old_cap: before.cap, cancelled: barred.then_some(over) })
+        let barred = if lowered {
+            Some(Barred::Lowered { from: before.target, to: new.target, version: new.raised_version() })
+        } else {
+            cancelled.then_some(Barred::Cancelled(new.version))
+        };
+        Ok(Restricted { took_code, old_cap: before.cap, barred })
     }
 
     /// Takes back code above `tier` and, if that is a compiled one and the code is wanted, queues the bead for it. Answers

@@ -1,7 +1,7 @@
 //! Deliveries come in the order of versions; a collector's pause and a look at a core exclude each other; snapshots go with
 //! their requests.
 
-use beadwork::{Bead, Core, Delivery, Engine, FnBackend, Threshold, Tier, TierId};
+use beadwork::{Bead, Core, Delivery, Engine, FnBackend, Job, Manual, Threshold, Tier, TierId};
 use beadwork_loom_tests::*;
 use loom::cell::UnsafeCell;
 use loom::sync::Arc;
@@ -196,4 +196,40 @@ fn a_compile_finds_the_snapshot_of_a_request_that_is_just_being_made() {
             assert_eq!([counts[0].load(Relaxed), counts[1].load(Relaxed)], [1, 0]);
         });
     }
+}
+
+#[test]
+fn a_request_that_is_lowered_as_the_compile_before_it_ends_comes_with_its_snapshot() {
+    const T2: TierId = TierId::new(2).unwrap();
+    const T3: TierId = TierId::new(3).unwrap();
+    both_ways(
+        || {
+            let without = Arc::new(AtomicUsize::new(0));
+            let asks: std::sync::Arc<std::sync::Mutex<Option<Engine>>> = Default::default();
+            let tier = || {
+                let (without, asks) = (without.clone(), asks.clone());
+                let backend = FnBackend::new(move |job: &mut Job<'_>| {
+                    without.fetch_add(usize::from(job.snapshot::<u8>().is_none()), Relaxed);
+                    let engine = asks.lock().unwrap().take();
+                    if let Some(engine) = engine {
+                        engine.promote(job.bead(), T3).unwrap();
+                    }
+                    Ok(at(1))
+                });
+                Tier::new(backend).policy(Manual)
+            };
+            let builder = Engine::builder().capacity(2).workers(1).snapshot(|_, _| Some(1u8));
+            let engine = builder.tier(tier()).tier(tier()).tier(tier()).build().unwrap();
+            let bead = bead(&engine);
+            engine.promote(bead, T1).unwrap();
+            *asks.lock().unwrap() = Some(engine.clone());
+            (engine, bead, without)
+        },
+        |(engine, ..)| _ = engine.run_pending(2),
+        |(engine, bead, _)| engine.set_tier_cap(*bead, T2).unwrap(),
+        |(engine, _, without)| {
+            while engine.work_if_started() {}
+            assert_eq!(without.load(Relaxed), 0, "compiled without what was noted");
+        },
+    );
 }
