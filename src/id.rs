@@ -28,6 +28,7 @@ pub struct Bead {
 
 impl Bead {
     /// `tag` is the generation minus one, as the code word and the state word store it.
+    #[inline]
     pub(crate) const fn new(index: u32, tag: u16) -> Bead {
         match NonZeroU32::new(tag as u32 + 1) {
             Some(generation) => Bead { index, generation },

@@ -12,11 +12,18 @@ use std::sync::Arc;
 impl Engine {
     /// Registers a function. It starts in the interpreter, with nothing counted.
     ///
-    /// Costs two stores for an index never used before, and a lock for a reused one.
+    /// Costs a read-modify-write and a store for an index never used before, and a lock for a reused one.
     ///
     /// # Errors
     /// [`RegisterError::CapacityExhausted`]; everything registered goes on working.
     pub fn register(&self, core: Core) -> Result<Bead, RegisterError> {
+        let shared = self.shared();
+        if shared.table.free_len() == 0
+            && !shared.settings.eager_baseline
+            && let Some(index) = shared.table.take_fresh(1)
+        {
+            return Ok(shared.table.register_fresh(index, core.get()));
+        }
         self.register_one(core, None).inspect(|&bead| self.start_eagerly(bead))
     }
 
@@ -53,7 +60,11 @@ impl Engine {
         section
             .as_ref()
             .and_then(|_| table.register_again(core, note))
-            .or_else(|| table.take_fresh(1).map(|index| table.register_fresh(index, core, note)))
+            .or_else(|| {
+                let index = table.take_fresh(1)?;
+                note(index);
+                Some(table.register_fresh(index, core))
+            })
             .ok_or_else(|| self.exhausted())
     }
 
@@ -68,7 +79,7 @@ impl Engine {
 
     /// Registers many functions at once, all or none.
     ///
-    /// Costs two stores a function. Indices never used before come as one run, so the answer is small.
+    /// Costs a store a function. Indices never used before come as one run, so the answer is small.
     ///
     /// # Errors
     /// [`RegisterError::CapacityExhausted`]; nothing was registered then.
@@ -295,24 +306,28 @@ impl<'e> Taking<'e> {
         }
     }
 
-    /// One run, so that nothing but two stores is done for each.
+    /// One run, so that nothing but a store is done for each.
     fn register_fresh(&mut self, cores: &mut impl Iterator<Item = Core>, note: impl Fn(u32)) {
-        struct Run<'t, 'e>(&'t mut Taking<'e>, u32);
-        impl Drop for Run<'_, '_> {
-            fn drop(&mut self) {
-                let Run(taking, first) = self;
-                if taking.fresh.start > *first {
-                    taking.made.push(Bead::new(*first, 0), taking.fresh.start - *first);
-                }
-            }
-        }
+        /// So many are asked of the iterator at a time.
+        const CHUNK: usize = 64;
         let table = &self.engine.shared().table;
-        let first = self.fresh.start;
-        // Noted however this ends.
-        let run = Run(self, first);
-        for core in cores {
-            let Some(index) = run.0.fresh.next() else { break };
-            table.register_fresh(index, core.get(), &note);
+        let mut chunk = [0; CHUNK];
+        loop {
+            let room = CHUNK.min(self.fresh.len());
+            let mut len = 0;
+            // If this panics, the functions of this chunk are not registered yet.
+            for (place, core) in chunk[..room].iter_mut().zip(cores.by_ref()) {
+                *place = core.get();
+                len += 1;
+            }
+            if len == 0 {
+                break;
+            }
+            let from = self.fresh.start;
+            (from..from + len as u32).for_each(&note);
+            table.register_run(from, &chunk[..len]);
+            self.fresh.start += len as u32;
+            self.made.push(Bead::new(from, 0), len as u32);
         }
     }
 

@@ -12,11 +12,13 @@
 //! * **S2 (publishing)** while the publishing bit is set only the thread that set it changes the word.
 //! * **S3 (fresh)** a word that is not live is changed only by the thread that took its index off the free list or
 //!   off the end of the table.
+//! * **S5 (untouched)** a word of zeros is that of an index never used while its core is 0, and of one registered with nothing
+//!   asked of it since while its core is not; so registering writes the core alone. A word that was touched is never zero again.
 //! * **S4 (generation)** the generation moves only in `remove`, under the publishing bit, after the cells were
 //!   cleared.
 
 use crate::id::{Bead, GENERATION_BITS, TierId};
-use crate::sync::{AtomicU64, wait_a_little};
+use crate::sync::{AtomicU64, AtomicUsize, wait_a_little};
 use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
 
 mod word;
@@ -75,14 +77,21 @@ impl Ended {
     }
 }
 
-/// The state word of one bead.
+/// The state word of one bead, with the cell of its core, which tells what a word of zeros means (S5).
 #[derive(Clone, Copy)]
-pub(crate) struct StateCell<'a>(pub(crate) &'a AtomicU64);
+pub(crate) struct StateCell<'a> {
+    pub(crate) word: &'a AtomicU64,
+    pub(crate) core: &'a AtomicUsize,
+}
 
 impl<'a> StateCell<'a> {
-    /// Acquire: edge PUBLISH, partner is the release of the publishing bit; also edge REGISTER.
+    /// Acquire: edge PUBLISH, partner is the release of the publishing bit.
     pub(crate) fn load(self) -> Snapshot {
-        Snapshot::unpack(self.0.load(mutant!("publish-state-load", Acquire)))
+        match self.word.load(mutant!("publish-state-load", Acquire)) {
+            // Acquire: edge REGISTER, partner is the Release store of the core: who sees the bead live sees what is known of it.
+            0 if self.core.load(mutant!("register-load", Acquire)) != 0 => Snapshot::UNTOUCHED,
+            word => Snapshot::unpack(word),
+        }
     }
 
     /// The word if `bead` is live.
@@ -94,14 +103,21 @@ impl<'a> StateCell<'a> {
     fn swap(self, old: Snapshot, new: Snapshot) -> bool {
         // AcqRel: edge CLAIM, partner is every other transition of this word. Relaxed on failure: who failed loads the word
         // again.
-        self.0.compare_exchange(old.pack(), new.pack(), mutant!("claim-swap", AcqRel), Relaxed).is_ok()
+        let swap = |old| self.word.compare_exchange(old, new.pack(), mutant!("claim-swap", AcqRel), Relaxed);
+        // What is untouched has two forms (S5), of which zeros are the usual one.
+        (old == Snapshot::UNTOUCHED && swap(0).is_ok()) || swap(old.pack()).is_ok()
     }
 
     /// Makes a fresh index live, first generation. The caller alone holds the index (S3).
-    pub(crate) fn register_fresh(self) {
-        // Release: edge REGISTER, partner is the Acquire load in `load`: who sees the bead live sees its core.
-        self.0
-            .store(Snapshot { live: true, ..Snapshot::default() }.pack(), mutant!("register-store", Release));
+    #[inline]
+    pub(crate) fn register_fresh(self, core: usize) {
+        if core == 0 {
+            // Release: edge REGISTER, partner is the Acquire load in `load`.
+            self.word.store(Snapshot::UNTOUCHED.pack(), mutant!("register-word", Release));
+        } else {
+            // Release: edge REGISTER, partner is the Acquire load of the core in `load`.
+            self.core.store(core, mutant!("register-store", Release));
+        }
     }
 
     /// Makes a removed index live again in its present generation. The caller alone holds the index (S3).
@@ -280,14 +296,14 @@ impl Publishing<'_> {
     /// Shows another word before the cells say the same, which no release does. For a mutant.
     pub(crate) fn shows(&self, early: Snapshot) {
         // Relaxed: it is a fault in any order.
-        self.cell.0.store(Snapshot { publishing: true, ..early }.pack(), Relaxed);
+        self.cell.word.store(Snapshot { publishing: true, ..early }.pack(), Relaxed);
     }
 
     fn finish(&mut self, new: Snapshot) {
         self.released = true;
         // By S2 nobody else changed the word, so a swap cannot lose an update. It is a read-modify-write so that
         // release sequences headed by earlier transitions go on. AcqRel: edge PUBLISH, partner is `load`.
-        let old = self.cell.0.swap(new.pack(), mutant!("publish-finish", AcqRel));
+        let old = self.cell.word.swap(new.pack(), mutant!("publish-finish", AcqRel));
         debug_assert_eq!(old, Snapshot { publishing: true, ..self.before }.pack(), "S2 broken");
     }
 }

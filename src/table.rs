@@ -227,7 +227,7 @@ impl Table {
     }
 
     pub(crate) fn state(&self, index: u32) -> StateCell<'_> {
-        StateCell(self.state.get(index))
+        StateCell { word: self.state.get(index), core: self.core.get(index) }
     }
 
     pub(crate) fn live(&self, bead: Bead) -> Result<Snapshot, Stale> {
@@ -256,13 +256,17 @@ impl Table {
             .ok()
     }
 
-    /// Makes a fresh index, taken by [`take_fresh`](Table::take_fresh), live. `note` writes what else is known of it.
-    pub(crate) fn register_fresh(&self, index: u32, core: usize, note: impl FnOnce(u32)) -> Bead {
-        note(index);
-        // Relaxed: ordered by the Release in `register_fresh` (edge REGISTER).
-        self.core.get(index).store(core, Relaxed);
-        self.state(index).register_fresh();
+    /// Makes a fresh index, taken by [`take_fresh`](Table::take_fresh), live. What else is known of it was noted before.
+    pub(crate) fn register_fresh(&self, index: u32, core: usize) -> Bead {
+        self.state(index).register_fresh(core);
         Bead::new(index, 0)
+    }
+
+    /// The same for a run of them, from `first` on.
+    pub(crate) fn register_run(&self, first: u32, cores: &[usize]) {
+        for (index, &core) in (first..).zip(cores) {
+            self.state(index).register_fresh(core);
+        }
     }
 
     /// Takes a removed index that has passed its grace period and that no native code names.
@@ -285,6 +289,12 @@ impl Table {
         }
         note(index);
         self.not_live.fetch_sub(1, Relaxed);
+        let free = self.state(index).load();
+        if free == Snapshot::default() {
+            // It was given back without having been used.
+            self.state(index).register_fresh(core);
+            return Bead::new(index, 0);
+        }
         // Release, edge CORE, partner is the Acquire in `core`: who reads the new core sees the generation that
         // `remove` moved on, and so that its old handle is stale.
         self.core.get(index).store(core, Release);

@@ -210,7 +210,7 @@ mod tests {
         let (bead, assumption) = (engine.register(0.into()).unwrap(), engine.assumption());
         let table = &engine.shared().table;
         let last = Snapshot { version: VERSION_MAX, ..table.live(bead).unwrap() };
-        table.state(bead.index()).0.store(last.pack(), std::sync::atomic::Ordering::SeqCst);
+        table.state(bead.index()).word.store(last.pack(), std::sync::atomic::Ordering::SeqCst);
         let code = || CompiledCode::new(std::ptr::without_provenance(1));
         let refused = engine.install(bead, TierId::BASELINE, code().assumes(assumption));
         assert_eq!(refused, Err(InstallError::VersionsUsedUp(bead)));

@@ -4,15 +4,25 @@ const T1: TierId = TierId::BASELINE;
 const T2: TierId = TierId::from_low_bits(2);
 const B: Bead = Bead::new(0, 0);
 
-fn word(change: impl FnOnce(&mut Snapshot)) -> AtomicU64 {
-    let mut snapshot = Snapshot { live: true, ..Snapshot::default() };
-    change(&mut snapshot);
-    AtomicU64::new(snapshot.pack())
+/// The cells of a bead.
+#[derive(Default)]
+struct Word(AtomicU64, AtomicUsize);
+
+impl Word {
+    fn cell(&self) -> StateCell<'_> {
+        StateCell { word: &self.0, core: &self.1 }
+    }
 }
 
-fn claimed(word: &AtomicU64) -> Ticket {
-    assert!(matches!(StateCell(word).request(B, T1, None), Requested::Queued(_)));
-    StateCell(word).claim(0, T1).unwrap()
+fn word(change: impl FnOnce(&mut Snapshot)) -> Word {
+    let mut snapshot = Snapshot::UNTOUCHED;
+    change(&mut snapshot);
+    Word(AtomicU64::new(snapshot.pack()), AtomicUsize::new(0))
+}
+
+fn claimed(word: &Word) -> Ticket {
+    assert!(matches!(word.cell().request(B, T1, None), Requested::Queued(_)));
+    word.cell().claim(0, T1).unwrap()
 }
 
 #[test]
@@ -35,17 +45,40 @@ fn zero_is_an_index_never_used_with_no_cap() {
 }
 
 #[test]
-fn register_fresh_makes_the_first_generation_live() {
-    let w = AtomicU64::new(0);
-    assert!(StateCell(&w).live(B).is_none());
-    StateCell(&w).register_fresh();
-    assert!(StateCell(&w).live(B).is_some());
+fn register_fresh_makes_the_first_generation_live_with_any_core() {
+    for core in [0, 1, usize::MAX] {
+        let w = Word::default();
+        assert!(w.cell().live(B).is_none());
+        w.cell().register_fresh(core);
+        assert_eq!(w.cell().live(B), Some(Snapshot::UNTOUCHED));
+        assert_eq!(w.1.load(Relaxed), core);
+    }
+}
+
+#[test]
+fn a_word_that_was_never_written_takes_part_in_everything() {
+    let untouched = || {
+        let w = Word::default();
+        w.cell().register_fresh(7);
+        assert_eq!(w.0.load(Relaxed), 0);
+        w
+    };
+    let w = untouched();
+    assert_eq!(claimed(&w).version, 2);
+    let w = untouched();
+    w.cell().publish(B, |_| true).unwrap().release(|_| ());
+    w.1.store(0, Relaxed);
+    assert_eq!(w.cell().live(B), Some(Snapshot::UNTOUCHED), "it was touched, and its core may be zero");
+    assert!(w.cell().publish(B, |_| true).is_some(), "in its other form, too");
+    let w = untouched();
+    w.cell().publish(B, |_| true).unwrap().release(|s| *s = s.next_generation());
+    assert!(w.cell().live(B).is_none());
 }
 
 #[test]
 fn request_queues_once_and_a_higher_target_replaces_a_queued_one() {
     let w = word(|_| ());
-    let cell = StateCell(&w);
+    let cell = w.cell();
     assert!(matches!(cell.request(B, T1, None), Requested::Queued(_)));
     assert_eq!(cell.request(B, T1, None), Requested::Already);
     assert!(matches!(cell.request(B, T2, None), Requested::Queued(_)));
@@ -58,7 +91,7 @@ fn request_queues_once_and_a_higher_target_replaces_a_queued_one() {
 #[test]
 fn request_follows_a_compile_and_is_queued_when_it_ends() {
     let w = word(|_| ());
-    let cell = StateCell(&w);
+    let cell = w.cell();
     let ticket = claimed(&w);
     assert_eq!(cell.request(B, T1, None), Requested::Already);
     assert!(matches!(cell.request(B, T2, None), Requested::Follows(_)));
@@ -71,24 +104,24 @@ fn request_follows_a_compile_and_is_queued_when_it_ends() {
 #[test]
 fn request_is_refused_for_what_is_barred_stale_busy_or_there_already() {
     let w = word(|s| s.blacklisted = true);
-    assert_eq!(StateCell(&w).request(B, T1, None), Requested::Barred(TierId::INTERPRETER));
+    assert_eq!(w.cell().request(B, T1, None), Requested::Barred(TierId::INTERPRETER));
     let w = word(|s| s.cap = T1);
-    assert_eq!(StateCell(&w).request(B, T2, None), Requested::Barred(T1));
+    assert_eq!(w.cell().request(B, T2, None), Requested::Barred(T1));
     let w = word(|s| s.tier = T1);
-    assert_eq!(StateCell(&w).request(B, T1, None), Requested::Already);
+    assert_eq!(w.cell().request(B, T1, None), Requested::Already);
     let w = word(|s| s.publishing = true);
-    assert_eq!(StateCell(&w).request(B, T1, None), Requested::Busy);
-    assert_eq!(StateCell(&w).load().pending, Pending::None);
+    assert_eq!(w.cell().request(B, T1, None), Requested::Busy);
+    assert_eq!(w.cell().load().pending, Pending::None);
     let w = word(|s| s.live = false);
-    assert_eq!(StateCell(&w).request(B, T1, None), Requested::Stale);
+    assert_eq!(w.cell().request(B, T1, None), Requested::Stale);
     let w = word(|s| s.tag = 1);
-    assert_eq!(StateCell(&w).request(B, T1, None), Requested::Stale);
+    assert_eq!(w.cell().request(B, T1, None), Requested::Stale);
 }
 
 #[test]
 fn p2_a_claim_lasts_until_it_is_installed_or_failed() {
     let w = word(|_| ());
-    let cell = StateCell(&w);
+    let cell = w.cell();
     let ticket = claimed(&w);
     assert_eq!(cell.claim(0, T1), None);
     assert_eq!(
@@ -103,7 +136,7 @@ fn p2_a_claim_lasts_until_it_is_installed_or_failed() {
 #[test]
 fn every_start_and_end_of_a_claim_raises_the_version() {
     let w = word(|_| ());
-    let cell = StateCell(&w);
+    let cell = w.cell();
     let first = claimed(&w);
     assert_eq!(cell.requeue(first), Ended::Requeue(T1));
     let second = cell.claim(0, T1).unwrap();
@@ -116,29 +149,29 @@ fn every_start_and_end_of_a_claim_raises_the_version() {
 #[test]
 fn a_released_publishing_bit_carries_the_change() {
     let w = word(|_| ());
-    let held = StateCell(&w).publish(B, |_| true).unwrap();
-    assert!(StateCell(&w).load().publishing);
+    let held = w.cell().publish(B, |_| true).unwrap();
+    assert!(w.cell().load().publishing);
     let version = held.next_version();
     held.release(|s| {
         s.tier = T2;
         s.raise_version();
     });
-    let now = StateCell(&w).load();
+    let now = w.cell().load();
     assert_eq!((now.tier, now.version, now.publishing), (T2, version, false));
 }
 
 #[test]
 fn a_publishing_bit_that_is_dropped_leaves_the_word_as_it_was() {
     let w = word(|s| s.version = 7);
-    let before = StateCell(&w).load();
-    drop(StateCell(&w).publish(B, |_| true).unwrap());
-    assert_eq!(StateCell(&w).load(), before);
+    let before = w.cell().load();
+    drop(w.cell().publish(B, |_| true).unwrap());
+    assert_eq!(w.cell().load(), before);
 }
 
 #[test]
 fn publish_is_refused_for_a_stale_bead() {
     let w = word(|_| ());
-    assert!(StateCell(&w).publish(Bead::new(0, 1), |_| true).is_none());
+    assert!(w.cell().publish(Bead::new(0, 1), |_| true).is_none());
 }
 
 #[test]
@@ -150,7 +183,7 @@ fn a_next_generation_starts_cold_and_keeps_only_the_slot() {
         s.blacklisted = true;
         s.slotted = true;
     });
-    let cell = StateCell(&w);
+    let cell = w.cell();
     cell.publish(B, |_| true).unwrap().release(|s| *s = s.next_generation());
     let free = cell.load();
     assert_eq!(free, Snapshot { tag: 1, slotted: true, ..Snapshot::default() });
@@ -171,17 +204,17 @@ fn a_bead_at_the_end_of_its_versions_gets_no_ticket() {
     let w = word(|s| s.version = VERSION_MAX - 3);
     let ticket = claimed(&w);
     assert_eq!(ticket.version, VERSION_MAX - 1);
-    assert_eq!(StateCell(&w).abandon(ticket), Ended::Idle);
-    assert_eq!(StateCell(&w).request(B, T1, None), Requested::Barred(TierId::INTERPRETER));
+    assert_eq!(w.cell().abandon(ticket), Ended::Idle);
+    assert_eq!(w.cell().request(B, T1, None), Requested::Barred(TierId::INTERPRETER));
     let w = word(|s| (s.version, s.pending, s.target) = (VERSION_MAX - 1, Pending::Queued, T1));
-    assert_eq!(StateCell(&w).claim(0, T1), None);
-    assert_eq!(StateCell(&w).load().pending, Pending::None);
+    assert_eq!(w.cell().claim(0, T1), None);
+    assert_eq!(w.cell().load().pending, Pending::None);
 }
 
 #[test]
 fn a_request_for_the_tier_that_is_there_is_taken_only_if_it_is_wanted_anew() {
     let w = word(|s| s.tier = T2);
-    let cell = StateCell(&w);
+    let cell = w.cell();
     assert_eq!(cell.request(B, T1, Some(0)), Requested::Already, "lower");
     assert_eq!(cell.request(B, T2, None), Requested::Already);
     assert_eq!(cell.request(B, T2, Some(1)), Requested::Already, "installed since");

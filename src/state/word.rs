@@ -23,6 +23,9 @@ impl Field {
     const fn get(self, word: u64) -> u64 {
         word >> self.shift & self.max()
     }
+    const fn is_set(self, word: u64) -> bool {
+        self.get(word) != 0
+    }
     const fn put(self, value: u64) -> u64 {
         (value & self.max()) << self.shift
     }
@@ -66,7 +69,7 @@ impl Pending {
         if self == Pending::Followed { Pending::Queued } else { Pending::None }
     }
 
-    fn from_bits(bits: u64) -> Pending {
+    const fn from_bits(bits: u64) -> Pending {
         match bits {
             0 => Pending::None,
             1 => Pending::Queued,
@@ -98,19 +101,21 @@ impl Default for Snapshot {
 }
 
 impl Snapshot {
-    pub(crate) fn unpack(word: u64) -> Snapshot {
-        let flag = |field: Field| field.get(word) == 1;
+    /// Of a bead in its first generation of which nothing was asked yet.
+    pub(crate) const UNTOUCHED: Snapshot = Snapshot { live: true, ..Snapshot::unpack(0) };
+
+    pub(crate) const fn unpack(word: u64) -> Snapshot {
         Snapshot {
             tag: TAG.get(word) as u16,
             version: VERSION.get(word) as u32,
             tier: TierId::from_low_bits(TIER.get(word)),
             target: TierId::from_low_bits(TARGET.get(word)),
-            cap: TierId::from_low_bits(u64::from(TierId::MAX.get()) - CAPPED_BY.get(word)),
+            cap: TierId::from_low_bits(TierId::MAX.get() as u64 - CAPPED_BY.get(word)),
             pending: Pending::from_bits(PENDING.get(word)),
-            blacklisted: flag(BLACKLISTED),
-            publishing: flag(PUBLISHING),
-            live: flag(LIVE),
-            slotted: flag(SLOTTED),
+            blacklisted: BLACKLISTED.is_set(word),
+            publishing: PUBLISHING.is_set(word),
+            live: LIVE.is_set(word),
+            slotted: SLOTTED.is_set(word),
         }
     }
 

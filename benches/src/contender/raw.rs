@@ -75,7 +75,6 @@ impl Contender for Raw {
 
     fn register(&self, core: usize) -> Place {
         let place = self.used.fetch_add(1, Relaxed);
-        self.columns.code[place].store(0, Relaxed);
         self.columns.cores[place].store(core + 1, Relaxed);
         Place(place)
     }
