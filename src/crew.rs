@@ -193,7 +193,7 @@ impl Crew for Shared {
         let cold = request.reason.is_a_guess()
             && clock::since(now, request.asked) > self.settings.cold_after
             && self.table.budgets.calls(request.index) <= request.calls
-            && !self.loops.ran_within(Bead::new(request.index, seen.tag), self.settings.cold_after, now);
+            && !self.loops.ran_within(Bead::new(request.index, seen.tag()), self.settings.cold_after, now);
         if !cold {
             return state.claim(request.index, request.tier).map_or(Claim::Unwanted, Claim::Ticket);
         }

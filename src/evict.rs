@@ -113,10 +113,10 @@ impl Shared {
     /// Whether code may go if it is not called. Calls through slots are not counted, except by code that does so itself; and what
     /// waits for a higher tier is not cold.
     fn may_go(&self, state: &Snapshot) -> bool {
-        state.live
-            && state.tier != TierId::INTERPRETER
-            && (!state.slotted || self.counts(state.tier))
-            && state.pending == Pending::None
+        state.live()
+            && state.tier() != TierId::INTERPRETER
+            && (!state.slotted() || self.counts(state.tier()))
+            && state.pending() == Pending::None
     }
 
     /// What becomes of a marked function, inside a section.
@@ -144,13 +144,13 @@ impl Shared {
             if !self.may_go(&state) {
                 continue;
             }
-            let bead = Bead::new(index, state.tag);
+            let bead = Bead::new(index, state.tag());
             if sweeper.marks.iter().any(|mark| mark.bead == bead) {
                 continue;
             }
             let code_version = self.table.code_version(bead);
             // Code that counts its calls itself needs no flag.
-            let counted = Some(!self.counts(state.tier));
+            let counted = Some(!self.counts(state.tier()));
             self.table.count_dispatches(bead, code_version, counted, |tier| self.ticks(tier));
             let calls = self.table.budgets.calls(index);
             sweeper.marks.push(Mark { bead, code_version, calls, at: now });

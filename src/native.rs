@@ -81,7 +81,7 @@ impl Shared {
         if !spent.ask {
             return 0;
         }
-        if now.pending != Pending::None && self.drain.wake.active() == 0 {
+        if now.pending() != Pending::None && self.drain.wake.active() == 0 {
             self.wake();
         }
         self.give_up_overdue();

@@ -31,7 +31,7 @@ impl Shared {
         let budgets = &self.table.budgets;
         // The call that takes the slow path is not in the count yet.
         let calls = budgets.calls(bead.index()).saturating_add(weight);
-        let stranded = now.pending != Pending::None && self.drain.wake.active() == 0;
+        let stranded = now.pending() != Pending::None && self.drain.wake.active() == 0;
         if stranded || self.wants_sweep() {
             // Queued, and nobody is at work: the pool could not be started, or this is a forked child. Or memory is short, so
             // that perhaps nothing is promoted until a worker has made room.
@@ -43,9 +43,9 @@ impl Shared {
             return;
         }
         // Only what is above the tier it runs at, or waits for, is worth asking.
-        let above = if now.pending == Pending::None { now.tier } else { now.tier.max(now.target) };
+        let above = if now.pending() == Pending::None { now.tier() } else { now.tier().max(now.target()) };
         let (tier, wait) = self.consult(bead, &now, above, calls, 0);
-        let wait = if now.pending == Pending::None { wait } else { wait.min(RECHECK_CALLS) };
+        let wait = if now.pending() == Pending::None { wait } else { wait.min(RECHECK_CALLS) };
         // If it is promoted: until a higher tier is due, or it is looked at again.
         budgets.grant(bead.index(), calls, if tier.is_some() { wait.min(RECHECK_CALLS) } else { wait });
         let Some(tier) = tier else { return };
@@ -88,7 +88,7 @@ impl Shared {
         if !ask {
             return 0;
         }
-        if now.pending != Pending::None && self.drain.wake.active() == 0 {
+        if now.pending() != Pending::None && self.drain.wake.active() == 0 {
             self.wake();
         }
         self.give_up_overdue();
@@ -97,18 +97,18 @@ impl Shared {
         }
         // The code it has, if any, lacks the entry: its own tier will do as well as a higher one.
         let calls = self.table.budgets.calls(bead.index());
-        let (tier, wait) = self.consult(bead, &now, now.tier.below(), calls, iterations);
+        let (tier, wait) = self.consult(bead, &now, now.tier().below(), calls, iterations);
         let Some(tier) = tier else { return wait.saturating_mul(ITERATIONS_PER_CALL) };
         let seen = self.table.state(bead.index()).load();
         if self.table.osr.find(bead, site).is_some() {
             // Installed meanwhile.
             return 1;
         }
-        let asked = self.request_anew(bead, tier, Reason::Osr, calls, Some(seen.version), None);
+        let asked = self.request_anew(bead, tier, Reason::Osr, calls, Some(seen.version()), None);
         let now_at = self.now();
         let fresh = {
             let _no_fork = self.gate.enter();
-            let fresh = self.loops.want(bead, site, self.table.state(bead.index()).load().version);
+            let fresh = self.loops.want(bead, site, self.table.state(bead.index()).load().version());
             if fresh && matches!(asked, Requested::Already) {
                 // It was asked for as merely hot.
                 self.hasten(bead, Reason::Osr, calls, now_at);
@@ -157,7 +157,7 @@ impl Shared {
                 let _no_fork = self.gate.enter();
                 self.faults.wait(bead, lane.tier, calls).max(self.deopts.wait(bead, lane.tier, calls))
             };
-            let activity = Activity { iterations, ..self.activity(bead, now.tier, lane, calls, heat) };
+            let activity = Activity { iterations, ..self.activity(bead, now.tier(), lane, calls, heat) };
             // A policy is foreign code, and this is a dispatch: a panic there must not end up in the guest program.
             let verdict = contain(|| parts.policy.decide_scaled(&activity, scale)).unwrap_or_else(|message| {
                 tracing::error!(target: "beadwork", %bead, tier = %lane.tier, message, "a policy panicked");

@@ -38,7 +38,8 @@
 //!
 //! # Edges
 //! ## REGISTER
-//! `StateCell::register_fresh` (Release) → `StateCell::load` (Acquire). Who sees a bead live sees its core and what
+//! `StateCell::register_fresh` (Release) → `StateCell::load` (Acquire): the store of the core makes a bead live whose state word
+//! was never written (rule S5), that of the word itself one whose core is 0. Who sees a bead live sees its core and what
 //! else was noted before. The store is plain, not a swap: the index came off the end of the table by a read-modify-write,
 //! so no other thread registers it, and no transition of a word that is not live exists but registration (rule S3).
 //!

@@ -54,8 +54,8 @@ impl Shared {
                     // It may have been asked for as merely hot; now somebody insists. What comes with a request was never
                     // merely hot.
                     let now = state.load();
-                    if !self.one_shots.has(bead, now.target) {
-                        self.snapshots.rebind(bead, now.target, || state.insist(bead, now));
+                    if !self.one_shots.has(bead, now.target()) {
+                        self.snapshots.rebind(bead, now.target(), || state.insist(bead, now));
                     }
                     if reason == Reason::Now {
                         self.hasten(bead, reason, calls, asked);
@@ -102,8 +102,8 @@ impl Shared {
     /// A request that waits cannot wait any more; inside a section. The caller wakes.
     pub(crate) fn hasten(&self, bead: Bead, reason: Reason, calls: u32, asked: u32) {
         let Ok(now) = self.table.live(bead) else { return };
-        if now.pending == Pending::Queued {
-            let (index, stamp, tier) = (bead.index(), now.stamp(), now.target);
+        if now.pending() == Pending::Queued {
+            let (index, stamp, tier) = (bead.index(), now.stamp(), now.target());
             self.drain.lanes.hasten(Request { index, calls, asked, stamp, tier, reason });
         }
     }

@@ -169,10 +169,10 @@ impl Shared {
         self.emit(&Event::Failed { bead, tier, version, error: error.clone(), failures, retry_after });
         self.changed(bead);
         // Code of that tier that is there already, and was to be compiled anew for a loop, goes on.
-        let runs = self.table.live(bead).is_ok_and(|now| now.tier >= tier);
+        let runs = self.table.live(bead).is_ok_and(|now| now.tier() >= tier);
         if noted.counted.is_some_and(|counted| counted >= self.settings.fault_limit) && !runs {
             let cap = TierId::from_low_bits(u64::from(tier.get().saturating_sub(1)));
-            if self.restrict(bead, |state| state.cap = state.cap.min(cap)).is_ok() {
+            if self.restrict(bead, |state| state.set_cap(state.cap().min(cap))).is_ok() {
                 self.emit(&Event::GaveUp { bead, tier, error });
             }
         }

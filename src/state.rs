@@ -73,7 +73,7 @@ pub(crate) enum Ended {
 impl Ended {
     /// What a claim left behind whose end gave this word.
     pub(crate) fn of(new: &Snapshot) -> Ended {
-        if new.pending == Pending::Queued { Ended::Requeue(new.target) } else { Ended::Idle }
+        if new.pending() == Pending::Queued { Ended::Requeue(new.target()) } else { Ended::Idle }
     }
 }
 
@@ -86,12 +86,15 @@ pub(crate) struct StateCell<'a> {
 
 impl<'a> StateCell<'a> {
     /// Acquire: edge PUBLISH, partner is the release of the publishing bit.
+    #[inline(always)]
     pub(crate) fn load(self) -> Snapshot {
-        match self.word.load(mutant!("publish-state-load", Acquire)) {
-            // Acquire: edge REGISTER, partner is the Release store of the core: who sees the bead live sees what is known of it.
-            0 if self.core.load(mutant!("register-load", Acquire)) != 0 => Snapshot::UNTOUCHED,
-            word => Snapshot::unpack(word),
+        let word = self.word.load(mutant!("publish-state-load", Acquire));
+        // Acquire: edge REGISTER, partner is the Release store of the core: who sees the bead live sees what is known of it.
+        let registered = || self.core.load(mutant!("register-load", Acquire)) != 0;
+        if word == 0 && (registered() || mutant!("s5-unregistered")) {
+            return Snapshot::UNTOUCHED;
         }
+        Snapshot(word)
     }
 
     /// The word if `bead` is live.
@@ -100,12 +103,14 @@ impl<'a> StateCell<'a> {
         now.is(bead).then_some(now)
     }
 
+    #[inline(always)]
     fn swap(self, old: Snapshot, new: Snapshot) -> bool {
         // AcqRel: edge CLAIM, partner is every other transition of this word. Relaxed on failure: who failed loads the word
         // again.
-        let swap = |old| self.word.compare_exchange(old, new.pack(), mutant!("claim-swap", AcqRel), Relaxed);
+        let swap =
+            |old| self.word.compare_exchange(old, new.0, mutant!("claim-swap", AcqRel), Relaxed).is_ok();
         // What is untouched has two forms (S5), of which zeros are the usual one.
-        (old == Snapshot::UNTOUCHED && swap(0).is_ok()) || swap(old.pack()).is_ok()
+        (old == Snapshot::UNTOUCHED && swap(0)) || swap(old.0)
     }
 
     /// Makes a fresh index live, first generation. The caller alone holds the index (S3).
@@ -113,7 +118,7 @@ impl<'a> StateCell<'a> {
     pub(crate) fn register_fresh(self, core: usize) {
         if core == 0 {
             // Release: edge REGISTER, partner is the Acquire load in `load`.
-            self.word.store(Snapshot::UNTOUCHED.pack(), mutant!("register-word", Release));
+            self.word.store(Snapshot::UNTOUCHED.0, mutant!("register-word", Release));
         } else {
             // Release: edge REGISTER, partner is the Acquire load of the core in `load`.
             self.core.store(core, mutant!("register-store", Release));
@@ -123,11 +128,14 @@ impl<'a> StateCell<'a> {
     /// Makes a removed index live again in its present generation. The caller alone holds the index (S3).
     pub(crate) fn register_again(self) -> u16 {
         let free = self.load();
-        let used = Snapshot { live: true, slotted: false, ..free };
+        let used = free.with(|state| {
+            state.set_live(true);
+            state.set_slotted(false);
+        });
         // By S3 nobody else changes a word that is not live.
         let swapped = self.swap(free, used);
         debug_assert!(swapped, "a free index was changed by somebody else");
-        used.tag
+        used.tag()
     }
 
     /// Asks for `target`. See [`Requested`]; a higher target replaces a queued one and follows a compiling one. `anew` asks for
@@ -138,16 +146,16 @@ impl<'a> StateCell<'a> {
             if let Some(refused) = now.refuses(bead, target, anew) {
                 return refused;
             }
-            let mut new = Snapshot { target, ..now };
-            let answer = match now.pending {
+            let mut new = now.with(|state| state.set_target(target));
+            let answer = match now.pending() {
                 Pending::None | Pending::Queued => {
                     // S1: no ticket is out, and what came with an earlier request can be told from what comes with this.
                     new.raise_version();
-                    new.pending = Pending::Queued;
-                    Requested::Queued(new.version)
+                    new.set_pending(Pending::Queued);
+                    Requested::Queued(new.version())
                 }
                 Pending::Compiling | Pending::Followed => {
-                    new.pending = Pending::Followed;
+                    new.set_pending(Pending::Followed);
                     // The end of the compile raises it and queues this.
                     Requested::Follows(now.raised_version())
                 }
@@ -165,15 +173,15 @@ impl<'a> StateCell<'a> {
         // If version or target has changed, so has the request.
         let same = |now: &Snapshot| {
             now.is(bead)
-                && now.pending == Pending::Queued
-                && (now.version, now.target) == (seen.version, seen.target)
+                && now.pending() == Pending::Queued
+                && (now.version(), now.target()) == (seen.version(), seen.target())
         };
         while let Some(now) = self.settled(same) {
             let mut new = now;
             new.raise_version();
             // S1: no ticket is out while a bead is queued.
             if self.swap(now, new) {
-                return Some(new.version);
+                return Some(new.version());
             }
         }
         None
@@ -183,19 +191,19 @@ impl<'a> StateCell<'a> {
     pub(crate) fn claim(self, index: u32, tier: TierId) -> Option<Ticket> {
         loop {
             let waits = |now: &Snapshot| {
-                now.pending == Pending::Queued
-                    || (now.pending == Pending::Compiling && mutant!("claim-twice"))
+                now.pending() == Pending::Queued
+                    || (now.pending() == Pending::Compiling && mutant!("claim-twice"))
             };
-            let now = self.settled(|now| now.live && waits(now) && now.target == tier)?;
+            let now = self.settled(|now| now.live() && waits(now) && now.target() == tier)?;
             let mut new = now;
             // S1: at the end of the versions no further ticket could be told from this one.
-            let spent = now.version >= VERSION_MAX - 1;
-            new.pending = if spent { Pending::None } else { Pending::Compiling };
+            let spent = now.version() >= VERSION_MAX - 1;
+            new.set_pending(if spent { Pending::None } else { Pending::Compiling });
             if !spent {
                 new.raise_version();
             }
             if self.swap(now, new) {
-                let ticket = Ticket { bead: Bead::new(index, new.tag), version: new.version, tier };
+                let ticket = Ticket { bead: Bead::new(index, new.tag()), version: new.version(), tier };
                 return (!spent).then_some(ticket);
             }
         }
@@ -204,11 +212,12 @@ impl<'a> StateCell<'a> {
     /// Takes a queued request back; answers whose it was, and the version afterwards.
     pub(crate) fn cancel(self, index: u32, tier: TierId) -> Option<(Bead, u32)> {
         loop {
-            let now = self.settled(|now| now.live && now.pending == Pending::Queued && now.target == tier)?;
-            let mut new = Snapshot { pending: Pending::None, ..now };
+            let now =
+                self.settled(|now| now.live() && now.pending() == Pending::Queued && now.target() == tier)?;
+            let mut new = now.with(|state| state.set_pending(Pending::None));
             new.raise_version();
             if self.swap(now, new) {
-                return Some((Bead::new(index, new.tag), new.version));
+                return Some((Bead::new(index, new.tag()), new.version()));
             }
         }
     }
@@ -217,15 +226,15 @@ impl<'a> StateCell<'a> {
     pub(crate) fn abandon(self, ticket: Ticket) -> Ended {
         self.end(ticket, |new| {
             // A request that follows was for a higher tier; if a cap lowered it to this one, it has just been served.
-            let served = new.target == ticket.tier;
-            new.pending = if served { Pending::None } else { new.pending.without_compile() };
+            let served = new.target() == ticket.tier;
+            new.set_pending(if served { Pending::None } else { new.pending().without_compile() });
         })
     }
 
     /// Gives a claimed bead back to its lane, or to that of the higher tier asked for meanwhile.
     #[cfg_attr(any(not(unix), beadwork_loom), allow(dead_code))] // only a forked child does this
     pub(crate) fn requeue(self, ticket: Ticket) -> Ended {
-        self.end(ticket, |new| new.pending = Pending::Queued)
+        self.end(ticket, |new| new.set_pending(Pending::Queued))
     }
 
     fn end(self, ticket: Ticket, change: impl Fn(&mut Snapshot)) -> Ended {
@@ -241,6 +250,7 @@ impl<'a> StateCell<'a> {
     }
 
     /// The word once no publisher is at work, as long as it is `wanted`.
+    #[inline(always)]
     fn settled(self, wanted: impl Fn(&Snapshot) -> bool) -> Option<Snapshot> {
         let mut rounds = 0;
         loop {
@@ -248,7 +258,7 @@ impl<'a> StateCell<'a> {
             if !wanted(&now) {
                 return None;
             }
-            if !now.publishing || mutant!("s2-two-publishers") {
+            if !now.publishing() || mutant!("s2-two-publishers") {
                 return Some(now);
             }
             wait_a_little(&mut rounds);
@@ -259,7 +269,7 @@ impl<'a> StateCell<'a> {
     pub(crate) fn publish(self, bead: Bead, accept: impl Fn(&Snapshot) -> bool) -> Option<Publishing<'a>> {
         loop {
             let now = self.settled(|now| now.is(bead) && accept(now))?;
-            if self.swap(now, Snapshot { publishing: true, ..now }) {
+            if self.swap(now, now.with(|state| state.set_publishing(true))) {
                 return Some(Publishing { cell: self, before: now, released: false });
             }
         }
@@ -296,15 +306,16 @@ impl Publishing<'_> {
     /// Shows another word before the cells say the same, which no release does. For a mutant.
     pub(crate) fn shows(&self, early: Snapshot) {
         // Relaxed: it is a fault in any order.
-        self.cell.word.store(Snapshot { publishing: true, ..early }.pack(), Relaxed);
+        self.cell.word.store(early.with(|state| state.set_publishing(true)).0, Relaxed);
     }
 
     fn finish(&mut self, new: Snapshot) {
         self.released = true;
         // By S2 nobody else changed the word, so a swap cannot lose an update. It is a read-modify-write so that
         // release sequences headed by earlier transitions go on. AcqRel: edge PUBLISH, partner is `load`.
-        let old = self.cell.word.swap(new.pack(), mutant!("publish-finish", AcqRel));
-        debug_assert_eq!(old, Snapshot { publishing: true, ..self.before }.pack(), "S2 broken");
+        let old = self.cell.word.swap(new.0, mutant!("publish-finish", AcqRel));
+        let held = self.before.with(|state| state.set_publishing(true));
+        debug_assert_eq!(old, held.0, "S2 broken");
     }
 }
 

@@ -273,7 +273,7 @@ impl Table {
     pub(crate) fn take_again(&self) -> Option<u32> {
         loop {
             let index = self.free.pop(&self.grace)?;
-            if !self.state(index).load().slotted || !self.pins.park(index) || mutant!("reuse-pinned") {
+            if !self.state(index).load().slotted() || !self.pins.park(index) || mutant!("reuse-pinned") {
                 return Some(index);
             }
         }
@@ -281,7 +281,7 @@ impl Table {
 
     /// Makes an index taken by [`take_again`](Table::take_again) live.
     pub(crate) fn register_taken(&self, index: u32, core: usize, note: impl FnOnce(u32)) -> Bead {
-        if self.state(index).load().slotted {
+        if self.state(index).load().slotted() {
             self.slot.get(index).store(0, Relaxed);
         }
         if !mutant!("reuse-old-budget") {
@@ -330,7 +330,7 @@ impl Table {
         let index = bead.index();
         let core = self.core.get(index).load(Relaxed);
         let next = held.before().next_generation();
-        let tag = if mutant!("reuse-old-tag") { held.before().tag } else { next.tag };
+        let tag = if mutant!("reuse-old-tag") { held.before().tag() } else { next.tag() };
         if mutant!("s4-generation-first") {
             held.shows(next);
         }
@@ -343,7 +343,7 @@ impl Table {
         self.retire(old);
         forget(index);
         self.not_live.fetch_add(1, Relaxed);
-        if next.tag != RETIRED_TAG && !mutant!("s3-free-first") {
+        if next.tag() != RETIRED_TAG && !mutant!("s3-free-first") {
             self.free.push(index, &self.grace);
         }
         Ok(core)

@@ -27,9 +27,69 @@ pub(crate) fn call(entry: *const u8, x: u64) -> u64 {
     function(x)
 }
 
+/// Copies of each measured loop, see [`at`].
+pub const PLACES: usize = 8;
+
+/// Bytes from one place to the next.
+const STEP: usize = 64 / PLACES;
+
+/// Has the code of its caller begin at a place in a cache line of instructions: a loop of a few instructions takes a cycle more or less
+/// by where its branches lie, which is a matter of the build and no property of a broker. So each loop is there at several places.
+#[inline(always)]
+pub(crate) fn at<const PLACE: usize>() {
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY: instructions that do nothing.
+    unsafe {
+        std::arch::asm!(".p2align 6, 0x90", ".fill {bytes}, 1, 0x90", bytes = const PLACE * STEP,
+            options(nomem, nostack, preserves_flags));
+    }
+}
+
+/// A loop over handles.
+pub type Run<C> = fn(&<C as Contender>::Mutator, &[<C as Contender>::Handle]);
+
+/// The same function for each place.
+#[macro_export]
+macro_rules! every_place {
+    ($function:ident, $type:ty) => {
+        [
+            $function::<$type, 0>,
+            $function::<$type, 1>,
+            $function::<$type, 2>,
+            $function::<$type, 3>,
+            $function::<$type, 4>,
+            $function::<$type, 5>,
+            $function::<$type, 6>,
+            $function::<$type, 7>,
+        ]
+    };
+}
+
+/// Copies of a loop, by speed.
+#[derive(Clone, Copy)]
+pub(crate) struct Places {
+    pub(crate) best: usize,
+    pub(crate) middle: usize,
+}
+
+impl Places {
+    /// Tries `run` at all of them.
+    pub(crate) fn try_out(mut run: impl FnMut(usize)) -> Places {
+        const TRIALS: usize = 3;
+        let mut time = |place| {
+            let trials = (0..TRIALS).map(|_| busy_nanos(1, || run(place)));
+            trials.fold(f64::INFINITY, f64::min)
+        };
+        let mut took: Vec<_> = (0..PLACES).map(|place| (time(place), place)).collect();
+        took.sort_by(|one, other| one.0.total_cmp(&other.0));
+        Places { best: took[0].1, middle: took[PLACES / 2].1 }
+    }
+}
+
 /// Dispatches each function and calls its code. Handles come in sequence, as from a VM's own function objects.
 #[inline(never)]
-pub fn run_compiled<C: Contender>(m: &C::Mutator, order: &[C::Handle]) {
+pub fn run_compiled_at<C: Contender, const PLACE: usize>(m: &C::Mutator, order: &[C::Handle]) {
+    at::<PLACE>();
     let mut x = 0;
     for handle in order {
         match C::dispatch(m, handle) {
@@ -40,9 +100,15 @@ pub fn run_compiled<C: Contender>(m: &C::Mutator, order: &[C::Handle]) {
     black_box(x);
 }
 
+/// The same, at the first place.
+pub fn run_compiled<C: Contender>(m: &C::Mutator, order: &[C::Handle]) {
+    run_compiled_at::<C, 0>(m, order);
+}
+
 /// Dispatches each function, none of which has code, and calls what stands for the interpreter.
 #[inline(never)]
-pub fn run_cold<C: Contender>(m: &C::Mutator, order: &[C::Handle]) {
+pub fn run_cold_at<C: Contender, const PLACE: usize>(m: &C::Mutator, order: &[C::Handle]) {
+    at::<PLACE>();
     let (interpreter, mut x) = (black_box(trivial_entry()), 0);
     for handle in order {
         if C::count(m, handle) {
@@ -52,6 +118,11 @@ pub fn run_cold<C: Contender>(m: &C::Mutator, order: &[C::Handle]) {
         }
     }
     black_box(x);
+}
+
+/// The same, at the first place.
+pub fn run_cold<C: Contender>(m: &C::Mutator, order: &[C::Handle]) {
+    run_cold_at::<C, 0>(m, order);
 }
 
 #[cold]

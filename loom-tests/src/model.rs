@@ -143,7 +143,7 @@ pub fn engine(
 
 /// A registered function.
 pub fn bead(engine: &Engine) -> Bead {
-    match engine.register(Core::new(0)) {
+    match engine.register(Core::new(1)) {
         Ok(bead) => bead,
         Err(error) => panic!("{error}"),
     }

@@ -43,7 +43,15 @@ pub const PROMISES: &[(&str, &str)] =
 pub const MUTANTS: &[Mutant] = &[
     mutant(
         "register-store",
-        &[caught("publish::who_meets_a_function_on_a_walk_sees_its_core", "left: Ok(Core(0x0))")],
+        &[caught("publish::who_meets_a_function_on_a_walk_sees_its_core_and_its_name", "left: None")],
+    ),
+    mutant(
+        "register-load",
+        &[caught("publish::who_meets_a_function_on_a_walk_sees_its_core_and_its_name", "left: None")],
+    ),
+    mutant(
+        "register-word",
+        &[caught("publish::who_meets_a_function_whose_core_is_zero_sees_its_name", "left: None")],
     ),
     mutant("publish-code", &[caught("publish::who_dispatches_code_sees_all_of_it", "Causality violation")]),
     mutant(
@@ -804,6 +812,13 @@ pub const MUTANTS: &[Mutant] = &[
     mutant(
         "o2-without-bit",
         &[caught("osr::an_entry_that_failed_is_suppressed_also_in_code_installed_meanwhile", "left: 2")],
+    ),
+    mutant(
+        "s5-unregistered",
+        &[caught(
+            "publish::who_meets_a_function_on_a_walk_sees_its_core_and_its_name",
+            "left: Ok(Core(0x0))",
+        )],
     ),
     mutant(
         "s4-generation-first",

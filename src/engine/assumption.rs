@@ -148,7 +148,7 @@ impl Shared {
         }
         loop {
             let now = self.table.live(bead)?;
-            let at = now.version;
+            let at = now.version();
             if at >= VERSION_MAX {
                 return Err(InstallError::VersionsUsedUp(bead));
             }
@@ -202,15 +202,14 @@ impl Shared {
 mod tests {
     use super::*;
     use crate::code::CompiledCode;
-    use crate::state::Snapshot;
 
     #[test]
     fn code_that_could_not_be_told_from_the_next_may_assume_nothing() {
         let engine = Engine::builder().capacity(4).inline().build().unwrap();
         let (bead, assumption) = (engine.register(0.into()).unwrap(), engine.assumption());
         let table = &engine.shared().table;
-        let last = Snapshot { version: VERSION_MAX, ..table.live(bead).unwrap() };
-        table.state(bead.index()).word.store(last.pack(), std::sync::atomic::Ordering::SeqCst);
+        let held = table.state(bead.index()).publish(bead, |_| true).unwrap();
+        held.release(|state| state.set_version(VERSION_MAX));
         let code = || CompiledCode::new(std::ptr::without_provenance(1));
         let refused = engine.install(bead, TierId::BASELINE, code().assumes(assumption));
         assert_eq!(refused, Err(InstallError::VersionsUsedUp(bead)));

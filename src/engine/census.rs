@@ -173,8 +173,8 @@ impl Engine {
         let table = &self.shared().table;
         for index in 0..table.used() {
             let state = table.state(index).load();
-            if state.live {
-                visit(Bead::new(index, state.tag), state.tier, table.budgets.calls(index));
+            if state.live() {
+                visit(Bead::new(index, state.tag()), state.tier(), table.budgets.calls(index));
             }
         }
     }

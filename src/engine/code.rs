@@ -38,7 +38,7 @@ impl Engine {
         let shared = self.shared();
         let mut rounds = 0;
         loop {
-            let anew = if anew { Some(shared.table.live(bead)?.version) } else { None };
+            let anew = if anew { Some(shared.table.live(bead)?.version()) } else { None };
             let calls = shared.table.budgets.calls(bead.index());
             match shared.request_anew(bead, tier, reason, calls, anew, given) {
                 // A shutdown that began meanwhile has dropped it again.
@@ -199,7 +199,7 @@ impl Engine {
         let _no_fork = self.shared().gate.enter();
         let table = &self.shared().table;
         let now = table.state(bead.index()).load();
-        let removed = !now.live && u64::from(now.tag) == bead.tag() + 1;
+        let removed = !now.live() && u64::from(now.tag()) == bead.tag() + 1;
         if (now.is(bead) || removed) && table.pins().let_go(bead.index()) {
             table.give_back(bead.index());
         }

@@ -36,7 +36,7 @@ impl Engine {
     ) -> Result<u32, CompileNowError> {
         let (shared, start) = (self.shared(), Instant::now());
         let wait = Announced::new(shared, bead, tier);
-        let there = || shared.table.live(bead).is_ok_and(|now| now.tier >= tier);
+        let there = || shared.table.live(bead).is_ok_and(|now| now.tier() >= tier);
         if crate::nest::is_compiling(shared.drain.address(), bead) && !there() {
             return Err(CompileNowError::Within(bead));
         }
@@ -96,7 +96,7 @@ impl Engine {
             if let Ok(version) = asked {
                 shared.one_shots.bind(put, version);
             }
-            let waits = |state: Snapshot| state.pending != Pending::None && state.target == tier;
+            let waits = |state: Snapshot| state.pending() != Pending::None && state.target() == tier;
             // After binding: whoever ended the request before has passed it over.
             let goes_on = asked.is_ok() && shared.table.live(bead).is_ok_and(waits);
             if goes_on { None } else { shared.one_shots.take_back(put) }
@@ -156,7 +156,7 @@ impl Engine {
     /// [`Stale`] if it is not live.
     pub fn set_tier_cap(&self, bead: Bead, cap: TierId) -> Result<(), Stale> {
         let shared = self.shared();
-        let restricted = shared.restrict(bead, |state| state.cap = cap)?;
+        let restricted = shared.restrict(bead, |state| state.set_cap(cap))?;
         if cap < restricted.old_cap {
             shared.changed_meaning(bead);
         }
@@ -169,7 +169,7 @@ impl Engine {
     /// # Errors
     /// [`Stale`] if it is not live.
     pub fn blacklist(&self, bead: Bead) -> Result<(), Stale> {
-        self.shared().restrict(bead, |state| state.blacklisted = true)?;
+        self.shared().restrict(bead, |state| state.set_blacklisted(true))?;
         self.shared().changed_meaning(bead);
         Ok(())
     }
@@ -179,7 +179,7 @@ impl Engine {
     /// # Errors
     /// [`Stale`] if it is not live.
     pub fn unblacklist(&self, bead: Bead) -> Result<(), Stale> {
-        self.shared().restrict(bead, |state| state.blacklisted = false)?;
+        self.shared().restrict(bead, |state| state.set_blacklisted(false))?;
         self.shared().ask_soon(bead);
         Ok(())
     }
@@ -228,10 +228,10 @@ impl<'e> Announced<'e> {
     fn answer(&self, bead: Bead, tier: TierId) -> Result<Option<u32>, CompileNowError> {
         let table = &self.shared.table;
         let now = table.live(bead).map_err(PromoteError::from)?;
-        if now.tier >= tier {
+        if now.tier() >= tier {
             return Ok(Some(table.code_version(bead)));
         }
-        if now.pending != Pending::None && now.target >= tier {
+        if now.pending() != Pending::None && now.target() >= tier {
             return Ok(None);
         }
         // Nothing that would serve is asked for any more.

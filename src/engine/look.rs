@@ -18,7 +18,7 @@ impl Engine {
     /// opposite, since two engines hand out equal handles.
     pub fn owns(&self, bead: Bead) -> bool {
         let table = &self.shared().table;
-        bead.index() < table.used() && bead.tag() <= u64::from(table.state(bead.index()).load().tag)
+        bead.index() < table.used() && bead.tag() <= u64::from(table.state(bead.index()).load().tag())
     }
 
     /// How many beads there is room for.
@@ -33,25 +33,25 @@ impl Engine {
     pub fn state(&self, bead: Bead) -> Result<BeadState, Stale> {
         let now = self.shared().table.live(bead)?;
         Ok(BeadState {
-            tier: now.tier,
-            pending: match now.pending {
+            tier: now.tier(),
+            pending: match now.pending() {
                 Pending::None => None,
-                Pending::Queued => Some(PendingState::Queued(now.target)),
-                Pending::Compiling => Some(PendingState::Compiling(now.target)),
-                Pending::Followed => Some(PendingState::CompilingThenQueued(now.target)),
+                Pending::Queued => Some(PendingState::Queued(now.target())),
+                Pending::Compiling => Some(PendingState::Compiling(now.target())),
+                Pending::Followed => Some(PendingState::CompilingThenQueued(now.target())),
             },
-            version: now.version,
+            version: now.version(),
         })
     }
 
     /// The tier the function runs at.
     pub fn tier(&self, bead: Bead) -> Result<TierId, Stale> {
-        self.shared().table.live(bead).map(|state| state.tier)
+        self.shared().table.live(bead).map(|state| state.tier())
     }
 
     /// The version of the function: raised by everything that starts or ends a compile or takes code back.
     pub fn version(&self, bead: Bead) -> Result<u32, Stale> {
-        self.shared().table.live(bead).map(|state| state.version)
+        self.shared().table.live(bead).map(|state| state.version())
     }
 
     /// Calls counted so far. Calls of code that no higher tier waits for are not counted.
@@ -72,8 +72,8 @@ impl Engine {
         let table = &self.shared().table;
         for index in 0..table.used() {
             let state = table.state(index).load();
-            if state.live {
-                visit(Bead::new(index, state.tag));
+            if state.live() {
+                visit(Bead::new(index, state.tag()));
             }
         }
     }

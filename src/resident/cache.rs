@@ -274,7 +274,7 @@ impl<K: CacheKey> Cache<K> {
         let state = shared.table.live(bead).ok();
         let bytes = || shared.table.code_bytes(bead) as u64;
         let lost = match (state, entry) {
-            (Some(state), _) if state.tier != TierId::INTERPRETER => {
+            (Some(state), _) if state.tier() != TierId::INTERPRETER => {
                 match entry {
                     Some(entry) => held.set(entry, bytes()),
                     // Other code than it had, perhaps: that of a lower tier, or what the VM installed.
@@ -348,8 +348,8 @@ impl<K: CacheKey> Cache<K> {
 fn standing(shared: &Shared, bead: Bead) -> Standing {
     match shared.table.live(bead) {
         Err(_) => Standing::Gone,
-        Ok(state) if state.tier != TierId::INTERPRETER => Standing::Resident,
-        Ok(state) if state.pending != Pending::None => Standing::Pending,
+        Ok(state) if state.tier() != TierId::INTERPRETER => Standing::Resident,
+        Ok(state) if state.pending() != Pending::None => Standing::Pending,
         Ok(_) => Standing::Cold,
     }
 }

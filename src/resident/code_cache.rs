@@ -98,7 +98,7 @@ impl<K: CacheKey> CodeCache<K> {
             let Some(unit) = contain(note).ok().flatten() else { return Err(inside.ineligible(size)) };
             let shared = self.shared();
             if inside.wishes.put(shared, &entry, &unit) {
-                if !shared.table.live(entry.bead).is_ok_and(|now| now.pending != Pending::None) {
+                if !shared.table.live(entry.bead).is_ok_and(|now| now.pending() != Pending::None) {
                     // It has code, or was cleared meanwhile: nothing takes the wish.
                     inside.wishes.take_back(shared, entry.bead, &unit);
                 }
@@ -158,7 +158,7 @@ impl<K: CacheKey> CodeCache<K> {
                 continue;
             }
             let asked = self.0.engine.recompile_with(entry.bead, TIER, || Some(unit.clone()));
-            let is_above = shared.table.live(entry.bead).is_ok_and(|now| now.tier > TIER);
+            let is_above = shared.table.live(entry.bead).is_ok_and(|now| now.tier() > TIER);
             let result = match asked {
                 Ok(()) if is_above => Err(CacheError::Optimized),
                 Ok(()) => return Ok(()),
@@ -257,7 +257,7 @@ impl<K: CacheKey> CodeCache<K> {
         let before = &self.inside().settings.profile.as_ref()?.before;
         let shared = self.shared();
         let calls_of = |bead: Bead, calls: u32| {
-            let has_code = shared.table.live(bead).is_ok_and(|now| now.tier != TierId::INTERPRETER);
+            let has_code = shared.table.live(bead).is_ok_and(|now| now.tier() != TierId::INTERPRETER);
             let known = shared.info.key(bead.index()).filter(|_| has_code).and_then(|key| before.get(key));
             known.map_or(calls, |known| calls.max(known.calls.div_ceil(2)))
         };

@@ -97,7 +97,7 @@ impl<K: CacheKey> CacheTier<K> {
         if let Some(dump) = &cache.settings.dump {
             dump.write_source(&unit);
         }
-        let is_first = shared.table.live(bead).is_ok_and(|now| now.tier == TierId::INTERPRETER);
+        let is_first = shared.table.live(bead).is_ok_and(|now| now.tier() == TierId::INTERPRETER);
         let note_origin = |loaded| {
             // Code that runs keeps its own until the new is there.
             if is_first {
@@ -272,10 +272,10 @@ impl<K: CacheKey> Cache<K> {
         let asked = loop {
             let Ok(now) = shared.table.live(bead) else { break Requested::Stale };
             let calls = shared.table.budgets.calls(bead.index());
-            match shared.request_anew(bead, TIER, Reason::Asked, calls, Some(now.version), Some(&given)) {
+            match shared.request_anew(bead, TIER, Reason::Asked, calls, Some(now.version()), Some(&given)) {
                 Requested::Busy => wait_a_little(&mut rounds),
                 // There is a request, which takes the wish; or else code of a higher tier.
-                Requested::Already if now.pending == Pending::None => break Requested::Already,
+                Requested::Already if now.pending() == Pending::None => break Requested::Already,
                 Requested::Queued(_) | Requested::Follows(_) | Requested::Already => return,
                 refused => break refused,
             }

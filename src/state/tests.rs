@@ -17,7 +17,7 @@ impl Word {
 fn word(change: impl FnOnce(&mut Snapshot)) -> Word {
     let mut snapshot = Snapshot::UNTOUCHED;
     change(&mut snapshot);
-    Word(AtomicU64::new(snapshot.pack()), AtomicUsize::new(0))
+    Word(AtomicU64::new(snapshot.0), AtomicUsize::new(0))
 }
 
 fn claimed(word: &Word) -> Ticket {
@@ -26,22 +26,54 @@ fn claimed(word: &Word) -> Ticket {
 }
 
 #[test]
-fn every_bit_pattern_survives_unpacking_and_packing() {
+fn every_field_keeps_what_was_set_and_leaves_the_others_alone() {
+    let all: [fn(&Snapshot) -> u64; 10] = [
+        |s| s.tag().into(),
+        |s| s.version().into(),
+        |s| s.tier().get().into(),
+        |s| s.target().get().into(),
+        |s| s.cap().get().into(),
+        |s| s.pending() as u64,
+        |s| s.blacklisted().into(),
+        |s| s.publishing().into(),
+        |s| s.live().into(),
+        |s| s.slotted().into(),
+    ];
+    let sets: [fn(&mut Snapshot, u64); 10] = [
+        |s, bits| s.set_tag(bits as u16 & RETIRED_TAG),
+        |s, bits| s.set_version(bits as u32 & VERSION_MAX),
+        |s, bits| s.set_tier(TierId::from_low_bits(bits)),
+        |s, bits| s.set_target(TierId::from_low_bits(bits)),
+        |s, bits| s.set_cap(TierId::from_low_bits(bits)),
+        |s, bits| s.set_pending(Pending::from_bits(bits & 3)),
+        |s, bits| s.set_blacklisted(bits & 1 != 0),
+        |s, bits| s.set_publishing(bits & 1 != 0),
+        |s, bits| s.set_live(bits & 1 != 0),
+        |s, bits| s.set_slotted(bits & 1 != 0),
+    ];
+    const BITS: [u32; 10] = [15, 31, 4, 4, 4, 2, 1, 1, 1, 1];
     let mut bits = 0x9E37_79B9_7F4A_7C15u64;
-    for _ in 0..10_000 {
+    let mut next = || {
         bits ^= bits << 13;
         bits ^= bits >> 7;
         bits ^= bits << 17;
-        assert_eq!(Snapshot::unpack(bits).pack(), bits);
+        bits
+    };
+    for _ in 0..1_000 {
+        let mut word = Snapshot(next());
+        let field = next() as usize % 10;
+        let (mut expected, value) = (all.map(|get| get(&word)), next());
+        sets[field](&mut word, value);
+        expected[field] = value & ((1 << BITS[field]) - 1);
+        assert_eq!(all.map(|get| get(&word)), expected);
     }
-    assert_eq!(Snapshot::unpack(u64::MAX).pack(), u64::MAX);
 }
 
 #[test]
 fn zero_is_an_index_never_used_with_no_cap() {
-    let zero = Snapshot::unpack(0);
-    assert!(!zero.live && zero.tag == 0 && zero.version == 0);
-    assert_eq!((zero.tier, zero.cap, zero.pending), (TierId::INTERPRETER, TierId::MAX, Pending::None));
+    let zero = Snapshot(0);
+    assert!(!zero.live() && zero.tag() == 0 && zero.version() == 0);
+    assert_eq!((zero.tier(), zero.cap(), zero.pending()), (TierId::INTERPRETER, TierId::MAX, Pending::None));
 }
 
 #[test]
@@ -83,7 +115,7 @@ fn request_queues_once_and_a_higher_target_replaces_a_queued_one() {
     assert_eq!(cell.request(B, T1, None), Requested::Already);
     assert!(matches!(cell.request(B, T2, None), Requested::Queued(_)));
     assert_eq!(cell.request(B, T1, None), Requested::Already);
-    assert_eq!(cell.load().target, T2);
+    assert_eq!(cell.load().target(), T2);
     assert_eq!(cell.claim(0, T1), None, "the token of the lower tier finds nothing to do");
     assert!(cell.claim(0, T2).is_some());
 }
@@ -98,23 +130,23 @@ fn request_follows_a_compile_and_is_queued_when_it_ends() {
     assert_eq!(cell.request(B, T2, None), Requested::Already);
     assert_eq!(cell.abandon(ticket), Ended::Requeue(T2));
     assert_eq!(cell.abandon(ticket), Ended::Superseded);
-    assert_eq!(cell.load().pending, Pending::Queued);
+    assert_eq!(cell.load().pending(), Pending::Queued);
 }
 
 #[test]
 fn request_is_refused_for_what_is_barred_stale_busy_or_there_already() {
-    let w = word(|s| s.blacklisted = true);
+    let w = word(|s| s.set_blacklisted(true));
     assert_eq!(w.cell().request(B, T1, None), Requested::Barred(TierId::INTERPRETER));
-    let w = word(|s| s.cap = T1);
+    let w = word(|s| s.set_cap(T1));
     assert_eq!(w.cell().request(B, T2, None), Requested::Barred(T1));
-    let w = word(|s| s.tier = T1);
+    let w = word(|s| s.set_tier(T1));
     assert_eq!(w.cell().request(B, T1, None), Requested::Already);
-    let w = word(|s| s.publishing = true);
+    let w = word(|s| s.set_publishing(true));
     assert_eq!(w.cell().request(B, T1, None), Requested::Busy);
-    assert_eq!(w.cell().load().pending, Pending::None);
-    let w = word(|s| s.live = false);
+    assert_eq!(w.cell().load().pending(), Pending::None);
+    let w = word(|s| s.set_live(false));
     assert_eq!(w.cell().request(B, T1, None), Requested::Stale);
-    let w = word(|s| s.tag = 1);
+    let w = word(|s| s.set_tag(1));
     assert_eq!(w.cell().request(B, T1, None), Requested::Stale);
 }
 
@@ -150,19 +182,19 @@ fn every_start_and_end_of_a_claim_raises_the_version() {
 fn a_released_publishing_bit_carries_the_change() {
     let w = word(|_| ());
     let held = w.cell().publish(B, |_| true).unwrap();
-    assert!(w.cell().load().publishing);
+    assert!(w.cell().load().publishing());
     let version = held.next_version();
     held.release(|s| {
-        s.tier = T2;
+        s.set_tier(T2);
         s.raise_version();
     });
     let now = w.cell().load();
-    assert_eq!((now.tier, now.version, now.publishing), (T2, version, false));
+    assert_eq!((now.tier(), now.version(), now.publishing()), (T2, version, false));
 }
 
 #[test]
 fn a_publishing_bit_that_is_dropped_leaves_the_word_as_it_was() {
-    let w = word(|s| s.version = 7);
+    let w = word(|s| s.set_version(7));
     let before = w.cell().load();
     drop(w.cell().publish(B, |_| true).unwrap());
     assert_eq!(w.cell().load(), before);
@@ -177,43 +209,53 @@ fn publish_is_refused_for_a_stale_bead() {
 #[test]
 fn a_next_generation_starts_cold_and_keeps_only_the_slot() {
     let w = word(|s| {
-        s.version = 9;
-        s.tier = T2;
-        s.cap = T2;
-        s.blacklisted = true;
-        s.slotted = true;
+        s.set_version(9);
+        s.set_tier(T2);
+        s.set_cap(T2);
+        s.set_blacklisted(true);
+        s.set_slotted(true);
     });
     let cell = w.cell();
     cell.publish(B, |_| true).unwrap().release(|s| *s = s.next_generation());
     let free = cell.load();
-    assert_eq!(free, Snapshot { tag: 1, slotted: true, ..Snapshot::default() });
+    assert_eq!(
+        free,
+        Snapshot::default().with(|s| {
+            s.set_tag(1);
+            s.set_slotted(true);
+        })
+    );
     assert_eq!(cell.register_again(), 1);
-    assert_eq!(cell.load(), Snapshot { tag: 1, live: true, ..Snapshot::default() });
+    assert_eq!(cell.load(), Snapshot::UNTOUCHED.with(|s| s.set_tag(1)));
 }
 
 #[test]
 fn the_generation_after_the_last_is_the_retired_one_and_stays() {
-    let last = Snapshot { tag: RETIRED_TAG - 1, live: true, ..Snapshot::default() };
+    let last = Snapshot::UNTOUCHED.with(|s| s.set_tag(RETIRED_TAG - 1));
     let retired = last.next_generation();
-    assert_eq!(retired.tag, RETIRED_TAG);
-    assert_eq!(retired.next_generation().tag, RETIRED_TAG);
+    assert_eq!(retired.tag(), RETIRED_TAG);
+    assert_eq!(retired.next_generation().tag(), RETIRED_TAG);
 }
 
 #[test]
 fn a_bead_at_the_end_of_its_versions_gets_no_ticket() {
-    let w = word(|s| s.version = VERSION_MAX - 3);
+    let w = word(|s| s.set_version(VERSION_MAX - 3));
     let ticket = claimed(&w);
     assert_eq!(ticket.version, VERSION_MAX - 1);
     assert_eq!(w.cell().abandon(ticket), Ended::Idle);
     assert_eq!(w.cell().request(B, T1, None), Requested::Barred(TierId::INTERPRETER));
-    let w = word(|s| (s.version, s.pending, s.target) = (VERSION_MAX - 1, Pending::Queued, T1));
+    let w = word(|s| {
+        s.set_version(VERSION_MAX - 1);
+        s.set_pending(Pending::Queued);
+        s.set_target(T1);
+    });
     assert_eq!(w.cell().claim(0, T1), None);
-    assert_eq!(w.cell().load().pending, Pending::None);
+    assert_eq!(w.cell().load().pending(), Pending::None);
 }
 
 #[test]
 fn a_request_for_the_tier_that_is_there_is_taken_only_if_it_is_wanted_anew() {
-    let w = word(|s| s.tier = T2);
+    let w = word(|s| s.set_tier(T2));
     let cell = w.cell();
     assert_eq!(cell.request(B, T1, Some(0)), Requested::Already, "lower");
     assert_eq!(cell.request(B, T2, None), Requested::Already);

@@ -2,6 +2,7 @@
 
 use super::{Requested, Ticket};
 use crate::id::{Bead, GENERATION_BITS, TierId};
+use std::fmt;
 
 /// A run of bits. Each field is derived from the one before it, so nothing can overlap.
 #[derive(Clone, Copy)]
@@ -17,15 +18,15 @@ impl Field {
     const fn then(self, bits: u32) -> Field {
         Field { shift: self.shift + self.bits, bits }
     }
+    #[inline(always)]
     const fn max(self) -> u64 {
         (1 << self.bits) - 1
     }
+    #[inline(always)]
     const fn get(self, word: u64) -> u64 {
         word >> self.shift & self.max()
     }
-    const fn is_set(self, word: u64) -> bool {
-        self.get(word) != 0
-    }
+    #[inline(always)]
     const fn put(self, value: u64) -> u64 {
         (value & self.max()) << self.shift
     }
@@ -35,6 +36,7 @@ const TAG: Field = Field::first(GENERATION_BITS);
 const VERSION: Field = TAG.then(31);
 const TIER: Field = VERSION.then(4);
 const TARGET: Field = TIER.then(4);
+const HIGHEST: u64 = TierId::MAX.get() as u64;
 /// How far the cap lies below the highest tier, so that zero means no cap.
 const CAPPED_BY: Field = TARGET.then(4);
 const PENDING: Field = CAPPED_BY.then(2);
@@ -69,7 +71,7 @@ impl Pending {
         if self == Pending::Followed { Pending::Queued } else { Pending::None }
     }
 
-    const fn from_bits(bits: u64) -> Pending {
+    pub(super) fn from_bits(bits: u64) -> Pending {
         match bits {
             0 => Pending::None,
             1 => Pending::Queued,
@@ -79,78 +81,88 @@ impl Pending {
     }
 }
 
-/// The state word with its fields apart. `Default` is the all-zero word of an index never used.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) struct Snapshot {
-    pub(crate) tag: u16,
-    pub(crate) version: u32,
-    pub(crate) tier: TierId,
-    pub(crate) target: TierId,
-    pub(crate) cap: TierId,
-    pub(crate) pending: Pending,
-    pub(crate) blacklisted: bool,
-    pub(crate) publishing: bool,
-    pub(crate) live: bool,
-    pub(crate) slotted: bool,
+/// The state word as it was read, or as it is to be. `Default` is the all-zero word of an index never used.
+///
+/// A word and not a struct, so that a transition costs the bits it changes and not the unpacking and packing of all.
+#[derive(Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct Snapshot(pub(super) u64);
+
+/// A getter and a setter for each field.
+macro_rules! fields {
+    ($($field:ident: $get:ident, $set:ident, $type:ty, $from:expr, $into:expr;)*) => {
+        impl Snapshot {
+            $(
+                #[inline(always)]
+                pub(crate) fn $get(self) -> $type {
+                    let from: fn(u64) -> $type = $from;
+                    from($field.get(self.0))
+                }
+
+                #[inline(always)]
+                pub(crate) fn $set(&mut self, value: $type) {
+                    let into: fn($type) -> u64 = $into;
+                    self.0 = self.0 & !$field.put($field.max()) | $field.put(into(value));
+                }
+            )*
+        }
+
+        impl fmt::Debug for Snapshot {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.debug_struct("Snapshot")$(.field(stringify!($get), &self.$get()))*.finish()
+            }
+        }
+    };
 }
 
-impl Default for Snapshot {
-    fn default() -> Self {
-        Snapshot::unpack(0)
-    }
+fields! {
+    TAG: tag, set_tag, u16, |bits| bits as u16, u64::from;
+    VERSION: version, set_version, u32, |bits| bits as u32, u64::from;
+    TIER: tier, set_tier, TierId, TierId::from_low_bits, |tier| tier.get().into();
+    TARGET: target, set_target, TierId, TierId::from_low_bits, |tier| tier.get().into();
+    CAPPED_BY: cap, set_cap, TierId, |bits| TierId::from_low_bits(HIGHEST - bits), |cap| HIGHEST - u64::from(cap.get());
+    PENDING: pending, set_pending, Pending, Pending::from_bits, |pending| pending as u64;
+    BLACKLISTED: blacklisted, set_blacklisted, bool, |bit| bit != 0, u64::from;
+    PUBLISHING: publishing, set_publishing, bool, |bit| bit != 0, u64::from;
+    LIVE: live, set_live, bool, |bit| bit != 0, u64::from;
+    SLOTTED: slotted, set_slotted, bool, |bit| bit != 0, u64::from;
 }
 
 impl Snapshot {
     /// Of a bead in its first generation of which nothing was asked yet.
-    pub(crate) const UNTOUCHED: Snapshot = Snapshot { live: true, ..Snapshot::unpack(0) };
+    pub(crate) const UNTOUCHED: Snapshot = Snapshot(LIVE.put(1));
 
-    pub(crate) const fn unpack(word: u64) -> Snapshot {
-        Snapshot {
-            tag: TAG.get(word) as u16,
-            version: VERSION.get(word) as u32,
-            tier: TierId::from_low_bits(TIER.get(word)),
-            target: TierId::from_low_bits(TARGET.get(word)),
-            cap: TierId::from_low_bits(TierId::MAX.get() as u64 - CAPPED_BY.get(word)),
-            pending: Pending::from_bits(PENDING.get(word)),
-            blacklisted: BLACKLISTED.is_set(word),
-            publishing: PUBLISHING.is_set(word),
-            live: LIVE.is_set(word),
-            slotted: SLOTTED.is_set(word),
-        }
+    /// With a change.
+    pub(crate) fn with(mut self, change: impl FnOnce(&mut Snapshot)) -> Snapshot {
+        change(&mut self);
+        self
     }
 
-    pub(crate) fn pack(self) -> u64 {
-        TAG.put(self.tag.into())
-            | VERSION.put(self.version.into())
-            | TIER.put(self.tier.get().into())
-            | TARGET.put(self.target.get().into())
-            | CAPPED_BY.put(u64::from(TierId::MAX.get() - self.cap.get()))
-            | PENDING.put(self.pending as u64)
-            | BLACKLISTED.put(self.blacklisted.into())
-            | PUBLISHING.put(self.publishing.into())
-            | LIVE.put(self.live.into())
-            | SLOTTED.put(self.slotted.into())
+    /// Makes it wait for a compile at that tier.
+    pub(crate) fn queue_for(&mut self, tier: TierId) {
+        self.set_pending(Pending::Queued);
+        self.set_target(tier);
     }
 
     /// Whether this is the word of a live `bead`.
+    #[inline]
     pub(crate) fn is(&self, bead: Bead) -> bool {
-        self.live && u64::from(self.tag) == bead.tag()
+        self.live() && u64::from(self.tag()) == bead.tag()
     }
 
     pub(crate) fn is_claimed_by(&self, ticket: Ticket) -> bool {
         self.is(ticket.bead)
-            && (self.version == ticket.version || mutant!("s1-any-version"))
-            && matches!(self.pending, Pending::Compiling | Pending::Followed)
+            && (self.version() == ticket.version || mutant!("s1-any-version"))
+            && matches!(self.pending(), Pending::Compiling | Pending::Followed)
     }
 
     /// The highest tier allowed, if `target` lies above it.
     pub(crate) fn bars(&self, target: TierId) -> Option<TierId> {
-        let cap = if self.blacklisted {
+        let cap = if self.blacklisted() {
             TierId::INTERPRETER
-        } else if self.version >= VERSION_MAX - 1 {
-            self.tier.min(self.cap)
+        } else if self.version() >= VERSION_MAX - 1 {
+            self.tier().min(self.cap())
         } else {
-            self.cap
+            self.cap()
         };
         (target > cap).then_some(cap)
     }
@@ -163,43 +175,47 @@ impl Snapshot {
         if let Some(cap) = self.bars(target) {
             return Some(Requested::Barred(cap));
         }
-        let there = target < self.tier || (target == self.tier && anew != Some(self.version));
-        if there || (self.pending != Pending::None && target <= self.target && !mutant!("claim-asked-again"))
+        let there = target < self.tier() || (target == self.tier() && anew != Some(self.version()));
+        if there
+            || (self.pending() != Pending::None && target <= self.target() && !mutant!("claim-asked-again"))
         {
             return Some(Requested::Already);
         }
-        self.publishing.then_some(Requested::Busy)
+        self.publishing().then_some(Requested::Busy)
     }
 
     /// The tier it has or waits for, the higher of them.
     pub(crate) fn wanted(&self) -> TierId {
-        if self.pending == Pending::None { self.tier } else { self.tier.max(self.target) }
+        if self.pending() == Pending::None { self.tier() } else { self.tier().max(self.target()) }
     }
 
     /// A mark of the generation and version, for requests: tells whether a token speaks of what the bead waits for now. Two
     /// can be the same by chance 65,536 versions apart, which costs a request its rank.
     pub(crate) fn stamp(&self) -> u16 {
-        (self.version as u16).wrapping_add(self.tag.wrapping_mul(0x9E37))
+        (self.version() as u16).wrapping_add(self.tag().wrapping_mul(0x9E37))
     }
 
     pub(crate) fn raised_version(&self) -> u32 {
-        (self.version + 1).min(VERSION_MAX)
+        (self.version() + 1).min(VERSION_MAX)
     }
 
     /// The version of code the VM installs now. One is left out where that ends a claim: it is the claim's, whose result may be
     /// listed under it as relying on something (edge ASSUME).
     pub(crate) fn version_for_vm(&self) -> u32 {
         let claimed =
-            matches!(self.pending, Pending::Compiling | Pending::Followed) && !mutant!("assume-vm-version");
-        (self.version + 1 + u32::from(claimed)).min(VERSION_MAX)
+            matches!(self.pending(), Pending::Compiling | Pending::Followed) && !mutant!("assume-vm-version");
+        (self.version() + 1 + u32::from(claimed)).min(VERSION_MAX)
     }
 
     pub(crate) fn raise_version(&mut self) {
-        self.version = self.raised_version();
+        self.set_version(self.raised_version());
     }
 
     /// The word of the index's next use, not live yet.
     pub(crate) fn next_generation(&self) -> Snapshot {
-        Snapshot { tag: (self.tag + 1).min(RETIRED_TAG), slotted: self.slotted, ..Snapshot::default() }
+        Snapshot::default().with(|next| {
+            next.set_tag((self.tag() + 1).min(RETIRED_TAG));
+            next.set_slotted(self.slotted());
+        })
     }
 }

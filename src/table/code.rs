@@ -26,13 +26,13 @@ impl Table {
         if held.before().bars(ticket.tier).is_some() {
             let new = held.release(|state| {
                 state.raise_version();
-                state.pending = state.pending.without_compile();
+                state.set_pending(state.pending().without_compile());
             });
             return Err(Ended::of(&new));
         }
         let version = held.next_version();
         Ok(self.publish(ticket.bead, Taking { kept, held }, code, (ticket.tier, version), |state| {
-            state.pending == Pending::Followed && state.target > ticket.tier
+            state.pending() == Pending::Followed && state.target() > ticket.tier
         }))
     }
 
@@ -50,13 +50,13 @@ impl Table {
             None => self.publishing_to_take(bead)?,
             kept => Taking { kept, held: self.publishing(bead, |_| true)? },
         };
-        if at.is_some_and(|at| taking.held.before().version != at) || !holds() {
+        if at.is_some_and(|at| taking.held.before().version() != at) || !holds() {
             taking.held.release(|_| ());
             return None;
         }
         let version = taking.held.before().version_for_vm();
         Some(self.publish(bead, taking, code, (tier, version), |state| {
-            matches!(state.pending, Pending::Queued | Pending::Followed) && state.target > tier
+            matches!(state.pending(), Pending::Queued | Pending::Followed) && state.target() > tier
         }))
     }
 
@@ -76,7 +76,7 @@ impl Table {
         let old = self.write_cells(
             index,
             &held,
-            CodeWord::ready(before.tag, code.entry, code.tick),
+            CodeWord::ready(before.tag(), code.entry, code.tick),
             code.owner,
             code.osr,
         );
@@ -84,9 +84,9 @@ impl Table {
         self.code_version.get(index).store(version, mutant!("assume-superseded", Release));
         let queued = stays_queued(&before);
         let new = held.release(|state| {
-            state.version = version;
-            state.tier = tier;
-            state.pending = if queued { Pending::Queued } else { Pending::None };
+            state.set_version(version);
+            state.set_tier(tier);
+            state.set_pending(if queued { Pending::Queued } else { Pending::None });
         });
         let kept = if mutant!("k2-unlocked") && tier > TierId::BASELINE {
             drop(kept);
@@ -95,7 +95,7 @@ impl Table {
             kept
         };
         match kept {
-            Some(mut kept) if before.tier == TierId::BASELINE && tier > TierId::BASELINE => {
+            Some(mut kept) if before.tier() == TierId::BASELINE && tier > TierId::BASELINE => {
                 let code = KeptCode { word: superseded, linked: old, version: superseded_version };
                 // By K1 there is none.
                 if let Some(other) = kept.insert(bead, code) {
@@ -109,28 +109,28 @@ impl Table {
                 }
             }
         }
-        let requeue = queued.then_some(new.target);
-        let old_version = (before.tier != TierId::INTERPRETER).then_some(superseded_version);
-        Installed { version: new.version, old_tier: before.tier, old_version, requeue }
+        let requeue = queued.then_some(new.target());
+        let old_version = (before.tier() != TierId::INTERPRETER).then_some(superseded_version);
+        Installed { version: new.version(), old_tier: before.tier(), old_version, requeue }
     }
 
     /// Takes a bead's code back and cancels what is pending. Later dispatches answer cold.
     pub(crate) fn invalidate(&self, bead: Bead) -> Result<Invalidated, Stale> {
         let Taking { kept, held } = self.publishing_to_take(bead).ok_or(Stale(bead))?;
         let index = bead.index();
-        let had_code = held.before().tier != TierId::INTERPRETER;
-        let was_pending = held.before().pending != Pending::None;
+        let had_code = held.before().tier() != TierId::INTERPRETER;
+        let was_pending = held.before().pending() != Pending::None;
         // Under the bit, so that the index is still this bead's.
         self.start_over(index);
-        let old = self.clear_cells(index, &held, held.before().tag);
+        let old = self.clear_cells(index, &held, held.before().tag());
         let new = held.release(|state| {
             state.raise_version();
-            state.tier = TierId::INTERPRETER;
-            state.pending = Pending::None;
+            state.set_tier(TierId::INTERPRETER);
+            state.set_pending(Pending::None);
         });
         self.drop_held(kept, bead);
         self.retire(old);
-        Ok(Invalidated { had_code, was_pending, version: new.version })
+        Ok(Invalidated { had_code, was_pending, version: new.version() })
     }
 
     /// Counts from zero. Mutators may be counting meanwhile: at worst some of it is undone.
@@ -145,24 +145,25 @@ impl Table {
         let before = held.before();
         let mut after = before;
         change(&mut after);
-        let took_code = after.tier != TierId::INTERPRETER && after.bars(after.tier).is_some();
-        let barred = after.pending != Pending::None && after.bars(after.target).is_some();
+        let took_code = after.tier() != TierId::INTERPRETER && after.bars(after.tier()).is_some();
+        let barred = after.pending() != Pending::None && after.bars(after.target()).is_some();
         // The compile in flight may be for a tier that is still allowed (if not, its install says so), and the request that
         // follows it is lowered to what is.
-        let lowered = barred && after.pending == Pending::Followed && after.bars(TierId::BASELINE).is_none();
+        let lowered =
+            barred && after.pending() == Pending::Followed && after.bars(TierId::BASELINE).is_none();
         let cancelled = barred && !lowered;
-        let old = took_code.then(|| self.clear_cells(bead.index(), &held, before.tag));
+        let old = took_code.then(|| self.clear_cells(bead.index(), &held, before.tag()));
         let new = held.release(|state| {
             change(state);
             if took_code {
-                state.tier = TierId::INTERPRETER;
+                state.set_tier(TierId::INTERPRETER);
             }
             if cancelled {
-                state.pending = Pending::None;
+                state.set_pending(Pending::None);
             }
             if lowered {
                 // A compile in flight that goes on keeps its ticket.
-                state.target = state.cap;
+                state.set_target(state.cap());
             } else if cancelled || took_code {
                 state.raise_version();
             }
@@ -172,44 +173,44 @@ impl Table {
         }
         old.into_iter().for_each(|old| self.retire(old));
         let barred = if lowered {
-            Some(Barred::Lowered { from: before.target, to: new.target, version: new.raised_version() })
+            Some(Barred::Lowered { from: before.target(), to: new.target(), version: new.raised_version() })
         } else {
-            cancelled.then_some(Barred::Cancelled(new.version))
+            cancelled.then_some(Barred::Cancelled(new.version()))
         };
-        Ok(Restricted { took_code, old_cap: before.cap, barred })
+        Ok(Restricted { took_code, old_cap: before.cap(), barred })
     }
 
     /// Takes back code above `tier` and, if that is a compiled one and the code is wanted, queues the bead for it. Answers
     /// what to do, or `None` if the bead runs no higher than that.
     pub(crate) fn demote(&self, bead: Bead, tier: TierId, wanted: bool) -> Result<Option<Demoted>, Stale> {
         let Taking { kept, held } = self.publishing_to_take(bead).ok_or(Stale(bead))?;
-        if held.before().tier <= tier {
+        if held.before().tier() <= tier {
             held.release(|_| ());
             return Ok(None);
         }
         let index = bead.index();
         self.start_over(index);
-        let old = self.clear_cells(index, &held, held.before().tag);
+        let old = self.clear_cells(index, &held, held.before().tag());
         let new = held.release(|state| {
             state.raise_version();
-            state.tier = TierId::INTERPRETER;
-            state.pending = Pending::None;
+            state.set_tier(TierId::INTERPRETER);
+            state.set_pending(Pending::None);
             if wanted && tier != TierId::INTERPRETER && state.bars(tier).is_none() {
                 // The end of one request and the start of another: two versions, so that they can be told apart.
                 state.raise_version();
-                (state.pending, state.target) = (Pending::Queued, tier);
+                state.queue_for(tier);
             }
         });
         self.drop_held(kept, bead);
         self.retire(old);
-        let queued = new.pending == Pending::Queued;
-        Ok(Some(Demoted { queued, version: new.version - u32::from(queued) }))
+        let queued = new.pending() == Pending::Queued;
+        Ok(Some(Demoted { queued, version: new.version() - u32::from(queued) }))
     }
 
     /// The tier of the code that runs, if it is of this version.
     pub(crate) fn runs(&self, bead: Bead, version: u32) -> Result<Option<TierId>, Stale> {
         let held = self.publishing(bead, |_| true).ok_or(Stale(bead))?;
-        let tier = self.is_of_version(bead, &held, version).then_some(held.before().tier);
+        let tier = self.is_of_version(bead, &held, version).then_some(held.before().tier());
         held.release(|_| ());
         Ok(tier)
     }
@@ -217,8 +218,8 @@ impl Table {
     fn is_of_version(&self, bead: Bead, held: &Publishing<'_>, version: u32) -> bool {
         // Relaxed: touched only under the bit. The state's version does not do: it moves with every request that ends.
         let kept = self.code_version.get(bead.index()).load(Relaxed);
-        let runs = if mutant!("deopt-version-of-state") { held.before().version } else { kept };
-        held.before().tier != TierId::INTERPRETER && (runs == version || mutant!("deopt-any-version"))
+        let runs = if mutant!("deopt-version-of-state") { held.before().version() } else { kept };
+        held.before().tier() != TierId::INTERPRETER && (runs == version || mutant!("deopt-any-version"))
     }
 
     /// Takes back the code of a version whose guard failed, cancels what is pending, and counts from zero; `None` if another
@@ -236,21 +237,21 @@ impl Table {
         }
         let (index, before) = (bead.index(), held.before());
         let mut after = before;
-        after.cap = after.cap.min(plan.cap);
-        after.blacklisted |= plan.blacklist;
+        after.set_cap(after.cap().min(plan.cap));
+        after.set_blacklisted(after.blacklisted() || plan.blacklist);
         let back = kept.as_ref().filter(|_| plan.baseline).and_then(|kept| kept.get(&bead).copied());
         let back = back.filter(|_| after.bars(TierId::BASELINE).is_none());
-        after.tier = if back.is_some() { TierId::BASELINE } else { TierId::INTERPRETER };
-        let queued = plan.queue.filter(|&tier| tier > after.tier && after.bars(tier).is_none());
-        if !(before.pending == Pending::Compiling && mutant!("s1-deopt-spares")) {
-            after.pending = Pending::None;
+        after.set_tier(if back.is_some() { TierId::BASELINE } else { TierId::INTERPRETER });
+        let queued = plan.queue.filter(|&tier| tier > after.tier() && after.bars(tier).is_none());
+        if !(before.pending() == Pending::Compiling && mutant!("s1-deopt-spares")) {
+            after.set_pending(Pending::None);
             after.raise_version();
         }
-        let version = after.version;
+        let version = after.version();
         if let Some(tier) = queued {
             // The end of one request and the start of another, as in `demote`.
             after.raise_version();
-            (after.pending, after.target) = (Pending::Queued, tier);
+            after.queue_for(tier);
         }
         // Under the bit, so that the index is still this bead's.
         self.start_over(index);
@@ -263,7 +264,7 @@ impl Table {
                 self.code_version.get(index).store(version, Release);
                 old
             }
-            None => self.clear_cells(index, &held, before.tag),
+            None => self.clear_cells(index, &held, before.tag()),
         };
         held.release(|state| *state = after);
         match (back, kept) {
@@ -306,15 +307,15 @@ impl Table {
             return Ok(None);
         }
         self.start_over(bead.index());
-        let old = self.clear_cells(bead.index(), &held, held.before().tag);
+        let old = self.clear_cells(bead.index(), &held, held.before().tag());
         let new = held.release(|state| {
             state.raise_version();
-            state.tier = TierId::INTERPRETER;
-            state.pending = Pending::None;
+            state.set_tier(TierId::INTERPRETER);
+            state.set_pending(Pending::None);
         });
         self.drop_held(kept, bead);
         self.retire(old);
-        Ok(Some(new.version))
+        Ok(Some(new.version()))
     }
 
     /// Takes the code out of the cells, under the bit. `tag` is that of the generation that may dispatch from now on.
@@ -345,7 +346,7 @@ impl Table {
         };
         // Release, edge PUBLISH, partner is the Acquire load of a dispatch: who gets the pointer sees the code.
         self.code.get(index).store(word.0, mutant!("publish-code", Release));
-        if held.before().slotted {
+        if held.before().slotted() {
             // Release, edge PUBLISH: native callers load it with an ordinary load, see `protocol`.
             self.slot.get(index).store(self.slot_value(word), mutant!("publish-slot", Release));
         }
@@ -368,9 +369,9 @@ impl Table {
         // Relaxed: these change only under the bit.
         let word = CodeWord(self.code.get(index).load(Relaxed));
         if word.entry() != 0 && self.code_version.get(index).load(Relaxed) == version {
-            let tick = counted.unwrap_or_else(|| ticks(before.tier));
+            let tick = counted.unwrap_or_else(|| ticks(before.tier()));
             // Release, edge PUBLISH: it is the same code, but who reads this word may not have read the one before.
-            let word = CodeWord::ready(before.tag, word.entry(), tick);
+            let word = CodeWord::ready(before.tag(), word.entry(), tick);
             self.code.get(index).store(word.0, mutant!("publish-mark", Release));
         }
         held.release(|_| ());
@@ -394,13 +395,13 @@ impl Table {
     pub(crate) fn slot(&self, bead: Bead) -> Result<usize, Stale> {
         let now = self.live(bead)?;
         let cell = self.slot.get(bead.index());
-        if !now.slotted {
+        if !now.slotted() {
             let held = self.publishing(bead, |_| true).ok_or(Stale(bead))?;
             // Relaxed: code changes only under the bit, which is held.
             let word = CodeWord(self.code.get(bead.index()).load(Relaxed));
             // Release, edge PUBLISH, as in `write_cells`.
             cell.store(self.slot_value(word), Release);
-            held.release(|state| state.slotted = true);
+            held.release(|state| state.set_slotted(true));
         }
         Ok((cell as *const AtomicUsize).expose_provenance())
     }
@@ -411,8 +412,8 @@ impl Table {
             return Err(Stale(bead));
         }
         let now = self.state(bead.index()).load();
-        let removed = !now.live && u64::from(now.tag) == bead.tag() + 1;
-        if now.is(bead) || (removed && now.slotted) { Ok(()) } else { Err(Stale(bead)) }
+        let removed = !now.live() && u64::from(now.tag()) == bead.tag() + 1;
+        if now.is(bead) || (removed && now.slotted()) { Ok(()) } else { Err(Stale(bead)) }
     }
 
     /// Reads the cell with that address as native code would.

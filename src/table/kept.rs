@@ -72,7 +72,7 @@ impl Table {
     /// (K1). `None` if the bead is not live.
     pub(super) fn publishing_to_take(&self, bead: Bead) -> Option<Taking<'_>> {
         loop {
-            let above = |state: &Snapshot| state.tier > TierId::BASELINE;
+            let above = |state: &Snapshot| state.tier() > TierId::BASELINE;
             let on = self.kept.on && !mutant!("k1-unlocked");
             let kept = if on && above(&self.live(bead).ok()?) { Some(lock(&self.kept.all)) } else { None };
             let covered = kept.is_some() || !on;

@@ -63,21 +63,21 @@ impl Table {
         if !now.is(bead) {
             return true;
         }
-        if (now.version < version && !mutant!("assume-struck-before")) || now.publishing {
+        if (now.version() < version && !mutant!("assume-struck-before")) || now.publishing() {
             return false;
         }
         // The word has reached that version. Had the code been installed, then by a release (edge PUBLISH) that the load
         // above has acquired, so this is its version or that of later code, which may be about to be installed only now.
         // Acquire, edge ASSUME, partner is the store in `publish`: by then the code before is unlinked.
-        now.tier == TierId::INTERPRETER || self.code_version.get(bead.index()).load(Acquire) != version
+        now.tier() == TierId::INTERPRETER || self.code_version.get(bead.index()).load(Acquire) != version
     }
 
     /// Whether code that embeds addresses of this bead may still run: its index is pinned, and not because it was used again, which
     /// it is only when no such code is left (edge REUSE).
     pub(crate) fn code_may_remain(&self, bead: Bead) -> bool {
         let now = self.state(bead.index()).load();
-        let tag = u64::from(now.tag);
-        let used_again = tag > bead.tag() + 1 || (now.live && tag != bead.tag());
+        let tag = u64::from(now.tag());
+        let used_again = tag > bead.tag() + 1 || (now.live() && tag != bead.tag());
         !used_again && self.pins.pinned(bead.index())
     }
 
@@ -87,28 +87,35 @@ impl Table {
     pub(crate) fn reload(&self, bead: Bead, earlier: TierId, again: bool) -> Result<Taken, Stale> {
         let Taking { kept, held } = self.publishing_to_take(bead).ok_or(Stale(bead))?;
         let before = held.before();
-        let (had_code, was_pending) = (before.tier != TierId::INTERPRETER, before.pending != Pending::None);
+        let (had_code, was_pending) =
+            (before.tier() != TierId::INTERPRETER, before.pending() != Pending::None);
         let tier = before.wanted().max(earlier);
-        let spared = mutant!("s1-reload-spares") && before.pending == Pending::Compiling;
+        let spared = mutant!("s1-reload-spares") && before.pending() == Pending::Compiling;
         if tier == TierId::INTERPRETER || spared {
             held.release(|_| ());
-            return Ok(Taken { had_code, was_pending, wanted: tier, queued: None, version: before.version });
+            return Ok(Taken {
+                had_code,
+                was_pending,
+                wanted: tier,
+                queued: None,
+                version: before.version(),
+            });
         }
-        let old = had_code.then(|| self.clear_cells(bead.index(), &held, before.tag));
+        let old = had_code.then(|| self.clear_cells(bead.index(), &held, before.tag()));
         let new = held.release(|state| {
             state.raise_version();
-            state.tier = TierId::INTERPRETER;
-            state.pending = Pending::None;
+            state.set_tier(TierId::INTERPRETER);
+            state.set_pending(Pending::None);
             if again && state.bars(tier).is_none() {
                 // The end of one request and the start of another, as in `demote`.
                 state.raise_version();
-                (state.pending, state.target) = (Pending::Queued, tier);
+                state.queue_for(tier);
             }
         });
         self.drop_held(kept, bead);
         old.into_iter().for_each(|old| self.retire(old));
-        let queued = (new.pending == Pending::Queued).then_some(tier);
-        let version = new.version - u32::from(queued.is_some());
+        let queued = (new.pending() == Pending::Queued).then_some(tier);
+        let version = new.version() - u32::from(queued.is_some());
         Ok(Taken { had_code, was_pending, wanted: tier, queued, version })
     }
 }

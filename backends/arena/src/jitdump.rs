@@ -23,7 +23,6 @@ pub(crate) struct JitDump {
 /// A file, which all arenas of the process share that name its directory.
 #[derive(Debug)]
 struct Dump {
-    path: PathBuf,
     /// Whose it is. A forked child inherits it, and must not write to it.
     pid: u32,
     out: Mutex<Out>,
@@ -37,9 +36,9 @@ struct Out {
     written: u64,
 }
 
-/// The files of the process. Taken inside an arena's lock only, and a fork takes all of those first: so nobody holds it, or that of
+/// The files of the process and their paths: a file is only looked at by arenas it is for, so that it ends with the last of them. Taken inside an arena's lock only, and a fork takes all of those first: so nobody holds it, or that of
 /// an `Out`, in a child.
-static DUMPS: Mutex<Vec<Weak<Dump>>> = Mutex::new(Vec::new());
+static DUMPS: Mutex<Vec<(PathBuf, Weak<Dump>)>> = Mutex::new(Vec::new());
 
 const MAGIC: u32 = 0x4a69_5444;
 const VERSION: u32 = 1;
@@ -101,8 +100,8 @@ impl Dump {
     fn of(dir: &Path, pid: u32) -> io::Result<Arc<Dump>> {
         let path = std::path::absolute(dir)?.join(format!("jit-{pid}.dump"));
         let mut dumps = lock(&DUMPS);
-        dumps.retain(|dump| dump.strong_count() > 0);
-        if let Some(dump) = dumps.iter().filter_map(Weak::upgrade).find(|dump| dump.path == path) {
+        dumps.retain(|(_, dump)| dump.strong_count() > 0);
+        if let Some(dump) = dumps.iter().find(|(of, _)| *of == path).and_then(|(_, dump)| dump.upgrade()) {
             return Ok(dump);
         }
         let mut options = OpenOptions::new();
@@ -116,8 +115,8 @@ impl Dump {
         let mut file = options.open(&path)?;
         file.write_all(&header(pid))?;
         let marker = Marker::new(&file);
-        let dump = Arc::new(Dump { path, pid, out: Mutex::new(Out { file, written: 0 }), marker });
-        dumps.push(Arc::downgrade(&dump));
+        let dump = Arc::new(Dump { pid, out: Mutex::new(Out { file, written: 0 }), marker });
+        dumps.push((path, Arc::downgrade(&dump)));
         Ok(dump)
     }
 }

@@ -6,6 +6,7 @@
 mod common;
 
 use std::path::PathBuf;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use beadwork_arena::Arena;
 use common::{function, in_child, returns};
@@ -59,12 +60,19 @@ fn directory(name: &str) -> PathBuf {
     directory
 }
 
+/// A fork keeps every arena of the process until it is over, and with it the file of one that is dropped meanwhile.
+fn alone() -> MutexGuard<'static, ()> {
+    static ONE: Mutex<()> = Mutex::new(());
+    ONE.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 fn file(directory: &std::path::Path, pid: u32) -> Vec<u8> {
     std::fs::read(directory.join(format!("jit-{pid}.dump"))).expect("the dump")
 }
 
 #[test]
 fn a_jitdump_has_the_names_and_final_bytes_of_all_code_of_all_arenas_and_an_end() {
+    let _alone = alone();
     let directory = directory("jitdump_arenas");
     let arenas = [(); 2].map(|()| Arena::builder().jitdump(&directory).build().expect("Linux"));
     let (long, short) = (returns(7, 40), returns(8, 6));
@@ -93,7 +101,35 @@ fn a_jitdump_has_the_names_and_final_bytes_of_all_code_of_all_arenas_and_an_end(
 }
 
 #[test]
+fn the_end_is_written_when_the_last_arena_goes_whoever_opens_another_file_meanwhile() {
+    let _alone = alone();
+    let directories = [directory("jitdump_ends"), directory("jitdump_others")];
+    let code = returns(1, 8);
+    let placed = |directory: &std::path::Path| {
+        let arena = Arena::builder().jitdump(directory).build().expect("Linux");
+        let _block = arena.place(&[function("f", &code)]).expect("room");
+    };
+    let over = std::sync::atomic::AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !over.load(std::sync::atomic::Ordering::Relaxed) {
+                placed(&directories[1]);
+            }
+        });
+        let ends: Vec<_> = (0..2_000)
+            .map(|_| {
+                placed(&directories[0]);
+                read(&file(&directories[0], std::process::id())).2
+            })
+            .collect();
+        over.store(true, std::sync::atomic::Ordering::Relaxed);
+        assert!(ends.iter().all(|&ended| ended));
+    });
+}
+
+#[test]
 fn a_forked_child_writes_a_file_of_its_own_and_leaves_its_parents_alone() {
+    let _alone = alone();
     let directory = directory("jitdump_fork");
     let arena = Arena::builder().jitdump(&directory).build().expect("Linux");
     let code = returns(1, 8);

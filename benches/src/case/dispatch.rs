@@ -2,10 +2,17 @@
 
 use super::{Case, Made, Make, Row, Sample, Scale, Subject, everyone, size};
 use crate::contender::{Contender, Setup, Who};
-use crate::measure::{busy_nanos, run_cold, run_compiled, shuffled, trivial_entry};
+use crate::every_place;
+use crate::measure::{
+    PLACES, Places, Run, busy_nanos, run_cold_at, run_compiled_at, shuffled, trivial_entry,
+};
 use crate::target::Target;
+use std::ops::Range;
 
 const COLD: usize = 0;
+
+/// Calls by which a place is tried out.
+const TRIAL: usize = 1 << 16;
 
 pub(super) fn cases(scale: Scale) -> Vec<Case> {
     let window = scale.pick(1 << 20, 1 << 17);
@@ -34,9 +41,13 @@ fn case(functions: usize, make: MakeDispatch) -> Case {
         4_000_000 => compiled = compiled.target(Target::TimesOf(Who::Raw, 1.35)),
         _ => (),
     }
-    Case::new(format!("dispatch {}", size(functions)), vec![vec![cold], vec![compiled]], move || {
-        everyone(&make)
-    })
+    let mut rows = vec![vec![cold], vec![compiled]];
+    if functions == 1 {
+        // Where nothing is waited for, a loop's place shows.
+        rows[0].push(Row::nanos("cold, in the middle of 8 places"));
+        rows[1].push(Row::nanos("compiled, in the middle of 8 places"));
+    }
+    Case::new(format!("dispatch {}", size(functions)), rows, move || everyone(&make))
 }
 
 struct MakeDispatch {
@@ -55,7 +66,16 @@ impl Make for MakeDispatch {
         contender.register_many(0..self.functions, &mut handles);
         let mutator = contender.mutator();
         let order = shuffled(handles);
-        let subject = Dispatch { contender: Some(contender), mutator, order, next: 0, window: self.window };
+        let places = Places { best: 0, middle: 0 };
+        let subject = Dispatch {
+            contender: Some(contender),
+            mutator,
+            order,
+            next: 0,
+            places,
+            window: self.window,
+            functions: self.functions,
+        };
         Ok(Box::new(subject))
     }
 }
@@ -67,15 +87,27 @@ struct Dispatch<C: Contender> {
     /// Where the next window begins. Samples go round, so that all functions have their turn however many there are.
     next: usize,
     window: usize,
+    functions: usize,
+    places: Places,
 }
 
 impl<C: Contender> Dispatch<C> {
-    fn run(&self, stage: usize, part: std::ops::Range<usize>) {
-        let (m, order) = (&self.mutator, &self.order[part]);
-        if stage == COLD { run_cold::<C>(m, order) } else { run_compiled::<C>(m, order) }
+    fn run(&self, stage: usize, place: usize, part: Range<usize>) {
+        let runs: [Run<C>; PLACES] =
+            if stage == COLD { every_place!(run_cold_at, C) } else { every_place!(run_compiled_at, C) };
+        runs[place](&self.mutator, &self.order[part]);
     }
 
-    fn advance(&mut self) -> std::ops::Range<usize> {
+    fn time(&self, stage: usize, place: usize, part: Range<usize>) -> f64 {
+        let rounds = self.window.div_ceil(part.len());
+        busy_nanos(rounds * part.len(), || {
+            for _ in 0..rounds {
+                self.run(stage, place, part.clone());
+            }
+        })
+    }
+
+    fn advance(&mut self) -> Range<usize> {
         let first = if self.next >= self.order.len() { 0 } else { self.next };
         self.next = (first + self.window).min(self.order.len());
         first..self.next
@@ -89,20 +121,23 @@ impl<C: Contender> Subject for Dispatch<C> {
             self.order.iter().for_each(|handle| contender.install(handle, trivial_entry()));
         }
         // Everything is touched, and has its first budget.
-        self.run(stage, 0..self.order.len());
+        self.run(stage, 0, 0..self.order.len());
+        let part = 0..self.order.len().min(TRIAL);
+        self.places = Places::try_out(|place| {
+            (0..TRIAL / part.len()).for_each(|_| self.run(stage, place, part.clone()))
+        });
     }
 
     fn sample(&mut self, stage: usize) -> Sample {
+        let Places { best, middle } = self.places;
         let warm_up = self.advance();
-        self.run(stage, warm_up);
+        self.run(stage, best, warm_up);
         let part = self.advance();
-        let rounds = self.window.div_ceil(part.len());
-        let nanos = busy_nanos(rounds * part.len(), || {
-            for _ in 0..rounds {
-                self.run(stage, part.clone());
-            }
-        });
-        Ok(vec![nanos])
+        let mut nanos = vec![self.time(stage, best, part.clone())];
+        if self.functions == 1 {
+            nanos.push(self.time(stage, middle, part));
+        }
+        Ok(nanos)
     }
 }
 

@@ -3,7 +3,8 @@
 
 use super::{Case, Made, Row, Sample, Scale, Subject, only};
 use crate::contender::{Beadie, Beadwork, Loops, Setup, Who};
-use crate::measure::{busy_nanos, call, trivial_entry};
+use crate::every_place;
+use crate::measure::{PLACES, Places, at, busy_nanos, call, trivial_entry};
 use crate::target::Target;
 use std::hint::black_box;
 
@@ -35,7 +36,8 @@ struct Probes<C: Loops> {
 
 /// Calls what a probe finds, or what stands for the interpreter. Answers how many found an entry: the code there adds one.
 #[inline(never)]
-fn run_probes<C: Loops>(m: &C::Mutator, order: &[(C::Handle, u64)]) -> u64 {
+fn run_probes_at<C: Loops, const PLACE: usize>(m: &C::Mutator, order: &[(C::Handle, u64)]) -> u64 {
+    at::<PLACE>();
     let (interpreter, mut found, mut x) = (black_box(trivial_entry()), 0, 0);
     for (handle, site) in order {
         match C::probe(m, handle, *site) {
@@ -50,10 +52,13 @@ fn run_probes<C: Loops>(m: &C::Mutator, order: &[(C::Handle, u64)]) -> u64 {
 impl<C: Loops> Probes<C> {
     fn run(&self, handle: &C::Handle, sites: [u64; 4], finds: bool) -> Sample {
         let order: Vec<_> = (0..4096).map(|number| (handle.clone(), sites[number % sites.len()])).collect();
+        let places: [fn(&C::Mutator, &[(C::Handle, u64)]) -> u64; PLACES] = every_place!(run_probes_at, C);
+        let best =
+            Places::try_out(|place| (0..16).for_each(|_| _ = places[place](&self.mutator, &order))).best;
         let (rounds, mut found) = (self.probes / order.len(), 0);
         let nanos = busy_nanos(rounds * order.len(), || {
             for _ in 0..rounds {
-                found += run_probes::<C>(&self.mutator, &order);
+                found += places[best](&self.mutator, &order);
             }
         });
         match found == if finds { (rounds * order.len()) as u64 } else { 0 } {

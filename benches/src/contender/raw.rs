@@ -5,7 +5,7 @@
 use super::{Contender, Setup, Who};
 use memmap2::{Advice, MmapMut};
 use std::marker::PhantomData;
-use std::ops::Deref;
+use std::ops::{Deref, Range};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering::Acquire, Ordering::Relaxed, Ordering::Release};
 
@@ -77,6 +77,14 @@ impl Contender for Raw {
         let place = self.used.fetch_add(1, Relaxed);
         self.columns.cores[place].store(core + 1, Relaxed);
         Place(place)
+    }
+
+    fn register_many(&self, cores: Range<usize>, into: &mut Vec<Place>) {
+        let first = self.used.fetch_add(cores.len(), Relaxed);
+        into.extend(cores.zip(first..).map(|(core, place)| {
+            self.columns.cores[place].store(core + 1, Relaxed);
+            Place(place)
+        }));
     }
 
     fn install(&self, handle: &Place, entry: *const u8) {

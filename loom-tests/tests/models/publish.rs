@@ -1,6 +1,6 @@
 //! Edges REGISTER, PUBLISH, RETIRE and ONLINE: code is seen whole, and not freed while it is run.
 
-use beadwork::{Bead, Core, Engine, FnBackend, Mutator, Tier, TierId};
+use beadwork::{Bead, BeadInfo, Core, Engine, FnBackend, Mutator, Tier, TierId};
 use beadwork_loom_tests::*;
 use loom::sync::Arc;
 use loom::sync::atomic::AtomicBool;
@@ -126,11 +126,25 @@ fn who_sees_the_tier_sees_the_code() {
 }
 
 #[test]
-fn who_meets_a_function_on_a_walk_sees_its_core() {
+fn who_meets_a_function_on_a_walk_sees_its_core_and_its_name() {
+    who_meets_a_function_sees_all_of_it(7);
+}
+
+#[test]
+fn who_meets_a_function_whose_core_is_zero_sees_its_name() {
+    who_meets_a_function_sees_all_of_it(0);
+}
+
+fn who_meets_a_function_sees_all_of_it(core: usize) {
     both_ways(
         || engine(1, unused),
-        |engine| _ = engine.register(Core::new(7)).unwrap(),
-        |engine| engine.walk(|bead| assert_eq!(engine.core(bead), Ok(Core::new(7)))),
+        move |engine| _ = engine.register_with(Core::new(core), &BeadInfo::named("f")).unwrap(),
+        move |engine| {
+            engine.walk(|bead| {
+                assert_eq!(engine.core(bead), Ok(Core::new(core)));
+                assert_eq!(engine.name(bead).as_deref(), Some("f"));
+            });
+        },
         |_| (),
     );
 }
