@@ -87,7 +87,7 @@ unsafe impl Sync for Object {}
 fn no_job_looks_at_an_object_while_a_collector_moves_it() {
     for swapped in [false, true] {
         model(move || {
-            let object = Arc::new(Object(UnsafeCell::new(0)));
+            let object = Arc::new(Object(UnsafeCell::new(1)));
             let looked = object.clone();
             let engine = engine(1, move |job| {
                 job.with_core(|core| {
