@@ -75,7 +75,7 @@ pub(crate) struct Places {
 impl Places {
     /// Tries `run` at all of them.
     pub(crate) fn try_out(mut run: impl FnMut(usize)) -> Places {
-        const TRIALS: usize = 3;
+        const TRIALS: usize = 5;
         let mut time = |place| {
             let trials = (0..TRIALS).map(|_| busy_nanos(1, || run(place)));
             trials.fold(f64::INFINITY, f64::min)

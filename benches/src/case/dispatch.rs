@@ -11,8 +11,9 @@ use std::ops::Range;
 
 const COLD: usize = 0;
 
-/// Calls by which a place is tried out.
-const TRIAL: usize = 1 << 16;
+/// Calls by which a place is tried out, and up to how many functions: where memory is waited for, places do not show.
+const TRIAL: usize = 1 << 18;
+const PLACED: usize = 1_000;
 
 pub(super) fn cases(scale: Scale) -> Vec<Case> {
     let window = scale.pick(1 << 20, 1 << 17);
@@ -122,10 +123,11 @@ impl<C: Contender> Subject for Dispatch<C> {
         }
         // Everything is touched, and has its first budget.
         self.run(stage, 0, 0..self.order.len());
-        let part = 0..self.order.len().min(TRIAL);
-        self.places = Places::try_out(|place| {
-            (0..TRIAL / part.len()).for_each(|_| self.run(stage, place, part.clone()))
-        });
+        if self.functions <= PLACED {
+            let rounds = TRIAL / self.order.len();
+            let all = || 0..self.order.len();
+            self.places = Places::try_out(|place| (0..rounds).for_each(|_| self.run(stage, place, all())));
+        }
     }
 
     fn sample(&mut self, stage: usize) -> Sample {

@@ -2,7 +2,7 @@
 //! there.
 
 use super::{Case, Made, Row, Sample, Scale, Subject, only};
-use crate::contender::{Beadie, Beadwork, Loops, Setup, Who};
+use crate::contender::{Beadie, Beadwork, Contender, Loops, Setup, Who};
 use crate::every_place;
 use crate::measure::{PLACES, Places, at, busy_nanos, call, trivial_entry};
 use crate::target::Target;
@@ -25,6 +25,12 @@ fn make<C: Loops>(probes: usize) -> Made {
     let mutator = contender.mutator();
     Ok(Box::new(Probes::<C> { mutator, compiled, cold, probes }))
 }
+
+/// A loop over functions and sites.
+type Probing<C> = fn(&<C as Contender>::Mutator, &[(<C as Contender>::Handle, u64)]) -> u64;
+
+/// Probes by which a place is tried out.
+const TRIAL: usize = 1 << 18;
 
 /// Probes of functions and sites that are read in sequence; what there is for them is looked up.
 struct Probes<C: Loops> {
@@ -52,9 +58,11 @@ fn run_probes_at<C: Loops, const PLACE: usize>(m: &C::Mutator, order: &[(C::Hand
 impl<C: Loops> Probes<C> {
     fn run(&self, handle: &C::Handle, sites: [u64; 4], finds: bool) -> Sample {
         let order: Vec<_> = (0..4096).map(|number| (handle.clone(), sites[number % sites.len()])).collect();
-        let places: [fn(&C::Mutator, &[(C::Handle, u64)]) -> u64; PLACES] = every_place!(run_probes_at, C);
-        let best =
-            Places::try_out(|place| (0..16).for_each(|_| _ = places[place](&self.mutator, &order))).best;
+        let places: [Probing<C>; PLACES] = every_place!(run_probes_at, C);
+        let best = Places::try_out(|place| {
+            (0..TRIAL / order.len()).for_each(|_| _ = places[place](&self.mutator, &order))
+        })
+        .best;
         let (rounds, mut found) = (self.probes / order.len(), 0);
         let nanos = busy_nanos(rounds * order.len(), || {
             for _ in 0..rounds {
