@@ -3,7 +3,7 @@
 //! You have an interpreter, and one or more JIT compilers. beadwork sits between them: it counts calls, decides what is
 //! worth compiling, compiles it in the background, publishes the code, and frees it when no thread can be in it any
 //! more. It is made for very many functions: a function is a [`Bead`], an index into columns of atomics, and costs
-//! 16 bytes until it is called.
+//! 8 bytes until it is called.
 //!
 //! # A first program
 //! The "interpreter" here is a match, and the "compiler" hands out functions that rustc compiled. A real backend is
