@@ -320,14 +320,17 @@ impl<'e> Taking<'e> {
                 *place = core.get();
                 len += 1;
             }
-            if len == 0 {
-                break;
-            }
             let from = self.fresh.start;
             (from..from + len as u32).for_each(&note);
             table.register_run(from, &chunk[..len]);
             self.fresh.start += len as u32;
-            self.made.push(Bead::new(from, 0), len as u32);
+            if len > 0 {
+                self.made.push(Bead::new(from, 0), len as u32);
+            }
+            // An iterator that has ended, earlier than it said, is not asked again.
+            if len < CHUNK {
+                break;
+            }
         }
     }
 

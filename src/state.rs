@@ -13,7 +13,8 @@
 //! * **S3 (fresh)** a word that is not live is changed only by the thread that took its index off the free list or
 //!   off the end of the table.
 //! * **S5 (untouched)** a word of zeros is that of an index never used while its core is 0, and of one registered with nothing
-//!   asked of it since while its core is not; so registering writes the core alone. A word that was touched is never zero again.
+//!   asked of it since while its core is not; so registering writes the core alone. A word that was touched is never zero again, and who
+//!   sets a core to 0 touches the word first.
 //! * **S4 (generation)** the generation moves only in `remove`, under the publishing bit, after the cells were
 //!   cleared.
 
@@ -88,13 +89,17 @@ impl<'a> StateCell<'a> {
     /// Acquire: edge PUBLISH, partner is the release of the publishing bit.
     #[inline(always)]
     pub(crate) fn load(self) -> Snapshot {
-        let word = self.word.load(mutant!("publish-state-load", Acquire));
-        // Acquire: edge REGISTER, partner is the Release store of the core: who sees the bead live sees what is known of it.
-        let registered = || self.core.load(mutant!("register-load", Acquire)) != 0;
-        if word == 0 && (registered() || mutant!("s5-unregistered")) {
-            return Snapshot::UNTOUCHED;
+        let word = || self.word.load(mutant!("publish-state-load", Acquire));
+        match word() {
+            // Acquire: edge REGISTER, partner is the Release store of the core: who sees the bead live sees what is known of it.
+            0 if self.core.load(mutant!("register-load", Acquire)) != 0 || mutant!("s5-unregistered") => {
+                Snapshot::UNTOUCHED
+            }
+            0 if mutant!("s5-one-look") => Snapshot(0),
+            // Once more: if the core was set to 0 between the two looks, that touched the word before (edge CORE).
+            0 => Snapshot(word()),
+            word => Snapshot(word),
         }
-        Snapshot(word)
     }
 
     /// The word if `bead` is live.

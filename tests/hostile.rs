@@ -137,26 +137,31 @@ fn a_clock_that_panics_costs_no_request_and_no_place_in_a_lane() {
 
 #[test]
 fn an_iterator_that_panics_in_a_bulk_registration_costs_no_capacity() {
-    let engine = Engine::builder().capacity(16).inline().build().unwrap();
-    // Once over fresh indices, once over those that came back.
-    for _ in 0..2 {
-        let cores = (0..16).map(|core| if core == 3 { panic!("iterator") } else { Core::new(core) });
-        assert!(catch_unwind(AssertUnwindSafe(|| engine.register_many(cores))).is_err());
-        assert_eq!(engine.stats().beads, 0);
+    for at in [3, 64, 130] {
+        let engine = Engine::builder().capacity(256).inline().build().unwrap();
+        // Once over fresh indices, once over those that came back.
+        for _ in 0..2 {
+            let cores = (0..256).map(|core| if core == at { panic!("iterator") } else { Core::new(core) });
+            assert!(catch_unwind(AssertUnwindSafe(|| engine.register_many(cores))).is_err());
+            assert_eq!(engine.stats().beads, 0);
+        }
+        assert!((0..256).all(|core| engine.register(Core::new(core)).is_ok()));
+        assert!(engine.register(Core::new(0)).is_err());
     }
-    assert!((0..16).all(|core| engine.register(Core::new(core)).is_ok()));
-    assert!(engine.register(Core::new(0)).is_err());
 }
 
-/// Says `len`, gives `gives`.
+/// Says `len`, gives `gives`, and is not to be asked again.
 struct Lies {
     len: usize,
     gives: usize,
+    over: bool,
 }
 
 impl Iterator for Lies {
     type Item = Core;
     fn next(&mut self) -> Option<Core> {
+        assert!(!self.over, "asked again");
+        self.over = self.gives == 0;
         self.gives = self.gives.checked_sub(1)?;
         Some(Core::new(self.gives))
     }
@@ -171,7 +176,8 @@ impl ExactSizeIterator for Lies {
 #[test]
 fn an_iterator_that_lies_of_its_length_gets_no_more_than_it_said_and_wastes_nothing() {
     let engine = Engine::builder().capacity(16).inline().build().unwrap();
-    let many = |len, gives| engine.register_many(Lies { len, gives }).map(|runs| runs.len()).ok();
+    let many =
+        |len, gives| engine.register_many(Lies { len, gives, over: false }).map(|runs| runs.len()).ok();
     assert_eq!(many(usize::MAX, 3), None);
     assert_eq!(many(17, 3), None);
     assert_eq!(many(2, 5), Some(2));

@@ -428,3 +428,24 @@ fn the_callback_is_not_called_when_there_is_no_code_to_take_back() {
     engine.invalidate(bead).unwrap();
     assert_eq!(heard.load(SeqCst), 1);
 }
+
+#[test]
+fn a_function_is_live_while_another_thread_sets_its_core_to_zero() {
+    const FUNCTIONS: usize = if cfg!(debug_assertions) { 1 << 14 } else { 1 << 18 };
+    let engine = Engine::builder().capacity(FUNCTIONS).inline().build().unwrap();
+    // Of none of them anything was asked yet.
+    let beads: Vec<_> = engine.register_many((1..FUNCTIONS + 1).map(Core::new)).unwrap().iter().collect();
+    let (set, over) = (AtomicUsize::new(0), AtomicBool::new(false));
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            for (number, &bead) in beads.iter().enumerate() {
+                set.store(number, SeqCst);
+                assert_eq!(engine.set_core(bead, Core::ZERO), Ok(()));
+            }
+            over.store(true, SeqCst);
+        });
+        while !over.load(SeqCst) {
+            assert!(engine.is_live(beads[set.load(SeqCst)]));
+        }
+    });
+}

@@ -821,6 +821,10 @@ pub const MUTANTS: &[Mutant] = &[
         )],
     ),
     mutant(
+        "s5-one-look",
+        &[caught("publish::a_function_whose_core_becomes_zero_is_live_all_the_time", "not live")],
+    ),
+    mutant(
         "s4-generation-first",
         &[caught(
             "reuse::who_sees_a_function_gone_finds_no_code_of_it",

@@ -45,8 +45,8 @@ fn case(functions: usize, make: MakeDispatch) -> Case {
     let mut rows = vec![vec![cold], vec![compiled]];
     if functions == 1 {
         // Where nothing is waited for, a loop's place shows.
-        rows[0].push(Row::nanos("cold, in the middle of 8 places"));
-        rows[1].push(Row::nanos("compiled, in the middle of 8 places"));
+        rows[0].push(Row::nanos("cold, at the third best of 4 places"));
+        rows[1].push(Row::nanos("compiled, at the third best of 4 places"));
     }
     Case::new(format!("dispatch {}", size(functions)), rows, move || everyone(&make))
 }
@@ -67,7 +67,7 @@ impl Make for MakeDispatch {
         contender.register_many(0..self.functions, &mut handles);
         let mutator = contender.mutator();
         let order = shuffled(handles);
-        let places = Places { best: 0, middle: 0 };
+        let places = Places { best: 0, third: 0 };
         let subject = Dispatch {
             contender: Some(contender),
             mutator,
@@ -131,13 +131,13 @@ impl<C: Contender> Subject for Dispatch<C> {
     }
 
     fn sample(&mut self, stage: usize) -> Sample {
-        let Places { best, middle } = self.places;
+        let Places { best, third } = self.places;
         let warm_up = self.advance();
         self.run(stage, best, warm_up);
         let part = self.advance();
         let mut nanos = vec![self.time(stage, best, part.clone())];
         if self.functions == 1 {
-            nanos.push(self.time(stage, middle, part));
+            nanos.push(self.time(stage, third, part));
         }
         Ok(nanos)
     }

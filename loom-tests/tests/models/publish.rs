@@ -135,6 +135,16 @@ fn who_meets_a_function_whose_core_is_zero_sees_its_name() {
     who_meets_a_function_sees_all_of_it(0);
 }
 
+#[test]
+fn a_function_whose_core_becomes_zero_is_live_all_the_time() {
+    both_ways(
+        interpreted,
+        |(engine, bead, _)| engine.set_core(*bead, Core::new(0)).unwrap(),
+        |(engine, bead, _)| assert!(engine.is_live(*bead), "not live"),
+        |(engine, bead, _)| assert_eq!(engine.core(*bead), Ok(Core::new(0))),
+    );
+}
+
 fn who_meets_a_function_sees_all_of_it(core: usize) {
     both_ways(
         || engine(1, unused),
