@@ -27,7 +27,7 @@ pub(crate) fn call(entry: *const u8, x: u64) -> u64 {
     function(x)
 }
 
-/// Copies of each measured loop, see [`at`].
+/// Copies of each measured loop, each at another place in a cache line of instructions.
 pub const PLACES: usize = 4;
 
 /// Bytes from one place to the next. LLVM aligns loops to 16.

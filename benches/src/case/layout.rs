@@ -9,24 +9,61 @@ use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
 pub(super) fn cases(scale: Scale) -> Vec<Case> {
     let (many, most) = (1_000_000, scale.pick(4_000_000, 2_000_000));
-    let rows = vec![vec![
-        Row::nanos(format!("{} functions: a word, not a row of 16 bytes", size(many))),
-        Row::nanos(format!("{} functions: huge pages, not small ones", size(most))),
-        Row::nanos("two threads on neighbours: dense, not spread"),
-    ]];
+    let sizes = [250_000, many, most];
+    let mut rows = vec![Row::nanos(format!("{} functions: a word, not a row of 16 bytes", size(many)))];
+    rows.extend(sizes.map(|n| Row::nanos(format!("{} functions: huge pages, not small ones", size(n)))));
+    rows.push(Row::nanos("two threads on neighbours: dense, not spread"));
+    rows.push(Row::nanos(format!(
+        "{} functions, called with their neighbours: dense, not spread",
+        size(most)
+    )));
     let counts = scale.pick(1 << 24, 1 << 21);
-    let own = move || once(move || Ok(vec![words(many, false), words(most, true), neighbours(counts, 1)]));
-    let other = move || once(move || Ok(vec![rows_of_16(many), words(most, false), neighbours(counts, 16)]));
+    let measure = move |row: f64, huge, apart, dense| {
+        let mut nanos = vec![row];
+        nanos.extend(sizes.map(|n| words(n, huge, Order::Random)));
+        nanos.extend([neighbours(counts, apart), words(most, true, Order::Groups { dense })]);
+        Ok(nanos)
+    };
+    let own = move || once(move || measure(words(many, false, Order::Random), true, 1, true));
+    let other = move || once(move || measure(rows_of_16(many), false, 16, false));
     let subjects = move || only(vec![(Who::Beadwork, own()), (Who::Raw, other())], "has a layout of its own");
-    vec![Case::new("layout", rows, subjects).at_most(scale.pick(7, 1))]
+    vec![Case::new("layout", vec![rows], subjects).at_most(scale.pick(7, 1))]
 }
 
-/// Calls the code that `code` finds at each place, all in random order.
-fn visit(functions: usize, code: impl Fn(usize) -> usize) -> f64 {
-    let order = shuffled((0..functions).collect::<Vec<usize>>());
+/// In which order functions are called.
+#[derive(Clone, Copy)]
+enum Order {
+    Random,
+    /// By groups of [`GROUP`] that were registered together, the groups in random order. What is not dense lies apart, as if indices were
+    /// swizzled.
+    Groups {
+        dense: bool,
+    },
+}
+
+/// Words of a cache line.
+const GROUP: usize = 8;
+
+impl Order {
+    fn places(self, functions: usize) -> Vec<usize> {
+        match self {
+            Order::Random => shuffled((0..functions).collect()),
+            Order::Groups { dense } => {
+                let groups = functions / GROUP;
+                let place =
+                    |group, member| if dense { group * GROUP + member } else { member * groups + group };
+                let groups = shuffled((0..groups).collect::<Vec<_>>()).into_iter();
+                groups.flat_map(|group| (0..GROUP).map(move |member| place(group, member))).collect()
+            }
+        }
+    }
+}
+
+/// Calls the code that `code` finds at each place.
+fn visit(order: &[usize], code: impl Fn(usize) -> usize) -> f64 {
     let pass = || {
         let mut x = 0;
-        for &place in &order {
+        for &place in order {
             x = call(std::ptr::with_exposed_provenance(code(place)), x);
         }
         black_box(x);
@@ -36,7 +73,7 @@ fn visit(functions: usize, code: impl Fn(usize) -> usize) -> f64 {
 }
 
 /// A tag and a pointer in 64 bits.
-fn words(functions: usize, huge: bool) -> f64 {
+fn words(functions: usize, huge: bool, order: Order) -> f64 {
     let mut map = MmapMut::map_anon(functions * 8).expect("there is memory");
     if huge {
         // Advice only.
@@ -45,7 +82,7 @@ fn words(functions: usize, huge: bool) -> f64 {
     let words: &mut [u64] = bytemuck::cast_slice_mut(&mut map);
     let tag = black_box(5u64 << 49);
     words.fill(trivial_entry().expose_provenance() as u64 | tag);
-    visit(functions, |place| {
+    visit(&order.places(functions), |place| {
         let rest = words[place] ^ tag;
         assert!(rest < 1 << 48);
         rest as usize
@@ -56,7 +93,7 @@ fn words(functions: usize, huge: bool) -> f64 {
 fn rows_of_16(functions: usize) -> f64 {
     let rows = vec![(trivial_entry().expose_provenance(), 5u32, 0u32); functions];
     let generation = black_box(5);
-    visit(functions, |place| {
+    visit(&Order::Random.places(functions), |place| {
         let (code, of, flags) = rows[place];
         assert!(of == generation && flags == 0);
         code
