@@ -12,11 +12,11 @@
 //! * **S2 (publishing)** while the publishing bit is set only the thread that set it changes the word.
 //! * **S3 (fresh)** a word that is not live is changed only by the thread that took its index off the free list or
 //!   off the end of the table.
+//! * **S4 (generation)** the generation moves only in `remove`, under the publishing bit, after the cells were
+//!   cleared.
 //! * **S5 (untouched)** a word of zeros is that of an index never used while its core is 0, and of one registered with nothing
 //!   asked of it since while its core is not; so registering writes the core alone. A word that was touched is never zero again, and who
 //!   sets a core to 0 touches the word first.
-//! * **S4 (generation)** the generation moves only in `remove`, under the publishing bit, after the cells were
-//!   cleared.
 
 use crate::id::{Bead, GENERATION_BITS, TierId};
 use crate::sync::{AtomicU64, AtomicUsize, wait_a_little};
