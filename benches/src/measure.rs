@@ -49,12 +49,12 @@ pub(crate) fn at<const PLACE: usize>() {
 pub type Run<C> = fn(&<C as Contender>::Mutator, &[<C as Contender>::Handle]);
 
 /// The same function for each place.
-#[macro_export]
 macro_rules! every_place {
     ($function:ident, $type:ty) => {
         [$function::<$type, 0>, $function::<$type, 1>, $function::<$type, 2>, $function::<$type, 3>]
     };
 }
+pub(crate) use every_place;
 
 /// Copies of a loop, by speed.
 #[derive(Clone, Copy)]

@@ -2,9 +2,8 @@
 
 use super::{Case, Made, Make, Row, Sample, Scale, Subject, everyone, size};
 use crate::contender::{Contender, Setup, Who};
-use crate::every_place;
 use crate::measure::{
-    PLACES, Places, Run, busy_nanos, run_cold_at, run_compiled_at, shuffled, trivial_entry,
+    PLACES, Places, Run, busy_nanos, every_place, run_cold_at, run_compiled_at, shuffled, trivial_entry,
 };
 use crate::target::Target;
 use std::ops::Range;

@@ -3,8 +3,7 @@
 
 use super::{Case, Made, Row, Sample, Scale, Subject, only};
 use crate::contender::{Beadie, Beadwork, Contender, Loops, Setup, Who};
-use crate::every_place;
-use crate::measure::{PLACES, Places, at, busy_nanos, call, trivial_entry};
+use crate::measure::{PLACES, Places, at, busy_nanos, call, every_place, trivial_entry};
 use crate::target::Target;
 use std::hint::black_box;
 
